@@ -1,0 +1,128 @@
+//! Every bound a caller can meet, with its unit.
+
+/// Request line and headers together.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Number of headers.
+pub const HEADERS_MAX: usize = 100;
+/// Name and value of one header.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// A head that has not arrived, or a connection without a request, is closed after this.
+pub const HEAD_TIMEOUT_MS: u64 = 10_000;
+/// A body that has not arrived is 408 after this.
+pub const BODY_TIMEOUT_MS: u64 = 20_000;
+/// Body of `/sdk` routes that state no other.
+pub const SDK_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Body of the audit report.
+pub const REPORT_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Body of `/sdk/proxy`.
+pub const PROXY_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Body of `/api/v1`.
+pub const API_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Open connections of one process.
+pub const CONNECTIONS_MAX: usize = 10_000;
+
+/// `/sdk/token` answers, or gives up, within this.
+pub const TOKEN_DEADLINE_MS: u64 = 20_000;
+/// How far a timestamp may be off, either way.
+pub const SIGNATURE_WINDOW_S: i64 = 60;
+/// How long a nonce is remembered.
+pub const NONCE_LIFE_MS: i64 = 150_000;
+/// Nonces one process remembers; when full, signed calls are 503 `busy`.
+pub const NONCES_MAX: usize = 2_000_000;
+/// Failed authentications a minute from one IPv4 address or IPv6 /64.
+pub const AUTH_FAILURES_PER_MINUTE: u32 = 600;
+
+/// Keys of `X-Alter-Context`.
+pub const CONTEXT_KEYS_MAX: usize = 20;
+/// Characters of a context key.
+pub const CONTEXT_KEY_CHARS_MAX: usize = 64;
+/// Characters of a context value.
+pub const CONTEXT_VALUE_CHARS_MAX: usize = 512;
+/// Characters of the whole header.
+pub const CONTEXT_CHARS_MAX: usize = 4096;
+/// Characters of `X-Alter-Caller`.
+pub const CALLER_CHARS_MAX: usize = 255;
+/// Characters of `X-Alter-Request-Rule`.
+pub const REQUEST_RULE_CHARS_MAX: usize = 4096;
+/// Labels registered per app; later ones are audited without an actor id.
+pub const ACTORS_PER_APP_MAX: i64 = 10_000;
+/// Context keys of an app that audit queries find by index.
+pub const INDEXED_CONTEXT_KEYS_MAX: usize = 8;
+
+/// Characters of `reason`.
+pub const REASON_CHARS_MAX: usize = 2_000;
+/// Characters of a URL.
+pub const URL_CHARS_MAX: usize = 65_536;
+/// Bytes of a path kept in an event.
+pub const EVENT_PATH_BYTES_MAX: usize = 2_048;
+/// Characters of a name (app, key, secret).
+pub const NAME_CHARS_MAX: usize = 100;
+/// Characters of a description.
+pub const DESCRIPTION_CHARS_MAX: usize = 1_000;
+/// Characters of a label.
+pub const LABEL_CHARS_MAX: usize = 255;
+/// Characters of a slug.
+pub const SLUG_CHARS_MAX: usize = 50;
+/// Characters of a tenant value: a context value.
+pub const TENANT_CHARS_MAX: usize = CONTEXT_VALUE_CHARS_MAX;
+
+/// Bytes of a secret's value.
+pub const SECRET_VALUE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of one further field of a secret. Clients refuse more than 8192 characters.
+pub const SECRET_FIELD_BYTES_MAX: usize = 8 * 1024;
+/// Characters of a field's name.
+pub const SECRET_FIELD_NAME_CHARS_MAX: usize = 50;
+/// Further fields of a secret.
+pub const SECRET_FIELDS_MAX: usize = 10;
+/// Further injections of a secret.
+pub const INJECTIONS_MAX: usize = 10;
+/// Characters of an injection's header or parameter name.
+pub const INJECTION_KEY_CHARS_MAX: usize = 100;
+/// Characters of the main injection header's name.
+pub const INJECTION_HEADER_CHARS_MAX: usize = 60;
+/// Characters of the value format.
+pub const INJECTION_FORMAT_CHARS_MAX: usize = 200;
+/// Destination rules of one secret.
+pub const DESTINATION_RULES_MAX: usize = 50;
+/// Characters of one destination rule.
+pub const DESTINATION_RULE_CHARS_MAX: usize = 300;
+
+/// Living keys of an app.
+pub const KEYS_PER_APP_MAX: i64 = 1_000;
+/// Living grants on one credential.
+pub const SIBLINGS_MAX: i64 = 50;
+/// Address ranges of a key.
+pub const CIDRS_MAX: usize = 100;
+/// Scopes of a key.
+pub const SCOPES_MAX: usize = 100;
+/// A key's own rate limit.
+pub const RATE_LIMIT_RPM_MAX: i64 = 1_000_000;
+/// Longest lifetime that can be asked for: ten years.
+pub const LIFETIME_SECONDS_MAX: i64 = 10 * 366 * 86_400;
+
+/// Events waiting to be written; one more is 503 `audit_unavailable`.
+pub const AUDIT_QUEUE_MAX: usize = 8_192;
+/// How long a call waits for its event to be durable.
+pub const APPEND_WAIT_MS: u64 = 2_000;
+/// Times a decision is made again because something moved meanwhile.
+pub const DECISIONS_MAX: usize = 5;
+
+/// Items of a page unless asked otherwise.
+pub const PAGE_DEFAULT: i64 = 100;
+/// Items of a page.
+pub const PAGE_MAX: i64 = 1_000;
+/// How deep `offset` reaches.
+pub const OFFSET_MAX: i64 = 10_000;
+/// Events a search by an unindexed context key looks at per page.
+pub const AUDIT_SCAN_MAX: i64 = 10_000;
+
+/// How long after a release its report may arrive.
+pub const CLAIM_WINDOW_MS: i64 = 15 * 60 * 1000;
+/// A stored clock this far ahead of the host's means the host's was set back.
+pub const CLOCK_ROLLBACK_MS: i64 = 5 * 60 * 1000;
+/// Days a personal access token lives unless said otherwise.
+pub const PAT_DAYS_DEFAULT: i64 = 90;
+/// Events after which a checkpoint is signed without waiting for the minute.
+pub const CHECKPOINT_EVENTS: u64 = 10_000;
+/// Seconds between checkpoints of an app with new events.
+pub const CHECKPOINT_INTERVAL_S: u64 = 60;

@@ -1,0 +1,274 @@
+//! Bodies of `/sdk`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::TimeMs;
+
+/// `POST /sdk/token`: what is asked for.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct TokenRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_id: Option<String>,
+    #[serde(default)]
+    pub reason: Option<String>,
+    pub request: Target,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_token: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_user_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+}
+
+/// The call the credential is for. The URL has no query unless the caller wrote it there.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Target {
+    pub method: String,
+    pub url: String,
+}
+
+/// Where a further value goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InjectionTarget {
+    Header,
+    QueryParam,
+}
+
+/// One further injection: exactly these three keys.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Injection {
+    pub target: InjectionTarget,
+    pub key: String,
+    /// `token`, or `additional_credentials.` and a field's name.
+    pub value_source: String,
+}
+
+/// `POST /sdk/token`: the answer, as the client reads it. Written by the server field by field, without a copy of the token.
+#[derive(Deserialize)]
+pub struct TokenAnswer {
+    pub access_token: String,
+    pub grant_id: String,
+    #[serde(default)]
+    pub provider_id: String,
+    #[serde(default)]
+    pub token_generation: Option<String>,
+    #[serde(default = "default_header")]
+    pub injection_header: String,
+    #[serde(default = "default_format")]
+    pub injection_format: String,
+    #[serde(default)]
+    pub additional_credentials: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    pub additional_injections: Option<Vec<Injection>>,
+    #[serde(default)]
+    pub scope_mismatch: bool,
+}
+
+fn default_header() -> String {
+    "Authorization".to_owned()
+}
+
+fn default_format() -> String {
+    "Bearer {token}".to_owned()
+}
+
+/// `POST /sdk/oauth/audit/api-call`: what the caller says happened. A claim, never an observation.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct CallReport {
+    pub grant_id: String,
+    #[serde(default)]
+    pub provider_id: Option<String>,
+    #[serde(default)]
+    pub token_generation: Option<String>,
+    pub method: String,
+    pub url: String,
+    #[serde(default)]
+    pub request_headers: Option<Value>,
+    #[serde(default)]
+    pub request_body: Option<Value>,
+    /// 0 when the call never got an answer.
+    pub response_status: i64,
+    #[serde(default)]
+    pub response_headers: Option<Value>,
+    #[serde(default)]
+    pub response_body: Option<String>,
+    #[serde(default)]
+    pub latency_ms: Option<i64>,
+    #[serde(default)]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub context: Option<Value>,
+}
+
+/// `POST /sdk/grants/{id}/report-scope-mismatch`.
+#[derive(Debug, Deserialize)]
+pub struct ScopeMismatchReport {
+    pub provider_status_code: i64,
+    pub provider_error_code: String,
+    #[serde(default)]
+    pub missing_scopes: Option<Vec<String>>,
+    #[serde(default)]
+    pub raw_www_authenticate: Option<String>,
+    #[serde(default)]
+    pub api_endpoint: Option<String>,
+    #[serde(default)]
+    pub detection_source: Option<String>,
+    #[serde(default)]
+    pub sdk_correlation_id: Option<String>,
+}
+
+/// `POST /sdk/grants/list`.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct GrantsListRequest {
+    #[serde(default = "default_limit")]
+    pub limit: i64,
+    #[serde(default)]
+    pub offset: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_token: Option<String>,
+}
+
+fn default_limit() -> i64 {
+    crate::limits::PAGE_DEFAULT
+}
+
+/// A page counted by offset.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct GrantsPage<T> {
+    pub grants: Vec<T>,
+    pub total: i64,
+    pub limit: i64,
+    pub offset: i64,
+    pub has_more: bool,
+}
+
+/// A managed-secret grant in a list.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ManagedSecretGrant {
+    /// Always `managed_secret`.
+    pub grant_kind: String,
+    pub grant_id: String,
+    pub managed_secret_id: String,
+    pub managed_secret_slug: String,
+    pub managed_secret_name: String,
+    /// `active`, `expired` or `revoked`.
+    pub status: String,
+    pub principal_type: String,
+    pub label: Option<String>,
+    pub account_identifier: Option<String>,
+    pub grant_policy: Option<Value>,
+    pub expires_at: Option<TimeMs>,
+    pub grant_expires_at: Option<TimeMs>,
+    pub last_used_at: Option<TimeMs>,
+    pub created_at: TimeMs,
+    pub access_via: String,
+    pub depth: i64,
+    pub delegable: bool,
+    pub credential_id: String,
+    pub credential_kind: String,
+}
+
+/// `POST /sdk/oauth/grants/{id}/revoke`.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub struct RevokeRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_token: Option<String>,
+}
+
+/// All four are required, `message` and `revoked_at` not empty.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RevokeAnswer {
+    pub success: bool,
+    pub message: String,
+    pub grant_id: String,
+    pub revoked_at: TimeMs,
+}
+
+/// `POST /sdk/managed-secrets/{id or slug}/grants`.
+#[derive(Debug, Deserialize)]
+pub struct SecretGrantRequest {
+    pub principal: Principal,
+    #[serde(default)]
+    pub grant_policy: Lifetime,
+    #[serde(default)]
+    pub credential_id: Option<String>,
+}
+
+/// Whom a grant is for.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Principal {
+    User {
+        user_token: String,
+        label: String,
+    },
+    Group {
+        external_group_id: String,
+        idp_id: String,
+        label: String,
+    },
+    System {
+        #[serde(default)]
+        label: Option<String>,
+    },
+    Agent {
+        #[serde(default)]
+        label: Option<String>,
+    },
+}
+
+/// How long a grant lives. Unknown keys are refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lifetime {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<TimeMs>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_ttl_seconds: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_ttl_seconds: Option<i64>,
+}
+
+/// The answer to it.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct SecretGrantAnswer {
+    pub grant_id: String,
+    pub principal_type: String,
+    pub label: Option<String>,
+    pub created_at: TimeMs,
+    pub credential_id: String,
+}
+
+/// `GET /sdk/scopes`.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ScopeCatalogue {
+    pub scope_version: i64,
+    pub resources: BTreeMap<String, ResourceVerbs>,
+    pub action_verbs: Vec<String>,
+    pub deprecated: Vec<String>,
+}
+
+/// CRUD verbs of one resource.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ResourceVerbs {
+    pub verbs: Vec<String>,
+}
