@@ -1,0 +1,218 @@
+//! The steps of `check`, in order, each with the minutes it may take on two cores.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::postgres::{Cluster, URL_VARIABLE};
+use crate::{Result, command, edges, repository, tools};
+
+/// What the whole check may take on a bare machine with two cores.
+const BUDGET_MINUTES: u64 = 50;
+
+/// A host that neither answers nor refuses must not hold the check up.
+const ADVISORY_FETCH_SECONDS_MAX: &str = "60";
+
+pub struct Step {
+    pub name: &'static str,
+    pub takes_words: bool,
+    minutes: u64,
+    run: fn(&mut Run, &[String]) -> Result,
+}
+
+pub const STEPS: &[Step] = &[
+    Step { name: "tools", takes_words: false, minutes: 8, run: |_, _| tools::install() },
+    Step { name: "fmt", takes_words: false, minutes: 1, run: fmt },
+    Step { name: "clippy", takes_words: false, minutes: 8, run: clippy },
+    Step { name: "edges", takes_words: false, minutes: 1, run: |_, _| edges::check() },
+    Step { name: "test", takes_words: true, minutes: 12, run: test },
+    Step { name: "build", takes_words: false, minutes: 7, run: build },
+    Step { name: "conformance", takes_words: true, minutes: 6, run: conformance },
+    Step { name: "deny", takes_words: false, minutes: 2, run: deny },
+    Step { name: "docs", takes_words: false, minutes: 5, run: docs },
+];
+
+/// What the steps of one run share.
+#[derive(Default)]
+pub struct Run {
+    postgres: Option<Cluster>,
+    built: bool,
+}
+
+impl Run {
+    fn postgres(&mut self) -> Result<&str> {
+        if self.postgres.is_none() {
+            let cluster = Cluster::start()?;
+            println!("PostgreSQL for this run: {}", cluster.url());
+            self.postgres = Some(cluster);
+        }
+        Ok(self.postgres.as_ref().ok_or("PostgreSQL is gone")?.url())
+    }
+}
+
+pub fn find(name: &str) -> Option<&'static Step> {
+    STEPS.iter().find(|step| step.name == name)
+}
+
+/// One step, as a verb.
+pub fn alone(step: &Step, words: &[String]) -> Result {
+    (step.run)(&mut Run::default(), words)
+}
+
+/// Every step, until one fails.
+pub fn check() -> Result {
+    let mut run = Run::default();
+    let mut took = Vec::new();
+    for (index, step) in STEPS.iter().enumerate() {
+        println!("\n=== {} of {}: {} ===", index + 1, STEPS.len(), step.name);
+        let started = now();
+        let result = (step.run)(&mut run, &[]);
+        let duration = started.elapsed();
+        took.push((step, duration));
+        if let Err(error) = result {
+            println!("\n{error}\n\n{}", table(&took));
+            let name = step.name;
+            return Err(format!("check failed in `{name}`; that step alone: cargo xtask {name}").into());
+        }
+        println!("--- {} passed in {}", step.name, clock(duration));
+    }
+    drop(run);
+    println!("\n{}", table(&took));
+    println!("check passed: all {} steps", STEPS.len());
+    Ok(())
+}
+
+fn fmt(_: &mut Run, _: &[String]) -> Result {
+    command::run(command::cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn clippy(_: &mut Run, _: &[String]) -> Result {
+    let mut cargo = command::cargo();
+    cargo.args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    command::run(&mut cargo)
+}
+
+fn test(run: &mut Run, words: &[String]) -> Result {
+    tools::for_rust_tests()?;
+    let mut cargo = command::cargo();
+    cargo.args(["test", "--locked"]);
+    let names_packages = words.iter().any(|word| word.starts_with("-p") || word.starts_with("--package"));
+    if !names_packages {
+        cargo.arg("--workspace");
+    }
+    cargo.args(words).env(URL_VARIABLE, run.postgres()?);
+    command::run(&mut cargo)
+}
+
+fn build(run: &mut Run, _: &[String]) -> Result {
+    command::run(command::cargo().args(["build", "--locked", "--profile", "quick", "--package", "grantd"]))?;
+    run.built = true;
+    Ok(())
+}
+
+fn conformance(run: &mut Run, words: &[String]) -> Result {
+    tools::for_rust_tests()?;
+    tools::for_conformance()?;
+    if !run.built {
+        build(run, &[])?;
+    }
+    if !words.is_empty() {
+        return command::run(pytest(run, &tools::VENV_NEWEST)?.args(words));
+    }
+    command::run(pytest(run, &tools::VENV_NEWEST)?.arg("conformance"))?;
+    command::run(pytest(run, &tools::VENV_OLDEST)?.arg("conformance/smoke"))
+}
+
+fn pytest(run: &mut Run, venv: &tools::Venv) -> Result<Command> {
+    let mut python = command::command(venv.python());
+    python.args(["-m", "pytest", "-p", "no:cacheprovider", "-ra", "--durations=5"]);
+    python.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONUNBUFFERED", "1");
+    python.env("GRANTD_BIN", binary()).env(URL_VARIABLE, run.postgres()?);
+    Ok(python)
+}
+
+fn binary() -> PathBuf {
+    repository::target().join("quick/grantd")
+}
+
+fn deny(_: &mut Run, _: &[String]) -> Result {
+    let program = tools::cargo_deny()?;
+    let deny = || {
+        let mut command = command::command(&program);
+        command.args(["--workspace", "--all-features", "--locked"]);
+        command
+    };
+    command::run(deny().args(["check", "bans", "licenses", "sources"]))?;
+    let mut fetch = command::command("timeout");
+    fetch.arg(ADVISORY_FETCH_SECONDS_MAX).arg(&program).args(["fetch", "db"]);
+    if command::succeeds(&mut fetch) {
+        return command::run(deny().args(["check", "--disable-fetch", "advisories"]));
+    }
+    println!("advisories: not run (their database cannot be fetched from here; a release must run them)");
+    Ok(())
+}
+
+fn docs(_: &mut Run, _: &[String]) -> Result {
+    let mut cargo = command::cargo();
+    cargo.args(["doc", "--locked", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    command::run(&mut cargo)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a stopwatch for people: no rule depends on it")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn table(took: &[(&Step, Duration)]) -> String {
+    let mut text = String::from("step           took   budget\n");
+    for (step, duration) in took {
+        let over = if *duration > Duration::from_mins(step.minutes) { "  over budget" } else { "" };
+        let _ = writeln!(
+            text,
+            "{:<12}{:>7}{:>9}{over}",
+            step.name,
+            clock(*duration),
+            clock(Duration::from_mins(step.minutes))
+        );
+    }
+    let total: Duration = took.iter().map(|(_, duration)| *duration).sum();
+    let over = if total > Duration::from_mins(BUDGET_MINUTES) { "  over budget" } else { "" };
+    let _ = writeln!(text, "{:<12}{:>7}{:>9}{over}", "total", clock(total), clock(Duration::from_mins(BUDGET_MINUTES)));
+    text
+}
+
+/// `3:07`: minutes and seconds, rounded up so that no step takes nothing.
+fn clock(duration: Duration) -> String {
+    let seconds = duration.as_millis().div_ceil(1000);
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_fit_into_the_budget() {
+        let sum: u64 = STEPS.iter().map(|step| step.minutes).sum();
+        assert_eq!(sum, BUDGET_MINUTES);
+    }
+
+    #[test]
+    fn durations_read_as_minutes_and_seconds() {
+        assert_eq!(clock(Duration::from_millis(1)), "0:01");
+        assert_eq!(clock(Duration::from_secs(59)), "0:59");
+        assert_eq!(clock(Duration::from_millis(59_001)), "1:00");
+        assert_eq!(clock(Duration::from_hours(1)), "60:00");
+    }
+
+    #[test]
+    fn the_table_says_what_is_over_its_budget() {
+        let step = find("fmt").unwrap();
+        let inside = table(&[(step, Duration::from_mins(1))]);
+        assert!(!inside.contains("over"), "{inside}");
+        let outside = table(&[(step, Duration::from_secs(61))]);
+        let row = outside.lines().find(|line| line.starts_with("fmt")).unwrap();
+        assert_eq!(row, "fmt            1:01     1:00  over budget");
+    }
+}

@@ -1,0 +1,124 @@
+//! What the tests need beside Rust, installed when missing and left alone when present.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Result, command, postgres, repository};
+
+const CARGO_DENY_VERSION: &str = "0.20.2";
+
+/// A Python environment with one release of the official client.
+pub struct Venv {
+    name: &'static str,
+    requirements: &'static str,
+}
+
+/// The newest release we promise to serve; every conformance test runs with it.
+pub const VENV_NEWEST: Venv = Venv { name: "venv-0.29", requirements: "conformance/requirements.txt" };
+
+/// The oldest one; the smoke set runs with it.
+pub const VENV_OLDEST: Venv = Venv { name: "venv-0.21", requirements: "conformance/requirements-0.21.txt" };
+
+/// Everything.
+pub fn install() -> Result {
+    for_rust_tests()?;
+    for_conformance()?;
+    cargo_deny()?;
+    Ok(())
+}
+
+/// A C compiler for SQLite and AWS-LC, and the PostgreSQL server.
+pub fn for_rust_tests() -> Result {
+    let mut missing = Vec::new();
+    if command::on_path("cc").is_none() {
+        missing.push("build-essential");
+    }
+    if command::on_path("make").is_none() && !missing.contains(&"build-essential") {
+        missing.push("make");
+    }
+    if postgres::programs().is_none() {
+        missing.push("postgresql");
+    }
+    debian(&missing)?;
+    let programs = postgres::programs().ok_or("PostgreSQL 14 or newer is still missing")?;
+    println!("postgresql   {}", programs.display());
+    Ok(())
+}
+
+/// The Python environments of the conformance tests.
+pub fn for_conformance() -> Result {
+    let can_make_venvs = || command::succeeds(command::command("python3").args(["-c", "import ensurepip, venv"]));
+    if !can_make_venvs() {
+        debian(&["python3", "python3-venv"])?;
+    }
+    for venv in [VENV_NEWEST, VENV_OLDEST] {
+        venv.install()?;
+        println!("{:<12} {}", venv.name, venv.directory().display());
+    }
+    Ok(())
+}
+
+/// The program, built from its registry release when this machine has no such version.
+pub fn cargo_deny() -> Result<PathBuf> {
+    let ours = repository::tools().join("bin/cargo-deny");
+    let wanted = format!("cargo-deny {CARGO_DENY_VERSION}");
+    let is_wanted = |program: &Path| {
+        let said = command::output(command::command(program).arg("--version"));
+        said.is_ok_and(|said| said.trim_end() == wanted)
+    };
+    let mut present = [Some(ours.clone()), command::on_path("cargo-deny")].into_iter().flatten();
+    if let Some(program) = present.find(|program| is_wanted(program)) {
+        println!("cargo-deny   {}", program.display());
+        return Ok(program);
+    }
+    println!("building cargo-deny {CARGO_DENY_VERSION}: about three minutes, once");
+    let mut cargo = command::cargo();
+    cargo.args(["install", "--locked", "cargo-deny", "--version", CARGO_DENY_VERSION, "--root"]);
+    command::run(cargo.arg(repository::tools()))?;
+    Ok(ours)
+}
+
+impl Venv {
+    pub fn python(&self) -> PathBuf {
+        self.directory().join("bin/python")
+    }
+
+    fn directory(&self) -> PathBuf {
+        repository::tools().join(self.name)
+    }
+
+    /// Made anew when its requirements changed; the copy of them that a finished install leaves behind says so.
+    fn install(&self) -> Result {
+        let wanted = std::fs::read_to_string(repository::root().join(self.requirements))?;
+        let stamp = self.directory().join("installed.txt");
+        let is_whole = std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted);
+        if is_whole && command::succeeds(command::command(self.python()).args(["-c", "import alter_sdk"])) {
+            return Ok(());
+        }
+        if self.directory().exists() {
+            std::fs::remove_dir_all(self.directory())?;
+        }
+        command::run(command::command("python3").args(["-m", "venv"]).arg(self.directory()))?;
+        let mut pip = command::command(self.python());
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+        command::run(pip.arg(self.requirements))?;
+        std::fs::write(stamp, wanted)?;
+        Ok(())
+    }
+}
+
+/// Installs Debian packages, or says which ones to install.
+fn debian(missing: &[&str]) -> Result {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages = missing.join(" ");
+    if command::on_path("apt-get").is_none() || !postgres::is_root() {
+        let how = format!("as root: apt-get install {packages}");
+        return Err(format!("missing on this machine: {packages}\n  {how}\n  or what your system calls them").into());
+    }
+    command::run(command::command("apt-get").args(["update", "--quiet"]))?;
+    let mut install = command::command("apt-get");
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    install.args(["install", "--yes", "--quiet", "--no-install-recommends"]);
+    command::run(install.args(missing))
+}
