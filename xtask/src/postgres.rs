@@ -27,7 +27,7 @@ const START_TRIES_MAX: usize = 3;
 /// or else an explanation.
 const KEEPER: &str = r#"
 set -u
-trap '' INT TERM HUP
+trap '' INT TERM HUP PIPE
 home=$(mktemp -d "${TMPDIR:-/tmp}/grantd-postgres.XXXXXX" 2>/dev/null) ||
   home=$(mktemp -d /tmp/grantd-postgres.XXXXXX) || exit 1
 remove() { "$1/pg_ctl" -D "$home/data" -m immediate -w stop >/dev/null 2>&1; rm -rf "$home"; }
