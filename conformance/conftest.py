@@ -1,0 +1,176 @@
+"""Fixtures: the real server on each engine, the services beside it, and one world per test.
+
+`GRANTD_BIN` names the binary. SQLite is always tested, PostgreSQL when `GRANTD_TEST_POSTGRES_URL` is set; in CI it must be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from harness import canary
+from harness.aws import Aws
+from harness.postgres import Database
+from harness.provider import Provider, closed_port
+from harness.server import Grantd
+from harness.tap import Tap
+from harness.tls import Authority
+from harness.world import Admin, Services, World
+
+CLIENT = metadata.version("alter-sdk")
+POSTGRES = os.environ.get("GRANTD_TEST_POSTGRES_URL")
+ENGINES = ["sqlite", "postgres"] if POSTGRES else ["sqlite"]
+
+# One virtual environment per client version: 0.29.0 runs everything but the smoke set, 0.21.0 runs that alone.
+collect_ignore_glob = ["smoke/*"] if CLIENT == "0.29.0" else ["test_*.py"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if CLIENT not in ("0.29.0", "0.21.0"):
+        raise pytest.UsageError(f"alter-sdk {CLIENT} is installed; these tests are for 0.29.0 (and smoke/ for 0.21.0)")
+    if os.environ.get("CI") == "true" and not POSTGRES:
+        raise pytest.UsageError("GRANTD_TEST_POSTGRES_URL is not set, and CI must test both engines")
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        os.environ.pop(name, None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Runs `async def` tests, each in an event loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    asyncio.run(pyfuncitem.obj(**arguments))
+    return True
+
+
+@pytest.fixture(scope="session")
+def binary() -> str:
+    path = os.environ.get("GRANTD_BIN", "")
+    assert os.access(path, os.X_OK), f"GRANTD_BIN={path!r} does not name an executable"
+    return os.path.abspath(path)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="session")
+def services(authority: Authority) -> Iterator[Services]:
+    provider, aws = Provider(), Aws()
+    tls_provider = Provider(authority.issue("provider", dns=("localhost",), ips=("127.0.0.1",)))
+    refusing, port = closed_port()
+    yield Services(provider, tls_provider, aws, port, authority.file)
+    for service in (provider, tls_provider, aws, refusing):
+        service.close()
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def launch(
+    binary: str, engine: str, directory: Path, services: Services, env: dict[str, str] | None, flags: tuple[str, ...]
+) -> Grantd:
+    database = Database(POSTGRES) if engine == "postgres" else None
+    env = {"GRANTD_OUTBOUND_ALLOW": services.outbound, **(env or {})}
+    server = Grantd(binary, directory, database=database, env=env, flags=flags)
+    server.init()
+    return server
+
+
+def leaks(server: Grantd) -> list[canary.Find]:
+    """Looks for secrets, API keys and tokens wherever the server writes: audit, log, data directory, database."""
+    finds: list[canary.Find] = []
+    if server.process and server.process.poll() is None and server.url.startswith("http://"):
+        offset = 0
+        while True:
+            page = Admin(server).call("GET", f"/apps?limit=1000&offset={offset}")
+            for app in page["items"]:
+                out = server.directory / f"leaks-{app['id']}.jsonl"
+                server.cli("audit", "export", "--app", app["id"], "--format", "jsonl", "--out", str(out))
+                finds += canary.scan(f"audit export of {app['name']}", out.read_bytes())
+            offset += len(page["items"])
+            if not page["has_more"]:
+                break
+    finds += canary.scan("server log", server.log.read_bytes())
+    finds += canary.scan_directory(server.data_dir)
+    if server.database:
+        finds += canary.scan("database dump", server.database.dump())
+    return finds
+
+
+def dispose(server: Grantd) -> None:
+    """Ends a server, and fails if it leaked, panicked or does not end cleanly."""
+    try:
+        found = leaks(server)
+        code = server.stop() if server.process and server.process.poll() is None else None
+        assert not found, "\n".join(map(str, found[:20]))
+        assert code in (None, 0), f"serve ended with {code} on SIGTERM"
+        assert "panicked at" not in server.log_text(), server.log_text()[-4000:]
+    finally:
+        if server.process and server.process.poll() is None:
+            server.kill()
+        if server.database:
+            server.database.drop()
+
+
+@pytest.fixture(scope="session")
+def server(
+    binary: str, engine: str, services: Services, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Grantd]:
+    """The server that most tests share. It is never restarted, and nothing in it is looked at by two tests."""
+    server = launch(binary, engine, tmp_path_factory.mktemp(engine), services, None, ())
+    server.start()
+    yield server
+    dispose(server)
+
+
+@pytest.fixture(scope="session")
+def tap(server: Grantd) -> Iterator[Tap]:
+    tap = Tap(server.url)
+    yield tap
+    tap.close()
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest, server: Grantd, tap: Tap, services: Services) -> Iterator[World]:
+    world = World(server, tap, services, services.provider.corner(), request.node.originalname)
+    yield world
+    world.check_answers()
+    server.assert_alive()
+
+
+@pytest.fixture
+def private_server(
+    binary: str, engine: str, services: Services, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Grantd]]:
+    """Makes servers for one test alone, which it may configure, stop, starve and kill."""
+    made: list[Grantd] = []
+
+    def make(*, env: dict[str, str] | None = None, flags: tuple[str, ...] = (), start: bool = True) -> Grantd:
+        made.append(launch(binary, engine, tmp_path_factory.mktemp(f"private-{engine}"), services, env, flags))
+        return made[-1].start() if start else made[-1]
+
+    yield make
+    for server in made:
+        dispose(server)
+
+
+@pytest.fixture
+def private_world(
+    request: pytest.FixtureRequest, private_server: Callable[..., Grantd], services: Services
+) -> Iterator[World]:
+    """A world on a server of its own."""
+    server = private_server()
+    tap = Tap(server.url)
+    yield World(server, tap, services, services.provider.corner(), request.node.originalname)
+    tap.close()
