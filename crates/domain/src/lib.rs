@@ -1,1 +1,13 @@
-//! placeholder
+//! grantd's rules. Pure: no clock, no async, no SQL, no HTTP; time and randomness are arguments.
+
+pub mod audit;
+pub mod context;
+pub mod destination;
+pub mod env;
+pub mod grant;
+pub mod inject;
+pub mod rate;
+pub mod replay;
+pub mod resolve;
+pub mod seal;
+pub mod secret;

@@ -1,0 +1,288 @@
+//! Writes an export: header, checkpoints, events chain by chain, signed footer. [`super::verify`] reads it.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest;
+use grantd_wire::sign::hex;
+use serde_json::{Value, json};
+
+use super::{CheckpointKey, HeadAt, canonical};
+
+/// A stored event as the export shows it.
+#[derive(Clone, Debug)]
+pub struct StoredEvent {
+    pub chain_id: String,
+    pub seq: i64,
+    /// Canonical core, `chain_id` and `seq` included.
+    pub core: String,
+    /// `None` when there was none, or it was erased.
+    pub private: Option<String>,
+    /// `None` when the private part was erased.
+    pub salt: Option<[u8; 16]>,
+    pub private_hash: [u8; 32],
+    pub event_hash: [u8; 32],
+    pub hash: [u8; 32],
+}
+
+/// Keeps what the footer must say.
+pub struct Exporter {
+    digest: digest::Context,
+    events: u64,
+    heads: BTreeMap<String, HeadAt>,
+}
+
+impl Exporter {
+    /// Starts an export and writes its header. An empty `filter` means: everything.
+    pub fn start(app_id: &str, filter: &Value, keys: &[Value]) -> (Self, String) {
+        let mut exporter = Self { digest: digest::Context::new(&digest::SHA256), events: 0, heads: BTreeMap::new() };
+        let line =
+            exporter.line(&json!({"type": "header", "format": 1, "app_id": app_id, "filter": filter, "keys": keys}));
+        (exporter, line)
+    }
+
+    fn line(&mut self, value: &Value) -> String {
+        let line = format!("{value}\n");
+        self.digest.update(line.as_bytes());
+        line
+    }
+
+    /// A stored checkpoint.
+    pub fn checkpoint(&mut self, body: &Value, key_id: &str, signature: &str) -> String {
+        self.line(&json!({"type": "checkpoint", "body": body, "kid": key_id, "signature": signature}))
+    }
+
+    /// A stored event.
+    pub fn event(&mut self, event: &StoredEvent) -> Result<String, serde_json::Error> {
+        self.events += 1;
+        let mut core: Value = serde_json::from_str(&event.core)?;
+        if let Some(core) = core.as_object_mut() {
+            core.remove("chain_id");
+            core.remove("seq");
+        }
+        let private: Option<Value> = event.private.as_deref().map(serde_json::from_str).transpose()?;
+        let head = HeadAt { chain_id: event.chain_id.clone(), seq: event.seq, hash: hex(&event.hash) };
+        self.heads.insert(event.chain_id.clone(), head);
+        Ok(self.line(&json!({
+            "type": "event",
+            "chain_id": event.chain_id,
+            "seq": event.seq,
+            "core": core,
+            "private": private,
+            "salt": event.salt.map(|s| hex(&s)),
+            "private_hash": hex(&event.private_hash),
+            "event_hash": hex(&event.event_hash),
+            "hash": hex(&event.hash),
+        })))
+    }
+
+    /// The footer; nothing may follow it.
+    pub fn finish(self, key: &CheckpointKey) -> String {
+        let heads: Vec<_> = self.heads.into_values().collect();
+        let sum = hex(self.digest.finish().as_ref());
+        let mut footer = json!({"type": "footer", "events": self.events, "heads": heads, "sha256": sum});
+        let signed = key.sign_footer(&canonical(&footer));
+        footer["kid"] = json!(signed.key_id);
+        footer["signature"] = json!(signed.signature);
+        format!("{footer}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use grantd_wire::TimeMs;
+    use grantd_wire::ids::{AppId, ChainId, SigningKeyId, uuid_v7};
+    use proptest::prelude::*;
+
+    use super::super::*;
+    use super::*;
+
+    struct Fixed;
+    impl Entropy for Fixed {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(9);
+        }
+    }
+
+    fn key(n: u8) -> CheckpointKey {
+        CheckpointKey::from_seed(SigningKeyId::from_uuid(uuid_v7(1, [n; 10])), &[n; 32]).unwrap()
+    }
+
+    /// Two chains of `n` events each, a checkpoint after half of them and one at the end.
+    fn export(n: i64, filter: &Value) -> Vec<String> {
+        let app = AppId::from_uuid(uuid_v7(1, [1; 10]));
+        let mut heads: Vec<Head> =
+            (1..=2).map(|c| Head::start(ChainId::from_uuid(uuid_v7(1, [c; 10])), ZERO_HASH)).collect();
+        let (mut events, mut checkpoints) = (Vec::new(), Vec::<String>::new());
+        let mut checkpoint = |heads: &[Head]| {
+            let previous = checkpoints.last().map(|c| hex(&Checkpoint::hash_of(c)));
+            let n = i64::try_from(checkpoints.len()).unwrap() + 1;
+            let heads = heads.iter().map(HeadAt::of).collect();
+            checkpoints.push(
+                Checkpoint { app_id: app.to_string(), n, previous, at: TimeMs(n), heads, pruned_to: None }.text(),
+            );
+        };
+        for i in 0..n {
+            for head in &mut heads {
+                let event =
+                    Event::new(&Fixed, TimeMs(i), Owner::App(app), Kind::TokenReleased, Outcome::Allowed, Actor::Job)
+                        .private("reason", Some(format!("reason {i}")))
+                        .prepare();
+                let linked = head.link(&event);
+                events.push(StoredEvent {
+                    chain_id: linked.chain_id.to_string(),
+                    seq: linked.seq,
+                    core: linked.core,
+                    private: event.private,
+                    salt: Some(event.salt),
+                    private_hash: event.private_hash,
+                    event_hash: linked.event_hash,
+                    hash: linked.hash,
+                });
+            }
+            if i == n / 2 {
+                checkpoint(&heads);
+            }
+        }
+        checkpoint(&heads);
+        let (mut exporter, header) = Exporter::start(&app.to_string(), filter, &[key(3).jwk()]);
+        let mut lines = vec![header];
+        for body in &checkpoints {
+            let signed = key(3).sign_checkpoint(body);
+            lines.push(exporter.checkpoint(
+                &serde_json::from_str(body).unwrap(),
+                &signed.key_id.to_string(),
+                &signed.signature,
+            ));
+        }
+        events.sort_by(|a, b| (&a.chain_id, a.seq).cmp(&(&b.chain_id, b.seq)));
+        for event in &events {
+            lines.push(exporter.event(event).unwrap());
+        }
+        lines.push(exporter.finish(&key(3)));
+        lines
+    }
+
+    fn whole(n: i64) -> Vec<String> {
+        export(n, &json!({}))
+    }
+
+    fn check(lines: &[String], trust: &Trust) -> Report {
+        verify(lines.concat().as_bytes(), trust).unwrap()
+    }
+
+    /// What a holder of the signing key would do after an edit: sum and sign anew.
+    fn sign_again(lines: &mut [String]) {
+        let (footer, rest) = lines.split_last_mut().unwrap();
+        let mut value: Value = serde_json::from_str(footer).unwrap();
+        let object = value.as_object_mut().unwrap();
+        object.remove("kid");
+        object.remove("signature");
+        value["sha256"] = json!(hex(&grantd_wire::sign::sha256(rest.concat().as_bytes())));
+        value["events"] = json!(rest.iter().filter(|l| l.contains("\"type\":\"event\"")).count());
+        let signed = key(3).sign_footer(&canonical(&value));
+        value["signature"] = json!(signed.signature);
+        *footer = format!("{value}\n");
+    }
+
+    #[test]
+    fn an_untouched_export_verifies() {
+        let lines = whole(6);
+        let report = check(&lines, &Trust::default());
+        assert!(report.ok, "{:?}", report.problems);
+        assert_eq!((report.events, report.chains, report.checkpoints), (12, 2, 2));
+        let kept = serde_json::from_str(&lines[1]).unwrap();
+        assert!(check(&lines, &Trust { key: Some(key(3).jwk()), checkpoint: Some(kept) }).ok);
+    }
+
+    #[test]
+    fn an_erased_private_part_leaves_the_chain_whole() {
+        let mut lines = whole(3);
+        let mut event: Value = serde_json::from_str(&lines[4]).unwrap();
+        event["private"] = Value::Null;
+        event["salt"] = Value::Null;
+        lines[4] = format!("{event}\n");
+        sign_again(&mut lines);
+        assert!(check(&lines, &Trust::default()).ok);
+    }
+
+    #[test]
+    fn another_key_and_a_rewritten_history_are_not_trusted() {
+        let lines = whole(3);
+        assert!(!check(&lines, &Trust { key: Some(key(4).jwk()), checkpoint: None }).ok);
+        let kept = serde_json::from_str(&whole(4)[2]).unwrap();
+        assert!(!check(&lines, &Trust { key: None, checkpoint: Some(kept) }).ok);
+    }
+
+    #[test]
+    fn a_cut_tail_is_found_even_when_the_footer_is_signed_again() {
+        let mut lines = whole(6);
+        lines.remove(lines.len() - 2);
+        sign_again(&mut lines);
+        assert!(!check(&lines, &Trust::default()).ok);
+        let lines = whole(6);
+        assert!(!check(&lines[..lines.len() - 1], &Trust::default()).ok);
+    }
+
+    #[test]
+    fn swapped_private_parts_and_swapped_rows_are_found() {
+        for (field, signed_again) in
+            [("private", true), ("core", true), ("hash", true), ("seq", true), ("private", false)]
+        {
+            let mut lines = whole(6);
+            let (mut a, mut b): (Value, Value) =
+                (serde_json::from_str(&lines[4]).unwrap(), serde_json::from_str(&lines[6]).unwrap());
+            std::mem::swap(&mut a[field], &mut b[field]);
+            lines[4] = format!("{a}\n");
+            lines[6] = format!("{b}\n");
+            if signed_again {
+                sign_again(&mut lines);
+            }
+            assert!(!check(&lines, &Trust::default()).ok, "{field}");
+        }
+    }
+
+    #[test]
+    fn a_filtered_export_judges_no_gaps_but_still_every_event() {
+        let mut lines = export(4, &json!({"kind": "token.released"}));
+        lines.remove(5);
+        sign_again(&mut lines);
+        let report = check(&lines, &Trust::default());
+        assert!(report.ok && report.partial, "{:?}", report.problems);
+        lines[4] = lines[4].replace("token.released", "token.denied");
+        sign_again(&mut lines);
+        assert!(!check(&lines, &Trust::default()).ok);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+        #[test]
+        fn any_line_removed_doubled_moved_or_edited_is_found(which in any::<prop::sample::Index>(), how in 0..4u8, at in any::<prop::sample::Index>(), again in any::<bool>()) {
+            let mut lines = whole(5);
+            let n = lines.len();
+            // Events and checkpoints; header and footer have their own tests.
+            let i = 1 + which.index(n - 2);
+            match how {
+                0 => { lines.remove(i); }
+                1 => lines.insert(i, lines[i].clone()),
+                2 => { let j = if i + 1 < n - 1 { i + 1 } else { i - 1 }; lines.swap(i, j); }
+                _ => {
+                    let mut bytes = lines[i].clone().into_bytes();
+                    let j = at.index(bytes.len() - 1);
+                    bytes[j] = if bytes[j] == b'1' { b'2' } else { b'1' };
+                    lines[i] = String::from_utf8_lossy(&bytes).into_owned();
+                }
+            }
+            // Swapping the last event of a chain with the first of the next changes the order, not the chains.
+            let border = how == 2 && !again && { let a = &lines[i]; a.is_empty() };
+            if again { sign_again(&mut lines); }
+            let report = check(&lines, &Trust::default());
+            let chains_apart = how == 2 && again && {
+                let id = |l: &String| serde_json::from_str::<Value>(l).ok().map(|v| v["chain_id"].to_string());
+                let j = if i + 1 < n - 1 { i + 1 } else { i - 1 };
+                id(&lines[i]) != id(&lines[j]) && lines[i].contains("\"type\":\"event\"") && lines[j].contains("\"type\":\"event\"")
+            };
+            let kid_only = how == 3 && again && report.ok && { let v: Value = serde_json::from_str(&lines[i]).unwrap(); v["type"] == "checkpoint" };
+            prop_assert!(!report.ok || border || chains_apart || kid_only, "line {i} how {how}");
+        }
+    }
+}

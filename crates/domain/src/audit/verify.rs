@@ -1,0 +1,331 @@
+//! The offline verifier: needs nothing but an export.
+//!
+//! An export is JSON lines: a header, the checkpoints in order, the events chain by chain in order, a footer. Whoever holds the
+//! signing key could rewrite all of it, so a key or a checkpoint kept elsewhere says more than the file itself; the report tells
+//! which of them vouched.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{BufRead, ErrorKind, Read as _};
+
+use aws_lc_rs::digest;
+use grantd_wire::sign::{hex, unhex};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Checkpoint, ZERO_HASH, canonical, event_hash, footer_text, link_hash, private_hash, verify_signature};
+
+/// Bytes of one line; a longer one is a problem, not a reason to run out of memory.
+const LINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Problems listed; more are only counted.
+const PROBLEMS_MAX: usize = 1_000;
+
+/// What the file is checked against beside itself.
+#[derive(Default)]
+pub struct Trust {
+    /// A JWK: only signatures under it count.
+    pub key: Option<Value>,
+    /// A checkpoint line of an earlier export: the file must hold it unchanged.
+    pub checkpoint: Option<Value>,
+}
+
+/// What is wrong, and where.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Counted from 1; 0 for the file as a whole.
+    pub line: u64,
+    pub what: String,
+}
+
+/// The verifier's findings.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub ok: bool,
+    pub events: u64,
+    pub chains: u64,
+    pub checkpoints: u64,
+    pub problems: Vec<Problem>,
+    /// Who vouches: `pinned key`, `kept checkpoint`, both, or `the file itself`.
+    pub trust: String,
+    /// True for a filtered export: gaps were not judged.
+    pub partial: bool,
+}
+
+/// Reads a whole export and says whether anything in it was changed, removed, reordered or cut off.
+pub fn verify(mut reader: impl BufRead, trust: &Trust) -> Result<Report, std::io::Error> {
+    let mut verifier = Verifier::new(trust);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = (&mut reader).take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut line)?;
+        if read == 0 {
+            return Ok(verifier.finish());
+        }
+        if read as u64 > LINE_BYTES_MAX {
+            return Err(std::io::Error::new(
+                ErrorKind::InvalidData,
+                "a line is longer than 4 MiB: this is no export of grantd",
+            ));
+        }
+        verifier.line(&line);
+    }
+}
+
+struct Chain {
+    seq: i64,
+    hash: [u8; 32],
+}
+
+struct Verifier<'a> {
+    trust: &'a Trust,
+    line: u64,
+    digest: digest::Context,
+    problems: Vec<Problem>,
+    header_seen: bool,
+    footer_seen: bool,
+    partial: bool,
+    app_id: String,
+    keys: Vec<Value>,
+    last_checkpoint: Option<(i64, String)>,
+    checkpoint_hashes: HashSet<[u8; 32]>,
+    kept_checkpoint_found: bool,
+    /// Heads that checkpoints promise: hash by chain and sequence.
+    promised: HashMap<(String, i64), String>,
+    chains: HashMap<String, Chain>,
+    events: u64,
+    checkpoints: u64,
+}
+
+impl<'a> Verifier<'a> {
+    fn new(trust: &'a Trust) -> Self {
+        Self {
+            trust,
+            line: 0,
+            digest: digest::Context::new(&digest::SHA256),
+            problems: Vec::new(),
+            header_seen: false,
+            footer_seen: false,
+            partial: false,
+            app_id: String::new(),
+            keys: Vec::new(),
+            last_checkpoint: None,
+            checkpoint_hashes: HashSet::new(),
+            kept_checkpoint_found: false,
+            promised: HashMap::new(),
+            chains: HashMap::new(),
+            events: 0,
+            checkpoints: 0,
+        }
+    }
+
+    fn problem(&mut self, what: impl Into<String>) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(Problem { line: self.line, what: what.into() });
+        }
+    }
+
+    fn line(&mut self, bytes: &[u8]) {
+        self.line += 1;
+        if self.footer_seen {
+            self.problem("there are lines after the footer");
+            return;
+        }
+        let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(bytes) else {
+            self.problem("this line is not a JSON object");
+            self.digest.update(bytes);
+            return;
+        };
+        match object.get("type").and_then(Value::as_str) {
+            Some("header") if !self.header_seen => self.header(&object),
+            Some("checkpoint") if self.events == 0 => self.checkpoint(&object),
+            Some("event") => self.event(&object),
+            Some("footer") => return self.footer(object),
+            _ => self.problem("this line is of an unknown type, or out of place"),
+        }
+        self.digest.update(bytes);
+    }
+
+    fn header(&mut self, header: &Map<String, Value>) {
+        self.header_seen = true;
+        if self.line != 1 || header.get("format") != Some(&Value::from(1)) {
+            self.problem("the header is not the first line, or of another format than 1");
+        }
+        self.partial = header.get("filter").is_some_and(|f| f.as_object().is_some_and(|f| !f.is_empty()));
+        text(header, "app_id").clone_into(&mut self.app_id);
+        self.keys = header.get("keys").and_then(Value::as_array).cloned().unwrap_or_default();
+        if let Some(pinned) = &self.trust.key {
+            if !self.keys.iter().any(|k| k["x"] == pinned["x"]) {
+                self.problem("the file does not name the trusted key");
+            }
+            self.keys = vec![pinned.clone()];
+        }
+    }
+
+    fn signed(&self, text: &str, signature: &str) -> bool {
+        self.keys.iter().any(|key| verify_signature(key, text, signature))
+    }
+
+    fn checkpoint(&mut self, line: &Map<String, Value>) {
+        self.checkpoints += 1;
+        let body = line.get("body").cloned().unwrap_or_default();
+        let canonical = canonical(&body);
+        let Ok(checkpoint) = serde_json::from_value::<Checkpoint>(body.clone()) else {
+            return self.problem("this is not a checkpoint of format 1");
+        };
+        if !self.signed(&format!("grantd.checkpoint.1{canonical}"), text(line, "signature")) {
+            self.problem(format!("the signature of checkpoint {} does not verify", checkpoint.n));
+        }
+        if checkpoint.app_id != self.app_id {
+            self.problem(format!("checkpoint {} belongs to another app", checkpoint.n));
+        }
+        let hash = Checkpoint::hash_of(&canonical);
+        match &self.last_checkpoint {
+            Some((n, last)) if checkpoint.n != n + 1 || checkpoint.previous.as_deref() != Some(last) => {
+                self.problem(format!("checkpoint {} does not follow checkpoint {n}", checkpoint.n));
+            }
+            None if checkpoint.n != 1 && checkpoint.pruned_to.is_none() => {
+                self.problem(format!("the checkpoints before {} are missing", checkpoint.n));
+            }
+            _ => {}
+        }
+        self.kept_checkpoint_found |= self.trust.checkpoint.as_ref().is_some_and(|kept| kept["body"] == body);
+        for head in checkpoint.heads {
+            self.promised.insert((head.chain_id, head.seq), head.hash);
+        }
+        self.checkpoint_hashes.insert(hash);
+        self.last_checkpoint = Some((checkpoint.n, hex(&hash)));
+    }
+
+    fn event(&mut self, line: &Map<String, Value>) {
+        self.events += 1;
+        let (chain_id, seq) = (text(line, "chain_id").to_owned(), line.get("seq").and_then(Value::as_i64).unwrap_or(0));
+        let Some(mut core) = line.get("core").and_then(Value::as_object).cloned() else {
+            return self.problem("the event has no core");
+        };
+        core.insert("chain_id".to_owned(), Value::from(chain_id.clone()));
+        core.insert("seq".to_owned(), Value::from(seq));
+        let hash_field = |name: &str| unhex::<32>(text(line, name));
+        let (Some(stored_private), Some(stored_hash)) = (hash_field("private_hash"), hash_field("hash")) else {
+            return self.problem("the event's hashes are malformed");
+        };
+        if let Some(salt) = line.get("salt").and_then(Value::as_str) {
+            let empty = Value::Object(Map::new());
+            let private = line.get("private").filter(|p| !p.is_null()).unwrap_or(&empty);
+            if unhex::<16>(salt).map(|salt| private_hash(&salt, &canonical(private))) != Some(stored_private) {
+                self.problem("the private part was changed");
+            }
+        } else if line.get("private").is_some_and(|p| !p.is_null()) {
+            self.problem("the private part has no salt");
+        }
+        let hash = event_hash(&canonical(&core), &stored_private);
+        if Some(hash) != hash_field("event_hash") {
+            self.problem("the event was changed");
+        }
+        if self.partial {
+            return;
+        }
+        self.link(chain_id, seq, &hash, stored_hash);
+    }
+
+    fn link(&mut self, chain_id: String, seq: i64, event_hash: &[u8; 32], stored: [u8; 32]) {
+        let follows = match self.chains.get(&chain_id) {
+            Some(chain) => chain.seq + 1 == seq && link_hash(&chain.hash, event_hash) == stored,
+            None => {
+                seq == 1
+                    && (link_hash(&ZERO_HASH, event_hash) == stored
+                        || self.checkpoint_hashes.iter().any(|c| link_hash(c, event_hash) == stored))
+            }
+        };
+        if !follows {
+            let last = self.chains.get(&chain_id).map_or(0, |c| c.seq);
+            self.problem(format!("event {seq} of chain {chain_id} does not follow event {last}: something was edited, removed or reordered"));
+        }
+        if self.promised.remove(&(chain_id.clone(), seq)).is_some_and(|promised| promised != hex(&stored)) {
+            self.problem(format!("event {seq} of chain {chain_id} is not the one a checkpoint was signed over"));
+        }
+        self.chains.insert(chain_id, Chain { seq, hash: stored });
+    }
+
+    fn footer(&mut self, mut footer: Map<String, Value>) {
+        self.footer_seen = true;
+        let signature = footer.remove("signature").unwrap_or_default();
+        footer.remove("kid");
+        if !self.signed(&footer_text(&canonical(&footer)), signature.as_str().unwrap_or_default()) {
+            self.problem("the footer's signature does not verify");
+        }
+        let digest = std::mem::replace(&mut self.digest, digest::Context::new(&digest::SHA256)).finish();
+        if text(&footer, "sha256") != hex(digest.as_ref()) {
+            self.problem("a line was changed: the footer's sum does not match");
+        }
+        if footer.get("events").and_then(Value::as_u64) != Some(self.events) {
+            self.problem("the number of events is not the footer's: lines were removed or added");
+        }
+        let heads: Vec<(String, i64, String)> = footer
+            .get("heads")
+            .and_then(Value::as_array)
+            .map(|heads| {
+                heads
+                    .iter()
+                    .filter_map(Value::as_object)
+                    .map(|h| {
+                        (
+                            text(h, "chain_id").to_owned(),
+                            h.get("seq").and_then(Value::as_i64).unwrap_or(0),
+                            text(h, "hash").to_owned(),
+                        )
+                    })
+                    .collect()
+            })
+            .unwrap_or_default();
+        if self.partial {
+            return;
+        }
+        for (chain_id, seq, hash) in heads {
+            let at = self.chains.get(&chain_id);
+            if at.is_none_or(|chain| chain.seq != seq || hex(&chain.hash) != hash) {
+                self.problem(format!("chain {chain_id} does not end at event {seq}: its tail was cut off or changed"));
+            }
+        }
+    }
+
+    fn finish(mut self) -> Report {
+        self.line = 0;
+        if !self.header_seen {
+            self.problem("there is no header: this is no export of grantd");
+        }
+        if !self.footer_seen {
+            self.problem("there is no footer: the file was cut off");
+        }
+        if !self.partial {
+            let missing: Vec<_> = self.promised.keys().cloned().collect();
+            for (chain_id, seq) in missing {
+                self.problem(format!(
+                    "event {seq} of chain {chain_id}, which a checkpoint was signed over, is missing"
+                ));
+            }
+        }
+        if self.trust.checkpoint.is_some() && !self.kept_checkpoint_found {
+            self.problem("the checkpoint that was kept elsewhere is not in the file: history was rewritten");
+        }
+        let trust = match (&self.trust.key, &self.trust.checkpoint) {
+            (Some(_), Some(_)) => "pinned key and kept checkpoint",
+            (Some(_), None) => "pinned key",
+            (None, Some(_)) => "kept checkpoint",
+            (None, None) => {
+                "the file itself: a holder of the signing key could have rewritten it; pin the key with --trust"
+            }
+        };
+        Report {
+            ok: self.problems.is_empty(),
+            events: self.events,
+            chains: self.chains.len() as u64,
+            checkpoints: self.checkpoints,
+            problems: self.problems,
+            trust: trust.to_owned(),
+            partial: self.partial,
+        }
+    }
+}
+
+fn text<'v>(object: &'v Map<String, Value>, name: &str) -> &'v str {
+    object.get(name).and_then(Value::as_str).unwrap_or_default()
+}

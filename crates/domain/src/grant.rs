@@ -1,0 +1,277 @@
+//! Apps, keys, managed secrets, credentials and grants: what they are and in which states they can be.
+
+use grantd_wire::TimeMs;
+use grantd_wire::api::{CredentialType, Retrieve, TenantMode};
+use grantd_wire::ids::{AppId, CredentialId, DataKeyId, GenerationId, GrantId, KeyId, OrganizationId, SecretId};
+use grantd_wire::key::KeyType;
+use grantd_wire::limits::LIFETIME_SECONDS_MAX;
+use grantd_wire::scope::Scope;
+use grantd_wire::sdk::{Injection, Lifetime};
+use grantd_wire::{Code, Error};
+
+use crate::destination;
+
+/// The state of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppState {
+    Active,
+    /// Every credential call is denied; reversible.
+    Archived,
+    /// Its data keys are destroyed; final.
+    Deleted,
+}
+
+/// An app.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub id: AppId,
+    pub organization_id: OrganizationId,
+    pub name: String,
+    pub description: Option<String>,
+    pub website_url: Option<String>,
+    pub state: AppState,
+    pub tenant_key: Option<String>,
+    pub tenant_mode: TenantMode,
+    pub retrieve: Retrieve,
+    /// Context keys that audit queries find by index, the tenant key aside.
+    pub indexed_context_keys: Vec<String>,
+    pub created_at: TimeMs,
+    pub version: i64,
+}
+
+impl App {
+    /// Every context key whose values are indexed.
+    pub fn context_index(&self) -> impl Iterator<Item = &str> {
+        let tenant = self.tenant_key.iter().filter(|k| !self.indexed_context_keys.contains(k));
+        self.indexed_context_keys.iter().chain(tenant).map(String::as_str)
+    }
+}
+
+/// An API key as stored: never its text.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    pub id: KeyId,
+    pub app_id: AppId,
+    pub key_type: KeyType,
+    pub key_prefix: String,
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    pub scope_version: i64,
+    pub cidrs: Vec<ipnet::IpNet>,
+    pub rate_limit_rpm: Option<u32>,
+    pub allow_unsigned_identity: bool,
+    pub parent_key_id: Option<KeyId>,
+    pub created_at: TimeMs,
+    pub expires_at: Option<TimeMs>,
+    pub grace_until: Option<TimeMs>,
+    pub deprecated_at: Option<TimeMs>,
+    pub revoked_at: Option<TimeMs>,
+}
+
+impl ApiKey {
+    /// Whether the key may be used at `now`, else the code that says why not.
+    pub fn alive(&self, app: AppState, now: TimeMs) -> Result<(), Code> {
+        if self.revoked_at.is_some() {
+            return Err(Code::KeyRevoked);
+        }
+        if self.expires_at.is_some_and(|t| t <= now) {
+            return Err(Code::KeyExpired);
+        }
+        if self.grace_until.is_some_and(|t| t <= now) {
+            return Err(Code::KeyRotatedGraceExpired);
+        }
+        match app {
+            AppState::Active => Ok(()),
+            AppState::Archived | AppState::Deleted => Err(Code::KeyNotActive),
+        }
+    }
+}
+
+/// A secret the operator stores: how it is sent and where it may go. Its value is a credential.
+#[derive(Clone, Debug)]
+pub struct ManagedSecret {
+    pub id: SecretId,
+    pub app_id: AppId,
+    pub slug: String,
+    pub name: String,
+    pub credential_type: CredentialType,
+    pub header: String,
+    pub format: String,
+    pub injections: Vec<Injection>,
+    pub field_names: Vec<String>,
+    pub hosts: Vec<destination::Rule>,
+    pub any_host: bool,
+    pub created_at: TimeMs,
+    pub version: i64,
+}
+
+/// The state of a credential. A destroyed one has no value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CredentialState {
+    Ok { data_key_id: DataKeyId, sealed: Vec<u8> },
+    Destroyed,
+}
+
+/// The sealed material behind grants.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    pub id: CredentialId,
+    pub app_id: AppId,
+    pub secret_id: SecretId,
+    pub generation: GenerationId,
+    pub version: i64,
+    pub state: CredentialState,
+    pub updated_at: TimeMs,
+}
+
+/// Whether a grant was revoked. That it lapsed is computed from time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GrantStatus {
+    Active,
+    Revoked { at: TimeMs, reason: Option<String> },
+}
+
+/// Whom the tenant guard lets a grant serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tenant {
+    /// The guard does not apply.
+    Exempt,
+    /// Only this value of the app's tenant key.
+    Bound(String),
+}
+
+/// The handle application code uses.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub id: GrantId,
+    pub app_id: AppId,
+    pub credential_id: CredentialId,
+    pub label: Option<String>,
+    pub status: GrantStatus,
+    pub tenant: Tenant,
+    pub expires_at: Option<TimeMs>,
+    pub created_at: TimeMs,
+    pub last_used_at: Option<TimeMs>,
+    pub version: i64,
+}
+
+impl Grant {
+    /// `active`, `expired` or `revoked` at `now`.
+    pub fn status_at(&self, now: TimeMs) -> &'static str {
+        match &self.status {
+            GrantStatus::Revoked { .. } => "revoked",
+            GrantStatus::Active if self.lapsed(now) => "expired",
+            GrantStatus::Active => "active",
+        }
+    }
+
+    /// Whether its time is over.
+    pub fn lapsed(&self, now: TimeMs) -> bool {
+        self.expires_at.is_some_and(|t| t <= now)
+    }
+}
+
+/// The moment a grant made at `now` with this lifetime ends.
+///
+/// `default_ttl_seconds` applies when no `expires_at` is given; `max_ttl_seconds` bounds either.
+pub fn expires_at(lifetime: Lifetime, now: TimeMs) -> Result<Option<TimeMs>, Error> {
+    for (field, seconds) in
+        [("max_ttl_seconds", lifetime.max_ttl_seconds), ("default_ttl_seconds", lifetime.default_ttl_seconds)]
+    {
+        if seconds.is_some_and(|s| !(1..=LIFETIME_SECONDS_MAX).contains(&s)) {
+            return Err(Error::impossible(field, "must be between 1 second and ten years"));
+        }
+    }
+    if lifetime.expires_at.is_some_and(|t| t <= now) {
+        return Err(Error::impossible("expires_at", "must be in the future"));
+    }
+    if lifetime.expires_at.is_some_and(|t| t > now.plus_seconds(LIFETIME_SECONDS_MAX)) {
+        return Err(Error::impossible("expires_at", "must be within ten years"));
+    }
+    let wanted = lifetime.expires_at.or(lifetime.default_ttl_seconds.map(|s| now.plus_seconds(s)));
+    let bound = lifetime.max_ttl_seconds.map(|s| now.plus_seconds(s));
+    Ok(match (wanted, bound) {
+        (Some(wanted), Some(bound)) => Some(wanted.min(bound)),
+        (one, other) => one.or(other),
+    })
+}
+
+/// A slug of a name: lower-case ASCII letters, digits and single dashes, at most 50 characters.
+pub fn slug(name: &str) -> Option<String> {
+    let mut slug = String::new();
+    for c in name.chars() {
+        match c.to_ascii_lowercase() {
+            c if c.is_ascii_alphanumeric() => slug.push(c),
+            _ if !slug.is_empty() && !slug.ends_with('-') => slug.push('-'),
+            _ => {}
+        }
+    }
+    slug.truncate(grantd_wire::limits::SLUG_CHARS_MAX);
+    let slug = slug.trim_end_matches('-');
+    (!slug.is_empty()).then(|| slug.to_owned())
+}
+
+/// The `n`th try for a slug: itself, then `-2`, `-3` …, still within the limit.
+pub fn slug_variant(slug: &str, n: u32) -> String {
+    if n < 2 {
+        return slug.to_owned();
+    }
+    let suffix = format!("-{n}");
+    let room = grantd_wire::limits::SLUG_CHARS_MAX - suffix.len();
+    format!("{}{suffix}", slug[..slug.len().min(room)].trim_end_matches('-'))
+}
+
+/// A text field: bounded, without control characters or outer blanks.
+pub fn check_text(field: &str, text: &str, chars_max: usize) -> Result<(), Error> {
+    let count = text.chars().count();
+    if count == 0 || count > chars_max {
+        return Err(Error::impossible(field, &format!("must be 1-{chars_max} characters, is {count}")));
+    }
+    if text.chars().any(char::is_control) || text.trim() != text {
+        return Err(Error::impossible(field, "must not hold control characters or blanks at its ends"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: TimeMs = TimeMs(1_000_000);
+
+    #[test]
+    fn a_lifetime_is_the_tighter_of_what_is_asked_and_what_is_allowed() {
+        let life = |expires_at, max, default| {
+            expires_at_of(Lifetime { expires_at, max_ttl_seconds: max, default_ttl_seconds: default })
+        };
+        fn expires_at_of(l: Lifetime) -> Result<Option<TimeMs>, Code> {
+            expires_at(l, NOW).map_err(|e| e.code)
+        }
+        assert_eq!(life(None, None, None), Ok(None));
+        assert_eq!(life(None, Some(10), None), Ok(Some(NOW.plus_seconds(10))));
+        assert_eq!(life(None, Some(10), Some(20)), Ok(Some(NOW.plus_seconds(10))));
+        assert_eq!(life(Some(NOW.plus_seconds(5)), Some(10), Some(20)), Ok(Some(NOW.plus_seconds(5))));
+        assert_eq!(life(Some(NOW), None, None), Err(Code::InvalidValue));
+        assert_eq!(life(None, Some(0), None), Err(Code::InvalidValue));
+        assert!(life(None, Some(LIFETIME_SECONDS_MAX), None).is_ok());
+        assert_eq!(life(None, Some(LIFETIME_SECONDS_MAX + 1), None), Err(Code::InvalidValue));
+    }
+
+    #[test]
+    fn slugs_are_plain_and_bounded() {
+        assert_eq!(slug("  Stripe (live) -- EU! "), Some("stripe-live-eu".to_owned()));
+        assert_eq!(slug("日本"), None);
+        assert_eq!(slug(&"a".repeat(60)).unwrap().len(), 50);
+        assert_eq!(slug_variant("stripe", 1), "stripe");
+        assert_eq!(slug_variant("stripe", 2), "stripe-2");
+        assert_eq!(slug_variant(&"a".repeat(50), 12).len(), 50);
+    }
+
+    #[test]
+    fn texts_are_bounded_and_clean() {
+        assert!(check_text("name", &"é".repeat(100), 100).is_ok());
+        for bad in [&"é".repeat(101)[..], "", " a", "a\n", "a\u{1b}[31m"] {
+            assert!(check_text("name", bad, 100).is_err(), "{bad:?}");
+        }
+    }
+}

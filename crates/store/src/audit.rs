@@ -1,0 +1,282 @@
+//! Events, chains and checkpoints.
+
+use grantd_domain::audit::{Checkpoint, Head, HeadAt, Owner, Prepared, Signed, StoredEvent, ZERO_HASH};
+use grantd_wire::ids::{AppId, ChainId, EventId};
+use grantd_wire::sign::hex;
+use grantd_wire::{TimeMs, limits};
+
+use crate::error::Result;
+use crate::seam::{Row, Tx, Value, id};
+
+pub(crate) const LATEST_CHECKPOINT_SQL: &str = "SELECT body FROM checkpoints WHERE app_id = $1 ORDER BY n DESC LIMIT 1";
+
+/// The hash a chain begun now refers to.
+pub(crate) fn checkpoint_hash(row: Option<Row>) -> Result<[u8; 32]> {
+    row.map_or(Ok(ZERO_HASH), |mut row| Ok(Checkpoint::hash_of(&row.text("body")?)))
+}
+
+/// A chain that begins with `event`, and is named after it.
+pub(crate) fn new_chain(event: &Prepared, first_previous: [u8; 32]) -> Head {
+    let id = ChainId::parse(&event.id.to_string()).expect("an event's id is a UUID");
+    Head::start(id, first_previous)
+}
+
+/// Appends an event to its owner's chain.
+pub(crate) fn append(tx: &mut Tx<'_>, event: &Prepared) -> Result<()> {
+    let owner = event.owner.key();
+    if tx.chains.head(&event.owner).is_none() {
+        let found = if tx.chains.resumes() { find_chain(tx, &owner)? } else { None };
+        let head = match found {
+            Some(head) => head,
+            None => {
+                let row = tx.query_opt("checkpoints", LATEST_CHECKPOINT_SQL, &[(&owner).into()])?;
+                let head = new_chain(event, checkpoint_hash(row)?);
+                let writer = tx.chains.writer().to_owned();
+                tx.execute(
+                    "INSERT INTO chains (id, app_id, writer, first_previous, checkpointed_seq) VALUES ($1, $2, $3, $4, 0)",
+                    &[id(head.chain_id), (&owner).into(), writer.into(), head.hash.as_slice().into()],
+                )?;
+                head
+            }
+        };
+        tx.chains.begin(event.owner, head);
+    }
+    let linked = tx.chains.link(event);
+    tx.execute(
+        "INSERT INTO events (id, app_id, chain_id, seq, at_ms, core, private, salt, private_hash, event_hash, hash) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        &[
+            id(event.id),
+            (&owner).into(),
+            id(linked.chain_id),
+            linked.seq.into(),
+            linked.at.into(),
+            linked.core.into(),
+            event.private.as_ref().into(),
+            event.salt.as_slice().into(),
+            event.private_hash.as_slice().into(),
+            linked.event_hash.as_slice().into(),
+            linked.hash.as_slice().into(),
+        ],
+    )?;
+    for term in &event.terms {
+        tx.execute(
+            "INSERT INTO event_terms (app_id, term, event_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            &[(&owner).into(), (*term).into(), id(event.id)],
+        )?;
+    }
+    Ok(())
+}
+
+/// The chain this only writer left behind.
+fn find_chain(tx: &mut Tx<'_>, owner: &str) -> Result<Option<Head>> {
+    let sql = "SELECT id, first_previous FROM chains WHERE app_id = $1 AND writer = $2 ORDER BY id DESC LIMIT 1";
+    let writer = tx.chains.writer().to_owned();
+    let Some(mut row) = tx.query_opt("chains", sql, &[owner.into(), writer.into()])? else { return Ok(None) };
+    let chain_id = row.parsed("id", ChainId::parse)?;
+    let first_previous = row.array("first_previous")?;
+    let sql = "SELECT seq, hash, at_ms FROM events WHERE chain_id = $1 ORDER BY seq DESC LIMIT 1";
+    let Some(mut row) = tx.query_opt("events", sql, &[id(chain_id)])? else {
+        return Ok(Some(Head::start(chain_id, first_previous)));
+    };
+    Ok(Some(Head { chain_id, seq: row.int("seq")?, hash: row.array("hash")?, at: row.time("at_ms")? }))
+}
+
+/// What events to list.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Terms an event must have, all of them.
+    pub terms: Vec<i64>,
+    pub since: Option<TimeMs>,
+    pub until: Option<TimeMs>,
+    /// Only events before this one: the cursor.
+    pub before: Option<EventId>,
+    pub limit: i64,
+}
+
+/// An event to show: its id, core, private part, and hash.
+#[derive(Clone, Debug)]
+pub struct ShownEvent {
+    pub id: EventId,
+    pub core: String,
+    pub private: Option<String>,
+    pub hash: String,
+}
+
+fn shown(mut row: Row) -> Result<ShownEvent> {
+    Ok(ShownEvent {
+        id: row.parsed("id", EventId::parse)?,
+        core: row.text("core")?,
+        private: row.opt_text("private")?,
+        hash: hex(&row.array::<32>("hash")?),
+    })
+}
+
+/// Terms one query can ask for.
+pub const TERMS_MAX: usize = 8;
+
+/// Lists events, newest first.
+pub fn list(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter) -> Result<Vec<ShownEvent>> {
+    debug_assert!(filter.terms.len() <= TERMS_MAX && filter.limit > 0);
+    // Ids are ordered by time; the bounds of time are bounds of ids, to the millisecond.
+    let upper = filter.before.map_or_else(|| "~".to_owned(), |e| e.to_string());
+    let until = filter.until.map_or_else(|| "~".to_owned(), |t| first_id(t.plus_ms(1)));
+    let upper = upper.min(until);
+    let lower = filter.since.map_or_else(String::new, first_id);
+    let mut params: Vec<Value> = vec![owner.key().into(), upper.into(), lower.into(), filter.limit.into()];
+    if filter.terms.is_empty() {
+        let sql = "SELECT e.id, e.core, e.private, e.hash FROM events e \
+            WHERE e.app_id = $1 AND e.id < $2 AND e.id >= $3 ORDER BY e.id DESC LIMIT $4";
+        return tx.query("events", sql, &params)?.into_iter().map(shown).collect();
+    }
+    // One fixed text for any number of terms: missing ones repeat the first.
+    params.extend((0..TERMS_MAX).map(|i| Value::Int(*filter.terms.get(i).unwrap_or(&filter.terms[0]))));
+    let sql = "SELECT e.id, e.core, e.private, e.hash FROM event_terms t JOIN events e ON e.id = t.event_id \
+        WHERE t.app_id = $1 AND t.term = $5 AND t.event_id < $2 AND t.event_id >= $3 \
+        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $6 AND x.event_id = t.event_id) \
+        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $7 AND x.event_id = t.event_id) \
+        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $8 AND x.event_id = t.event_id) \
+        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $9 AND x.event_id = t.event_id) \
+        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $10 AND x.event_id = t.event_id) \
+        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $11 AND x.event_id = t.event_id) \
+        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $12 AND x.event_id = t.event_id) \
+        ORDER BY t.event_id DESC LIMIT $4";
+    tx.query("events", sql, &params)?.into_iter().map(shown).collect()
+}
+
+/// The lowest id an event of this millisecond can have.
+fn first_id(at: TimeMs) -> String {
+    let id = grantd_wire::ids::uuid_v7(at.0, [0; 10]);
+    EventId::from_uuid(id).to_string()
+}
+
+/// One event.
+pub fn find(tx: &mut Tx<'_>, owner: &Owner, event: EventId) -> Result<Option<ShownEvent>> {
+    let sql = "SELECT e.id, e.core, e.private, e.hash FROM events e WHERE e.app_id = $1 AND e.id = $2";
+    tx.query_opt("events", sql, &[owner.key().into(), id(event)])?.map(shown).transpose()
+}
+
+/// Whether the app released this generation under this grant to this key since `since`.
+pub fn has_release(tx: &mut Tx<'_>, app: AppId, terms: &[i64; 3], since: TimeMs) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM event_terms t WHERE t.app_id = $1 AND t.term = $2 AND t.event_id >= $5 \
+        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $3 AND x.event_id = t.event_id) \
+        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $4 AND x.event_id = t.event_id)";
+    let [a, b, c] = *terms;
+    Ok(tx.count(sql, &[id(app), a.into(), b.into(), c.into(), first_id(since).into()])? > 0)
+}
+
+/// A stored checkpoint.
+#[derive(Clone, Debug)]
+pub struct StoredCheckpoint {
+    pub n: i64,
+    pub body: String,
+    pub key_id: String,
+    pub signature: String,
+}
+
+/// Checkpoints of an owner after the `after`th, in order.
+pub fn checkpoints(tx: &mut Tx<'_>, owner: &Owner, after: i64) -> Result<Vec<StoredCheckpoint>> {
+    let sql = "SELECT body, n, key_id, signature FROM checkpoints WHERE app_id = $1 AND n > $2 ORDER BY n LIMIT $3";
+    let rows = tx.query("checkpoints", sql, &[owner.key().into(), after.into(), limits::PAGE_MAX.into()])?;
+    rows.into_iter()
+        .map(|mut row| {
+            Ok(StoredCheckpoint {
+                body: row.text("body")?,
+                n: row.int("n")?,
+                key_id: row.text("key_id")?,
+                signature: row.text("signature")?,
+            })
+        })
+        .collect()
+}
+
+/// The checkpoint to sign now, or `None` when no chain moved since the last one.
+pub fn next_checkpoint(tx: &mut Tx<'_>, owner: &Owner, at: TimeMs) -> Result<Option<Checkpoint>> {
+    let sql = "SELECT body FROM checkpoints WHERE app_id = $1 ORDER BY n DESC LIMIT 1";
+    let last: Option<(Checkpoint, String)> = match tx.query_opt("checkpoints", sql, &[owner.key().into()])? {
+        Some(mut row) => {
+            let text = row.text("body")?;
+            let body = serde_json::from_str(&text).map_err(|_| row.inconsistent("body"))?;
+            Some((body, text))
+        }
+        None => None,
+    };
+    let sql = "SELECT e.chain_id, e.seq, e.hash FROM chains c JOIN events e ON e.chain_id = c.id \
+        AND e.seq = (SELECT MAX(m.seq) FROM events m WHERE m.chain_id = c.id) \
+        WHERE c.app_id = $1 AND e.seq > c.checkpointed_seq ORDER BY e.chain_id";
+    let mut heads = Vec::new();
+    for mut row in tx.query("chains", sql, &[owner.key().into()])? {
+        heads.push(HeadAt {
+            chain_id: row.text("chain_id")?,
+            seq: row.int("seq")?,
+            hash: hex(&row.array::<32>("hash")?),
+        });
+    }
+    let (n, previous) = last.map_or((1, None), |(c, text)| (c.n + 1, Some(hex(&Checkpoint::hash_of(&text)))));
+    Ok((!heads.is_empty()).then(|| Checkpoint { app_id: owner.key(), n, previous, at, heads, pruned_to: None }))
+}
+
+/// Stores a signed checkpoint; `Duplicate` when another process was first.
+pub fn insert_checkpoint(
+    tx: &mut Tx<'_>,
+    owner: &Owner,
+    checkpoint: &Checkpoint,
+    text: &str,
+    signed: &Signed,
+) -> Result<()> {
+    tx.execute(
+        "INSERT INTO checkpoints (app_id, n, body, key_id, signature) VALUES ($1, $2, $3, $4, $5)",
+        &[owner.key().into(), checkpoint.n.into(), text.into(), id(signed.key_id), (&signed.signature).into()],
+    )?;
+    for head in &checkpoint.heads {
+        let sql = "UPDATE chains SET checkpointed_seq = $2 WHERE id = $1 AND checkpointed_seq < $2";
+        tx.execute(sql, &[(&head.chain_id).into(), head.seq.into()])?;
+    }
+    Ok(())
+}
+
+/// A page of an export: events of one chain after `after`, up to and including `to`.
+pub fn export_chain(tx: &mut Tx<'_>, owner: &Owner, chain: &str, after: i64, to: i64) -> Result<Vec<StoredEvent>> {
+    let sql = "SELECT chain_id, seq, core, private, salt, private_hash, event_hash, hash FROM events \
+        WHERE chain_id = $1 AND seq > $2 AND seq <= $3 AND app_id = $4 ORDER BY seq LIMIT $5";
+    let params = [chain.into(), after.into(), to.into(), owner.key().into(), limits::PAGE_MAX.into()];
+    tx.query("events", sql, &params)?.into_iter().map(stored).collect()
+}
+
+fn stored(mut row: Row) -> Result<StoredEvent> {
+    Ok(StoredEvent {
+        chain_id: row.text("chain_id")?,
+        seq: row.int("seq")?,
+        core: row.text("core")?,
+        private: row.opt_text("private")?,
+        salt: row.opt_bytes("salt")?.map(|s| s.try_into().map_err(|_| row.inconsistent("salt"))).transpose()?,
+        private_hash: row.array("private_hash")?,
+        event_hash: row.array("event_hash")?,
+        hash: row.array("hash")?,
+    })
+}
+
+/// Stored events of a filtered export, newest first, after the cursor of `filter`.
+pub fn export_filtered(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter) -> Result<Vec<(EventId, StoredEvent)>> {
+    let mut out = Vec::new();
+    for event in list(tx, owner, filter)? {
+        let sql = "SELECT chain_id, seq, core, private, salt, private_hash, event_hash, hash FROM events WHERE app_id = $1 AND id = $2";
+        if let Some(row) = tx.query_opt("events", sql, &[owner.key().into(), id(event.id)])? {
+            out.push((event.id, stored(row)?));
+        }
+    }
+    Ok(out)
+}
+
+/// The last signed head of each chain: what an export is bounded by.
+pub fn signed_heads(tx: &mut Tx<'_>, owner: &Owner) -> Result<Vec<(String, i64)>> {
+    let sql = "SELECT id, checkpointed_seq FROM chains WHERE app_id = $1 AND checkpointed_seq > 0 ORDER BY id";
+    let rows = tx.query("chains", sql, &[owner.key().into()])?;
+    rows.into_iter().map(|mut row| Ok((row.text("id")?, row.int("checkpointed_seq")?))).collect()
+}
+
+/// Owners with chains: every app that has events, and the organization.
+pub fn owners(tx: &mut Tx<'_>) -> Result<Vec<String>> {
+    let rows = tx.query("chains", "SELECT DISTINCT app_id FROM chains ORDER BY app_id", &[])?;
+    rows.into_iter().map(|mut row| row.text("app_id")).collect()
+}

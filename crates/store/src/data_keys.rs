@@ -1,0 +1,61 @@
+//! Data keys, wrapped under the root key.
+
+use grantd_domain::seal::{SEALS_BLOCK, WrappedKey};
+use grantd_wire::TimeMs;
+use grantd_wire::ids::{AppId, DataKeyId};
+
+use crate::error::Result;
+use crate::seam::{Row, Tx, id};
+
+fn read(row: &mut Row) -> Result<WrappedKey> {
+    Ok(WrappedKey {
+        id: row.parsed("data_keys.id", DataKeyId::parse)?,
+        app: row.opt_parsed("data_keys.app_id", AppId::parse)?,
+        wrapped: row.bytes("data_keys.wrapped")?,
+        root_key_id: row.text("data_keys.root_key_id")?,
+    })
+}
+
+/// Stores a new data key with its first block of seals reserved for the caller.
+pub fn insert(tx: &mut Tx<'_>, key: &WrappedKey, at: TimeMs) -> Result<()> {
+    tx.execute(
+        "INSERT INTO data_keys (id, app_id, wrapped, root_key_id, seals_reserved, created_at_ms) VALUES ($1, $2, $3, $4, $5, $6)",
+        &[
+            id(key.id),
+            key.app.map(|a| a.to_string()).into(),
+            key.wrapped.as_slice().into(),
+            (&key.root_key_id).into(),
+            SEALS_BLOCK.into(),
+            at.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// A data key of the app, or of the install. Another app's key is not found.
+pub fn find(tx: &mut Tx<'_>, app: Option<AppId>, key: DataKeyId) -> Result<Option<WrappedKey>> {
+    let sql = "SELECT id, app_id, wrapped, root_key_id FROM data_keys WHERE id = $1 AND COALESCE(app_id, '') = $2";
+    let owner = app.map_or_else(String::new, |a| a.to_string());
+    tx.query_opt("data_keys", sql, &[id(key), owner.into()])?.map(|mut row| read(&mut row)).transpose()
+}
+
+/// The key an app seals with now, unless it is too old or used up: then `None`, and a new one is to be made.
+pub fn find_current(tx: &mut Tx<'_>, app: AppId, made_after: TimeMs, seals_max: i64) -> Result<Option<WrappedKey>> {
+    let sql = "SELECT id, app_id, wrapped, root_key_id FROM data_keys WHERE app_id = $1 AND retired_at_ms IS NULL \
+        AND created_at_ms > $2 AND seals_reserved <= $3 ORDER BY id DESC LIMIT 1";
+    let params = [id(app), made_after.into(), (seals_max - SEALS_BLOCK).into()];
+    tx.query_opt("data_keys", sql, &params)?.map(|mut row| read(&mut row)).transpose()
+}
+
+/// Reserves a block of seals; `false` when the key may seal no more.
+pub fn reserve(tx: &mut Tx<'_>, key: DataKeyId, seals_max: i64) -> Result<bool> {
+    tx.change_one(
+        "UPDATE data_keys SET seals_reserved = seals_reserved + $2 WHERE id = $1 AND seals_reserved + $2 <= $3",
+        &[id(key), SEALS_BLOCK.into(), seals_max.into()],
+    )
+}
+
+/// How many data keys there are: with any, a root key must not be made anew.
+pub fn count(tx: &mut Tx<'_>) -> Result<i64> {
+    tx.count("SELECT COUNT(*) FROM data_keys", &[])
+}

@@ -1,0 +1,234 @@
+//! Grants.
+
+use grantd_domain::grant::{Credential, Grant, GrantStatus, ManagedSecret, Tenant};
+use grantd_wire::TimeMs;
+use grantd_wire::ids::{AppId, CredentialId, GrantId, SecretId};
+
+use crate::apps::since;
+use crate::error::{Error, Result};
+use crate::seam::{Row, Tx, Value, id};
+use crate::{credentials, secrets};
+
+/// Reads the columns `id … version`; `None` when an outer join found nothing.
+pub(crate) fn read_opt(row: &mut Row) -> Result<Option<Grant>> {
+    let Some(grant_id) = row.opt_parsed("grants.id", GrantId::parse)? else { return Ok(None) };
+    let app_id = row.parsed("grants.app_id", AppId::parse)?;
+    let credential_id = row.parsed("grants.credential_id", CredentialId::parse)?;
+    let label = row.opt_text("grants.label")?;
+    let status = row.text("grants.status")?;
+    let reason = row.opt_text("grants.reason")?;
+    let tenant_value = row.opt_text("grants.tenant_value")?;
+    let tenant_exempt = row.opt_time("grants.tenant_exempt_at_ms")?;
+    let tenant = match (tenant_value, tenant_exempt) {
+        (Some(value), None) => Tenant::Bound(value),
+        (None, Some(_)) => Tenant::Exempt,
+        _ => return Err(row.inconsistent("grants.tenant_value")),
+    };
+    let expires_at = row.opt_time("grants.expires_at_ms")?;
+    let created_at = row.time("grants.created_at_ms")?;
+    let revoked_at = row.opt_time("grants.revoked_at_ms")?;
+    let status = match (status.as_str(), revoked_at) {
+        ("active", None) => GrantStatus::Active,
+        ("revoked", Some(at)) => GrantStatus::Revoked { at, reason },
+        _ => return Err(row.inconsistent("grants.status")),
+    };
+    Ok(Some(Grant {
+        id: grant_id,
+        app_id,
+        credential_id,
+        label,
+        status,
+        tenant,
+        expires_at,
+        created_at,
+        last_used_at: row.opt_time("grants.last_used_at_ms")?,
+        version: row.int("grants.version")?,
+    }))
+}
+
+fn read(row: &mut Row) -> Result<Grant> {
+    let grant = read_opt(row)?;
+    grant.ok_or_else(|| row.inconsistent("grants.id"))
+}
+
+fn tenant_columns(tenant: &Tenant, at: TimeMs) -> [Value; 2] {
+    match tenant {
+        Tenant::Bound(value) => [value.into(), Value::Null],
+        Tenant::Exempt => [Value::Null, since(true, at)],
+    }
+}
+
+/// Stores a new system grant, unless its credential has too many or one with that label.
+pub fn insert(tx: &mut Tx<'_>, grant: &Grant) -> Result<()> {
+    debug_assert!(grant.status == GrantStatus::Active);
+    check_label(tx, grant)?;
+    let siblings = tx.count(
+        "SELECT COUNT(*) FROM grants WHERE app_id = $1 AND credential_id = $2 AND status = 'active'",
+        &[id(grant.app_id), id(grant.credential_id)],
+    )?;
+    if siblings >= grantd_wire::limits::SIBLINGS_MAX {
+        return Err(grantd_wire::Error::new(grantd_wire::Code::TooMany)
+            .message(format!(
+                "This credential has {siblings} living grants, and no more are possible. Revoke one first."
+            ))
+            .into());
+    }
+    let [tenant, exempt] = tenant_columns(&grant.tenant, grant.created_at);
+    tx.execute(
+        "INSERT INTO grants (app_id, id, credential_id, principal_type, label, status, tenant_value, tenant_exempt_at_ms, \
+         expires_at_ms, created_at_ms, version) VALUES ($1, $2, $3, 'system', $4, 'active', $5, $6, $7, $8, $9)",
+        &[
+            id(grant.app_id),
+            id(grant.id),
+            id(grant.credential_id),
+            grant.label.as_ref().into(),
+            tenant,
+            exempt,
+            grant.expires_at.into(),
+            grant.created_at.into(),
+            grant.version.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// A label is unique among the living grants of a credential.
+fn check_label(tx: &mut Tx<'_>, grant: &Grant) -> Result<()> {
+    let Some(label) = &grant.label else { return Ok(()) };
+    let taken = tx.count(
+        "SELECT COUNT(*) FROM grants WHERE app_id = $1 AND credential_id = $2 AND status = 'active' AND label = $3 AND id <> $4",
+        &[id(grant.app_id), id(grant.credential_id), label.into(), id(grant.id)],
+    )?;
+    if taken == 0 {
+        return Ok(());
+    }
+    let error = grantd_wire::Error::new(grantd_wire::Code::SiblingLabelConflict);
+    Err(error.with("label", label.clone()).into())
+}
+
+/// Writes label, end and tenant of a living grant at `version`. The caller raises the app's epoch.
+pub fn update(tx: &mut Tx<'_>, grant: &Grant, version: i64, at: TimeMs) -> Result<()> {
+    check_label(tx, grant)?;
+    let [tenant, exempt] = tenant_columns(&grant.tenant, at);
+    let changed = tx.change_one(
+        "UPDATE grants SET label = $4, expires_at_ms = $5, tenant_value = $6, tenant_exempt_at_ms = $7, version = version + 1 \
+         WHERE app_id = $1 AND id = $2 AND version = $3 AND status = 'active'",
+        &[
+            id(grant.app_id),
+            id(grant.id),
+            version.into(),
+            grant.label.as_ref().into(),
+            grant.expires_at.into(),
+            tenant,
+            exempt,
+        ],
+    )?;
+    if changed { Ok(()) } else { Err(Error::from(grantd_wire::Code::Conflict)) }
+}
+
+/// Revokes a living grant; `false` when it already was. The caller raises the app's epoch.
+pub fn revoke(tx: &mut Tx<'_>, app: AppId, grant: GrantId, reason: Option<&str>, at: TimeMs) -> Result<bool> {
+    tx.change_one(
+        "UPDATE grants SET status = 'revoked', revoked_at_ms = $3, reason = $4, version = version + 1 \
+         WHERE app_id = $1 AND id = $2 AND status = 'active'",
+        &[id(app), id(grant), at.into(), reason.into()],
+    )
+}
+
+/// A grant with what stands behind it.
+pub type Listed = (Grant, Credential, ManagedSecret);
+
+fn listed(mut row: Row) -> Result<Listed> {
+    Ok((read(&mut row)?, credentials::read(&mut row)?, secrets::read(&mut row)?))
+}
+
+/// A grant of the app.
+pub fn find(tx: &mut Tx<'_>, app: AppId, grant: GrantId) -> Result<Option<Listed>> {
+    let sql = "SELECT g.id, g.app_id, g.credential_id, g.label, g.status, g.reason, g.tenant_value, g.tenant_exempt_at_ms, \
+        g.expires_at_ms, g.created_at_ms, g.revoked_at_ms, g.last_used_at_ms, g.version, \
+        c.id, c.app_id, c.secret_id, c.generation, c.state, c.data_key_id, c.sealed, c.updated_at_ms, c.version, \
+        s.id, s.app_id, s.slug, s.name, s.credential_type, s.header, s.format, s.injections, s.field_names, s.hosts, \
+        s.any_host_at_ms, s.created_at_ms, s.version \
+        FROM grants g JOIN credentials c ON c.app_id = g.app_id AND c.id = g.credential_id \
+        JOIN managed_secrets s ON s.app_id = c.app_id AND s.id = c.secret_id WHERE g.app_id = $1 AND g.id = $2";
+    tx.query_opt("grants", sql, &[id(app), id(grant)])?.map(listed).transpose()
+}
+
+/// What grants to list.
+#[derive(Clone, Debug, Default)]
+pub struct GrantFilter {
+    /// `active`, `expired` or `revoked`.
+    pub status: Option<String>,
+    /// A secret's slug.
+    pub provider: Option<String>,
+    pub secret: Option<SecretId>,
+    /// Exactly this grant.
+    pub grant: Option<GrantId>,
+    /// Exactly this label.
+    pub label: Option<String>,
+    /// Labels, slugs or secret names that begin so, whatever the case.
+    pub search: Option<String>,
+    pub limit: i64,
+    pub offset: i64,
+}
+
+/// Grants of the app, newest first, and how many there are.
+pub fn list(tx: &mut Tx<'_>, app: AppId, filter: &GrantFilter, now: TimeMs) -> Result<(Vec<Listed>, i64)> {
+    let (low, high) = match &filter.search {
+        Some(_) => crate::apps::prefix_bounds(filter.search.as_deref()),
+        None => (Value::Null, Value::Null),
+    };
+    let (stored, lapsed) = match filter.status.as_deref() {
+        None => (Value::Null, Value::Null),
+        Some("active") => ("active".into(), 0.into()),
+        Some("expired") => ("active".into(), 1.into()),
+        Some(other) => (other.into(), Value::Null),
+    };
+    let params = [
+        id(app),
+        stored,
+        lapsed,
+        now.into(),
+        filter.provider.as_ref().into(),
+        filter.secret.map(|s| s.to_string()).into(),
+        filter.label.as_ref().into(),
+        low,
+        high,
+        filter.grant.map(|g| g.to_string()).into(),
+        filter.limit.into(),
+        filter.offset.into(),
+    ];
+    let total = tx.count(COUNT_SQL, &params[..10])?;
+    let rows = tx.query("grants", LIST_SQL, &params)?;
+    Ok((rows.into_iter().map(listed).collect::<Result<_>>()?, total))
+}
+
+macro_rules! filtered {
+    ($columns:literal, $tail:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM grants g JOIN credentials c ON c.app_id = g.app_id AND c.id = g.credential_id \
+             JOIN managed_secrets s ON s.app_id = c.app_id AND s.id = c.secret_id WHERE g.app_id = $1 \
+             AND (CAST($2 AS TEXT) IS NULL OR g.status = $2) \
+             AND (CAST($3 AS BIGINT) IS NULL OR $3 = CASE WHEN g.expires_at_ms <= $4 THEN 1 ELSE 0 END) \
+             AND (CAST($5 AS TEXT) IS NULL OR s.slug = $5) \
+             AND (CAST($6 AS TEXT) IS NULL OR s.id = $6) \
+             AND (CAST($7 AS TEXT) IS NULL OR g.label = $7) \
+             AND (CAST($8 AS TEXT) IS NULL OR (s.slug >= $8 AND s.slug < $9) OR (s.name_search >= $8 AND s.name_search < $9) \
+                  OR (LOWER(g.label) >= $8 AND LOWER(g.label) < $9)) \
+             AND (CAST($10 AS TEXT) IS NULL OR g.id = $10) ",
+            $tail
+        )
+    };
+}
+
+const COUNT_SQL: &str = filtered!("COUNT(*)", "");
+const LIST_SQL: &str = filtered!(
+    "g.id, g.app_id, g.credential_id, g.label, g.status, g.reason, g.tenant_value, g.tenant_exempt_at_ms, \
+     g.expires_at_ms, g.created_at_ms, g.revoked_at_ms, g.last_used_at_ms, g.version, \
+     c.id, c.app_id, c.secret_id, c.generation, c.state, c.data_key_id, c.sealed, c.updated_at_ms, c.version, \
+     s.id, s.app_id, s.slug, s.name, s.credential_type, s.header, s.format, s.injections, s.field_names, s.hosts, \
+     s.any_host_at_ms, s.created_at_ms, s.version",
+    "ORDER BY g.id DESC LIMIT $11 OFFSET $12"
+);

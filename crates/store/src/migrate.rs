@@ -1,0 +1,167 @@
+//! Migrations: one numbered list for both engines, forward only. A released migration is never edited; its checksum says so.
+
+use grantd_wire::TimeMs;
+use grantd_wire::sign::{hex, sha256};
+
+use crate::error::{Error, Result};
+use crate::seam::{Conn, Tx, Value, postgres};
+use crate::{Engine, Store};
+
+struct Migration {
+    number: i64,
+    name: &'static str,
+    sql: &'static str,
+}
+
+const MIGRATIONS: &[Migration] =
+    &[Migration { number: 1, name: "foundation", sql: include_str!("migrations/0001_foundation.sql") }];
+
+/// Replicas that start together race for the same migration; the loser looks again.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// What `migrate` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Migrated {
+    /// The schema was complete.
+    Nothing,
+    /// This many migrations were applied.
+    Applied(usize),
+}
+
+impl Migration {
+    fn checksum(&self) -> String {
+        hex(&sha256(self.sql.as_bytes()))
+    }
+
+    /// The text for an engine.
+    fn text(&self, sqlite: bool) -> String {
+        let (bytes, clustered) = if sqlite { ("BLOB", "WITHOUT ROWID") } else { ("BYTEA", "") };
+        let code: Vec<&str> = self.sql.lines().filter(|line| !line.starts_with("--")).collect();
+        code.join("\n").replace("BYTES", bytes).replace("CLUSTERED", clustered)
+    }
+}
+
+impl Tx<'_> {
+    fn batch(&mut self, sql: &str) -> Result<()> {
+        match &self.conn {
+            Conn::Sqlite(conn) => {
+                conn.execute_batch(sql).map_err(|e| Error::Schema(format!("a migration failed: {e}")))
+            }
+            Conn::Postgres { client, runtime } => runtime.block_on(postgres::batch(client, sql)),
+        }
+    }
+
+    fn is_sqlite(&self) -> bool {
+        matches!(self.conn, Conn::Sqlite(_))
+    }
+}
+
+pub(crate) async fn migrate(store: &Store, now: TimeMs) -> Result<Migrated> {
+    let mut last = Ok(Migrated::Nothing);
+    for _ in 0..ATTEMPTS_MAX {
+        last = store.write(move |tx| apply(tx, now)).await;
+        match last {
+            Err(Error::Duplicate | Error::Statement { .. } | Error::Busy) => {}
+            _ => break,
+        }
+    }
+    last
+}
+
+fn apply(tx: &mut Tx<'_>, now: TimeMs) -> Result<Migrated> {
+    tx.batch(
+        "CREATE TABLE IF NOT EXISTS schema_migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, \
+         applied_at_ms BIGINT NOT NULL)",
+    )?;
+    let pending = pending(tx)?;
+    let sqlite = tx.is_sqlite();
+    for migration in &pending {
+        tx.batch(&migration.text(sqlite))?;
+        tx.execute(
+            "INSERT INTO schema_migrations (number, name, checksum, applied_at_ms) VALUES ($1, $2, $3, $4)",
+            &[migration.number.into(), migration.name.into(), migration.checksum().into(), now.into()],
+        )?;
+    }
+    Ok(if pending.is_empty() { Migrated::Nothing } else { Migrated::Applied(pending.len()) })
+}
+
+fn pending(tx: &mut Tx<'_>) -> Result<Vec<&'static Migration>> {
+    let rows = tx.query("schema_migrations", "SELECT number, checksum FROM schema_migrations ORDER BY number", &[])?;
+    let mut applied = Vec::new();
+    for mut row in rows {
+        let number = row.int("number")?;
+        let checksum = row.text("checksum")?;
+        match MIGRATIONS.iter().find(|m| m.number == number) {
+            None => {
+                return Err(Error::Schema(format!(
+                    "the database has migration {number}, which this grantd does not know: it was written by a newer version. Run that version, or restore a backup"
+                )));
+            }
+            Some(known) if known.checksum() != checksum => {
+                return Err(Error::Schema(format!(
+                    "migration {number} ({}) of this database is not the one this grantd knows: it was edited. Run the grantd that wrote it",
+                    known.name
+                )));
+            }
+            Some(_) => applied.push(number),
+        }
+    }
+    Ok(MIGRATIONS.iter().filter(|m| !applied.contains(&m.number)).collect())
+}
+
+pub(crate) async fn check(store: &Store) -> Result<()> {
+    let missing = store.read(|tx| Ok(pending(tx)?.len())).await.map_err(|e| match e {
+        Error::Statement { .. } => Error::Schema(
+            "the database has no schema. Run `grantd init`, or `grantd serve` without --no-migrate".to_owned(),
+        ),
+        other => other,
+    })?;
+    match missing {
+        0 => Ok(()),
+        n => Err(Error::Schema(format!(
+            "{n} migrations are missing. Run `grantd serve` without --no-migrate to apply them"
+        ))),
+    }
+}
+
+pub(crate) async fn fingerprint(store: &Store) -> Result<String> {
+    let sql = match store.inner.engine {
+        Engine::Sqlite(_) => {
+            "SELECT m.name, p.name, CASE p.type WHEN 'BLOB' THEN 'bytes' WHEN 'BIGINT' THEN 'bigint' ELSE 'text' END, \
+             CASE WHEN p.\"notnull\" = 1 OR p.pk > 0 THEN 1 ELSE 0 END \
+             FROM sqlite_master m JOIN pragma_table_info(m.name) p WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' \
+             ORDER BY 1, 2"
+        }
+        Engine::Postgres { .. } => {
+            "SELECT table_name::text, column_name::text, \
+             CASE data_type WHEN 'bytea' THEN 'bytes' WHEN 'bigint' THEN 'bigint' ELSE 'text' END, \
+             CASE is_nullable WHEN 'NO' THEN 1::bigint ELSE 0::bigint END \
+             FROM information_schema.columns WHERE table_schema = current_schema() ORDER BY table_name COLLATE \"C\", column_name COLLATE \"C\""
+        }
+    };
+    let mut lines = Vec::new();
+    for mut row in store.fetch("columns", sql, Vec::<Value>::new()).await? {
+        let (table, column, kind) = (row.text("table")?, row.text("column")?, row.text("type")?);
+        lines.push(format!("{table}.{column} {kind} {}", if row.int("notnull")? == 1 { "not null" } else { "null" }));
+    }
+    lines.sort();
+    Ok(lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Released migrations are pinned. A new one adds its line; an old line never changes.
+    #[test]
+    fn released_migrations_are_never_edited() {
+        let pinned = include_str!("migrations/checksums.txt");
+        let now: String = MIGRATIONS.iter().map(|m| format!("{} {} {}\n", m.number, m.name, m.checksum())).collect();
+        assert_eq!(now, pinned, "an applied migration was edited, or a new one is not pinned yet");
+    }
+
+    #[test]
+    fn numbers_rise_by_one() {
+        assert!(MIGRATIONS.iter().zip(1..).all(|(m, n)| m.number == n));
+    }
+}

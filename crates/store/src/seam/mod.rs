@@ -1,0 +1,322 @@
+//! The seam between one SQL text and two engines.
+//!
+//! Statements are static text with `$1` parameters over TEXT, BIGINT and bytes. Rows are read column by column, in order; what a
+//! column cannot hold is an `Inconsistent` error.
+
+pub(crate) mod postgres;
+pub(crate) mod sqlite;
+
+use std::collections::HashMap;
+
+use grantd_domain::audit::{Head, Linked, Owner, Prepared};
+use grantd_wire::TimeMs;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+
+/// A parameter or a cell.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Null,
+    Int(i64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<TimeMs> for Value {
+    fn from(value: TimeMs) -> Self {
+        Self::Int(value.0)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl From<&String> for Value {
+    fn from(value: &String) -> Self {
+        Self::Text(value.clone())
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(value: &[u8]) -> Self {
+        Self::Bytes(value.to_vec())
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(value: Vec<u8>) -> Self {
+        Self::Bytes(value)
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// An id as a parameter.
+pub(crate) fn id(id: impl std::fmt::Display) -> Value {
+    Value::Text(id.to_string())
+}
+
+/// A row, read from left to right.
+#[derive(Debug)]
+pub struct Row {
+    table: &'static str,
+    values: std::vec::IntoIter<Value>,
+    name: String,
+}
+
+impl Row {
+    pub(crate) fn new(table: &'static str, values: Vec<Value>) -> Self {
+        let name = values.iter().find_map(|v| if let Value::Text(t) = v { Some(t.clone()) } else { None });
+        Self { table, values: values.into_iter(), name: name.unwrap_or_default() }
+    }
+
+    /// The column does not hold what it must.
+    pub(crate) fn inconsistent(&self, column: &'static str) -> Error {
+        Error::Inconsistent { table: self.table, column, row: self.name.clone() }
+    }
+
+    fn next(&mut self) -> Value {
+        self.values.next().unwrap_or(Value::Null)
+    }
+
+    pub(crate) fn opt_text(&mut self, column: &'static str) -> Result<Option<String>> {
+        match self.next() {
+            Value::Text(text) => Ok(Some(text)),
+            Value::Null => Ok(None),
+            _ => Err(self.inconsistent(column)),
+        }
+    }
+
+    pub(crate) fn text(&mut self, column: &'static str) -> Result<String> {
+        self.opt_text(column)?.ok_or_else(|| self.inconsistent(column))
+    }
+
+    pub(crate) fn opt_int(&mut self, column: &'static str) -> Result<Option<i64>> {
+        match self.next() {
+            Value::Int(int) => Ok(Some(int)),
+            Value::Null => Ok(None),
+            _ => Err(self.inconsistent(column)),
+        }
+    }
+
+    pub(crate) fn int(&mut self, column: &'static str) -> Result<i64> {
+        self.opt_int(column)?.ok_or_else(|| self.inconsistent(column))
+    }
+
+    pub(crate) fn opt_time(&mut self, column: &'static str) -> Result<Option<TimeMs>> {
+        Ok(self.opt_int(column)?.map(TimeMs))
+    }
+
+    pub(crate) fn time(&mut self, column: &'static str) -> Result<TimeMs> {
+        self.int(column).map(TimeMs)
+    }
+
+    pub(crate) fn opt_bytes(&mut self, column: &'static str) -> Result<Option<Vec<u8>>> {
+        match self.next() {
+            Value::Bytes(bytes) => Ok(Some(bytes)),
+            Value::Null => Ok(None),
+            _ => Err(self.inconsistent(column)),
+        }
+    }
+
+    pub(crate) fn bytes(&mut self, column: &'static str) -> Result<Vec<u8>> {
+        self.opt_bytes(column)?.ok_or_else(|| self.inconsistent(column))
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self, column: &'static str) -> Result<[u8; N]> {
+        self.bytes(column)?.try_into().map_err(|_| self.inconsistent(column))
+    }
+
+    /// A text that `parse` understands.
+    pub(crate) fn parsed<T>(&mut self, column: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<T> {
+        let text = self.text(column)?;
+        parse(&text).ok_or_else(|| self.inconsistent(column))
+    }
+
+    /// Null, or a text that `parse` understands.
+    pub(crate) fn opt_parsed<T>(
+        &mut self,
+        column: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>> {
+        match self.opt_text(column)? {
+            Some(text) => parse(&text).map(Some).ok_or_else(|| self.inconsistent(column)),
+            None => Ok(None),
+        }
+    }
+
+    /// JSON text.
+    pub(crate) fn json<T: DeserializeOwned>(&mut self, column: &'static str) -> Result<T> {
+        self.parsed(column, |text| serde_json::from_str(text).ok())
+    }
+}
+
+/// An open transaction.
+pub struct Tx<'c> {
+    pub(crate) conn: Conn<'c>,
+    pub(crate) chains: &'c mut Chains,
+}
+
+pub(crate) enum Conn<'c> {
+    Sqlite(&'c rusqlite::Connection),
+    Postgres { client: &'c deadpool_postgres::Client, runtime: &'c tokio::runtime::Handle },
+}
+
+impl Tx<'_> {
+    /// Runs a statement that changes rows; answers how many.
+    pub(crate) fn execute(&mut self, sql: &'static str, params: &[Value]) -> Result<u64> {
+        match &self.conn {
+            Conn::Sqlite(conn) => sqlite::execute(conn, sql, params),
+            Conn::Postgres { client, runtime } => runtime.block_on(postgres::execute(client, sql, params)),
+        }
+    }
+
+    /// Runs a guarded change of one row; `false` when the guard did not hold.
+    pub(crate) fn change_one(&mut self, sql: &'static str, params: &[Value]) -> Result<bool> {
+        let changed = self.execute(sql, params)?;
+        debug_assert!(changed <= 1, "a guarded change touched {changed} rows");
+        Ok(changed == 1)
+    }
+
+    /// Runs a query; `table` names the rows in errors.
+    pub(crate) fn query(&mut self, table: &'static str, sql: &'static str, params: &[Value]) -> Result<Vec<Row>> {
+        let rows = match &self.conn {
+            Conn::Sqlite(conn) => sqlite::query(conn, sql, params)?,
+            Conn::Postgres { client, runtime } => runtime.block_on(postgres::query(client, sql, params))?,
+        };
+        Ok(rows.into_iter().map(|values| Row::new(table, values)).collect())
+    }
+
+    /// Runs a query for at most one row.
+    pub(crate) fn query_opt(
+        &mut self,
+        table: &'static str,
+        sql: &'static str,
+        params: &[Value],
+    ) -> Result<Option<Row>> {
+        Ok(self.query(table, sql, params)?.into_iter().next())
+    }
+
+    /// Runs a query that counts.
+    pub(crate) fn count(&mut self, sql: &'static str, params: &[Value]) -> Result<i64> {
+        match self.query_opt("count", sql, params)? {
+            Some(mut row) => row.int("count"),
+            None => Ok(0),
+        }
+    }
+}
+
+/// The ends of the chains that one writer extends.
+///
+/// Changes are staged until their transaction commits; what fails leaves no trace here either.
+pub struct Chains {
+    writer: String,
+    /// Whether this writer goes on with chains it finds in the database. Only where it is the only writer.
+    resumes: bool,
+    committed: HashMap<Owner, Head>,
+    staged: HashMap<Owner, Head>,
+}
+
+impl Chains {
+    pub(crate) fn new(writer: String, resumes: bool) -> Self {
+        Self { writer, resumes, committed: HashMap::new(), staged: HashMap::new() }
+    }
+
+    pub(crate) fn writer(&self) -> &str {
+        &self.writer
+    }
+
+    pub(crate) fn resumes(&self) -> bool {
+        self.resumes
+    }
+
+    pub(crate) fn head(&self, owner: &Owner) -> Option<&Head> {
+        self.staged.get(owner).or_else(|| self.committed.get(owner))
+    }
+
+    /// Begins a chain, or takes one up that was found.
+    pub(crate) fn begin(&mut self, owner: Owner, head: Head) {
+        self.staged.insert(owner, head);
+    }
+
+    /// Links the event to its owner's chain, which has begun.
+    pub(crate) fn link(&mut self, event: &Prepared) -> Linked {
+        let mut head = self.head(&event.owner).expect("the chain has begun").clone();
+        let linked = head.link(event);
+        self.staged.insert(event.owner, head);
+        linked
+    }
+
+    pub(crate) fn mark(&self) -> HashMap<Owner, Head> {
+        self.staged.clone()
+    }
+
+    pub(crate) fn back_to(&mut self, mark: HashMap<Owner, Head>) {
+        self.staged = mark;
+    }
+
+    pub(crate) fn committed(&mut self) {
+        self.committed.extend(self.staged.drain());
+    }
+
+    /// The transaction was certainly undone.
+    pub(crate) fn rolled_back(&mut self) {
+        self.staged.clear();
+    }
+
+    /// Nobody knows whether the transaction was committed: look again (where we resume), or begin new chains.
+    pub(crate) fn fate_unknown(&mut self) {
+        for (owner, _) in self.staged.drain() {
+            self.committed.remove(&owner);
+        }
+    }
+}
+
+/// SQLite numbers bare `$1` by first use, not by its number: write `?1`.
+pub(crate) fn numbered(sql: &str) -> String {
+    let mut out = String::with_capacity(sql.len());
+    let mut chars = sql.chars().peekable();
+    while let Some(c) = chars.next() {
+        let parameter = c == '$' && chars.peek().is_some_and(char::is_ascii_digit);
+        out.push(if parameter { '?' } else { c });
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_keep_their_numbers() {
+        assert_eq!(numbered("a = $2 AND b = $1 AND c = '$x'"), "a = ?2 AND b = ?1 AND c = '$x'");
+    }
+
+    #[test]
+    fn a_column_of_the_wrong_kind_is_named() {
+        let mut row = Row::new("grants", vec![Value::Text("g1".to_owned()), Value::Int(3)]);
+        row.text("id").unwrap();
+        let error = row.text("label").unwrap_err().to_string();
+        assert_eq!(error, "grants.label of row g1 is inconsistent");
+    }
+}
