@@ -1,6 +1,6 @@
 """Fixtures: the real server on each engine, the services beside it, and one world per test.
 
-`GRANTD_BIN` names the binary. SQLite is always tested, PostgreSQL when `GRANTD_TEST_POSTGRES_URL` is set; in CI it must be.
+`GRANTD_BIN` names the binary. SQLite is always tested; PostgreSQL when `GRANTD_TEST_POSTGRES_URL` is set, which CI must.
 """
 
 from __future__ import annotations
@@ -124,9 +124,7 @@ def dispose(server: Grantd) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(
-    binary: str, engine: str, services: Services, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Grantd]:
+def server(binary: str, engine: str, services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grantd]:
     """The server that most tests share. It is never restarted, and nothing in it is looked at by two tests."""
     server = launch(binary, engine, tmp_path_factory.mktemp(engine), services, None, ())
     server.start()

@@ -43,8 +43,20 @@ def test_apps(world: World):
 
 
 async def test_keys(world: World):
-    minted = world.cli("keys", "mint", "--name", "ci", "--scopes", "grants:read,audit:emit", "--expires-in", "90d",
-                       "--cidr", "127.0.0.0/8", "--rate-limit-rpm", "600")
+    minted = world.cli(
+        "keys",
+        "mint",
+        "--name",
+        "ci",
+        "--scopes",
+        "grants:read,audit:emit",
+        "--expires-in",
+        "90d",
+        "--cidr",
+        "127.0.0.0/8",
+        "--rate-limit-rpm",
+        "600",
+    )
     assert minted["api_key"].startswith(minted["key_prefix"])
     assert sorted(minted["scopes"]) == ["audit:emit", "grants:read"]
     async with world.vault(minted["api_key"]) as app:
@@ -84,10 +96,23 @@ async def test_managed_secrets(world: World):
         world.cli("managed-secrets", "rotate", "my-stripe", "--value", "-", stdin=rotated + "\n")
         await app.request("GET", world.corner.url(), grant_id=made["grant_id"])
         assert world.corner.seen[-1].header("authorization") == f"Bearer {rotated}"
-    hosts = world.cli("managed-secrets", "set-allowed-hosts", "my-stripe", "--host", "api.stripe.com", "--host", authority)
+    hosts = world.cli(
+        "managed-secrets", "set-allowed-hosts", "my-stripe", "--host", "api.stripe.com", "--host", authority
+    )
     assert hosts["allowed_hosts"] == ["api.stripe.com", authority]
-    grant = world.cli("managed-secrets", "grants", "create", "--secret", "my-stripe", "--principal-type", "system",
-                      "--label", "reports", "--expires-in", "30d")
+    grant = world.cli(
+        "managed-secrets",
+        "grants",
+        "create",
+        "--secret",
+        "my-stripe",
+        "--principal-type",
+        "system",
+        "--label",
+        "reports",
+        "--expires-in",
+        "30d",
+    )
     schema.uuid(grant["grant_id"], "grant_id")
     grants = world.cli("managed-secrets", "grants", "list", "--secret", "my-stripe")
     assert {g["grant_id"] for g in grants["items"]} == {made["grant_id"], grant["grant_id"]}
@@ -100,7 +125,8 @@ async def test_managed_secret_with_everything(world: World, tmp_path: Path):
     (tmp_path / "value").write_text(value)
     made = world.cli(
         "managed-secrets", "create", "--name", "Custom", "--credential-type", "header_key",
-        "--value", f"@{tmp_path / 'value'}", "--field", f"app_key={extra}", "--header", "X-Key", "--format", "Key {token}",
+        "--value", f"@{tmp_path / 'value'}", "--field", f"app_key={extra}",
+        "--header", "X-Key", "--format", "Key {token}",
         "--injection", "header:X-App:additional_credentials.app_key", "--injection", "query_param:k:token",
         "--allowed-host", world.services.provider.authority,
     )  # fmt: skip

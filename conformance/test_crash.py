@@ -136,9 +136,7 @@ async def test_graceful_stop_answers_what_is_under_way(private_world: World):
 
         async def one(number: int) -> None:
             try:
-                await app.request(
-                    "GET", world.corner.url(), grant_id=secret.grant_id, context={"run_id": f"s{number}"}
-                )
+                await app.request("GET", world.corner.url(), grant_id=secret.grant_id, context={"run_id": f"s{number}"})
                 outcomes.append(f"s{number}")
             except AlterSDKError:
                 pass
@@ -186,5 +184,3 @@ def test_exported_audit_is_verified_offline_and_every_edit_is_found(private_worl
         verdict = world.server.verify(path)
         assert not verdict["ok"], name
         assert verdict["problems"] and all({"line", "what"} <= p.keys() for p in verdict["problems"]), name
-
-

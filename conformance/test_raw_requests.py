@@ -314,9 +314,7 @@ def test_missing_key(world: World):
 @pytest.mark.parametrize("same", [True, False])
 def test_duplicated_headers(world: World, name: str, same: bool):
     """Two values of one header are read as two things by two readers; neither may be chosen silently."""
-    request = world.token_request(
-        world.secret().grant_id, caller="c", caller_type="service", context='{"user_id":"u"}'
-    )
+    request = world.token_request(world.secret().grant_id, caller="c", caller_type="service", context='{"user_id":"u"}')
     other = {"x-api-key": invent_key(), "X-Alter-Caller": "d", "X-Alter-Context": '{"user_id":"v"}'}
     value = request.header(name)
     request.add(name, value if same else other.get(name, value[:-1] + ("0" if value[-1] != "0" else "1")))
@@ -438,8 +436,18 @@ def test_size_of_the_head(world: World):
     assert target.status in (400, 414, 431), target
 
 
-@pytest.mark.parametrize("path", ["/sdk/scopes%0A", "/sdk/%0Ascopes", "/sdk/grants/a%0Ab/mint", "/sdk/scopes%00", "/sdk/a%7Fb",
-                                  "/sdk/a%C2%85b", "/sdk/scopes%0D%0Ax"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/sdk/scopes%0A",
+        "/sdk/%0Ascopes",
+        "/sdk/grants/a%0Ab/mint",
+        "/sdk/scopes%00",
+        "/sdk/a%7Fb",
+        "/sdk/a%C2%85b",
+        "/sdk/scopes%0D%0Ax",
+    ],
+)
 def test_control_characters_in_the_path(world: World, path: str):
     method = "POST" if path.endswith("mint") else "GET"
     answer = world.send(world.signed(method, path))
@@ -498,7 +506,10 @@ def test_dot_segments_and_doubled_slashes_are_not_another_spelling(world: World)
         ('{"grant_id":"G","reason":null,"request":{"method":"GET","url":["https://x"]}}', "url"),
         ('{"grant_id":"G","reason":null,"request":null}', "request"),
         ('{"grant_id":"G","reason":null,"request":{"method":"GET","url":"https://x"},"user_token":5}', "user_token"),
-        ('{"grant_id":"G","provider_id":"p","reason":null,"request":{"method":"GET","url":"https://x"}}', "provider_id"),
+        (
+            '{"grant_id":"G","provider_id":"p","reason":null,"request":{"method":"GET","url":"https://x"}}',
+            "provider_id",
+        ),
         ('{"grant_id":"G","grant_id":"H","reason":null,"request":{"method":"GET","url":"https://x"}}', "grant_id"),
         ('{"grant_id":"G","reason":null,"request":{"method":"GET","url":"https://x"}} trailing', None),
     ],
@@ -577,8 +588,15 @@ def test_context_at_its_limits(world: World):
 
 @pytest.mark.parametrize(
     ("caller", "kind"),
-    [("x" * 256, "service"), ("ünï", "service"), ("ok", "robot"), ("ok", "Service"), ("tab\there", "agent"), ("ok", None),
-     (None, "agent")],
+    [
+        ("x" * 256, "service"),
+        ("ünï", "service"),
+        ("ok", "robot"),
+        ("ok", "Service"),
+        ("tab\there", "agent"),
+        ("ok", None),
+        (None, "agent"),
+    ],
 )
 def test_caller_beyond_its_limits(world: World, caller: str | None, kind: str | None):
     request = world.token_request(world.secret().grant_id, caller=caller, caller_type=kind)
@@ -688,7 +706,9 @@ BUILT = [
 def test_no_route_answers_without_a_valid_signature(world: World, method: str, path: str):
     body = {} if method in ("POST", "PATCH") else None
     refused(world.send(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode()), "invalid_key")
-    stranger = Request.json(method, path, invent_key(), body) if body is not None else Request(method, path, invent_key())
+    stranger = (
+        Request.json(method, path, invent_key(), body) if body is not None else Request(method, path, invent_key())
+    )
     refused(world.send(stranger.sign()), "invalid_key")
 
 
@@ -707,7 +727,11 @@ def test_connection_stays_usable_after_an_error(world: World):
 
 def test_pipelined_requests_are_answered_in_order(world: World):
     grant = world.secret().grant_id
-    wires = [world.token_request(grant).wire(), world.signed("GET", "/sdk/scopes").wire(), world.token_request(grant).wire()]
+    wires = [
+        world.token_request(grant).wire(),
+        world.signed("GET", "/sdk/scopes").wire(),
+        world.token_request(grant).wire(),
+    ]
     wires[-1] = wires[-1].replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
     with http.connect(world.server.url) as sock:
         sock.sendall(b"".join(wires))

@@ -78,11 +78,6 @@ BAD_TOKENS = {
     "provider_id with blanks": {"provider_id": " x"},
     "blank scope": {"scopes": [" "]},
     "102 SigV4 without secret key": {"injection_format": "AWS4-HMAC-SHA256", "additional_injections": None},
-    "102 SigV4 without region": {
-        "injection_format": "AWS4-HMAC-SHA256",
-        "additional_injections": None,
-        "additional_credentials": {"secret_key": "s", "service": "s3"},
-    },
     "an unknown field": {"surprise": 1},
 }
 BAD_ITEMS = {

@@ -255,9 +255,7 @@ async def test_clients_before_0_21_get_no_actor_id(world: World):
         ("alter-sdk-python/0.29.0", True),
         ("alter-sdk-python/1.0.0", True),
     ):
-        request = world.signed(
-            "POST", "/sdk/grants/list", {}, caller="old", caller_type="service", user_agent=agent
-        )
+        request = world.signed("POST", "/sdk/grants/list", {}, caller="old", caller_type="service", user_agent=agent)
         answer = world.send(request)
         assert answer.status == 200, answer
         assert (answer.header("X-Alter-Actor-ID") is not None) is expected, agent
@@ -285,5 +283,3 @@ async def test_unsigned_identity_is_refused_unless_the_key_allows_it(world: Worl
     # A signed identity still has to be right: the opt-in is for requests without the second signature.
     signed = world.token_request(secret.grant_id, key=lenient, context='{"user_id":"u"}')
     assert world.send(signed.set("X-Alter-Context", '{"user_id":"v"}')).error == "signature_invalid"
-
-

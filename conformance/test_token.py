@@ -116,7 +116,7 @@ async def test_core_30_header_format_and_further_injections(world: World):
         ],
     )
     async with world.vault() as app:
-        await app.request("GET", world.corner.url("echo", "?q=1"), grant_id=secret.grant_id)
+        await app.request("GET", world.corner.url(), grant_id=secret.grant_id, query_params={"q": "1"})
     (seen,) = world.corner.seen
     assert seen.header("x-service-key") == f"Key {secret.value}"
     assert seen.header("x-app-id") == fields["app_id"]

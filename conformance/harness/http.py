@@ -79,8 +79,11 @@ def parse_answers(data: bytes, methods: list[str]) -> list[Answer]:
         if stream.file.tell() >= len(data):
             break
         response = http.client.HTTPResponse(stream, method=method)
-        response.begin()
-        answers.append(Answer(response.status, response.getheaders(), response.read()))
+        try:
+            response.begin()
+            answers.append(Answer(response.status, response.getheaders(), response.read()))
+        except (http.client.HTTPException, ValueError):
+            break  # the rest of it is still on its way
     return answers
 
 

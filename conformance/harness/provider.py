@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
                 {
                     "method": seen.method,
                     "target": seen.target,
-                    "headers": dict(seen.headers),
+                    "headers": {name.lower(): value for name, value in seen.headers},
                     "body": seen.body.decode("utf-8", "replace"),
                 },
             )
@@ -143,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def closed_port() -> tuple[socket.socket, int]:
-    """A port that is ours and refuses connections: bound, never listening. Keep the socket for as long as it matters."""
+    """A port that refuses connections: bound, never listening. It is ours for as long as the socket lives."""
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     return sock, sock.getsockname()[1]

@@ -154,9 +154,7 @@ class Grantd:
     def limit_files(self, size: int | None) -> None:
         """No file of the process may grow beyond `size` bytes, which is what a full disk looks like; None lifts it."""
         unlimited = resource.RLIM_INFINITY
-        resource.prlimit(
-            self.process.pid, resource.RLIMIT_FSIZE, (unlimited if size is None else size, unlimited)
-        )
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (unlimited if size is None else size, unlimited))
 
     def cli(self, *arguments: str, stdin: str | None = None, output: str = "json", check: bool = True) -> object:
         """One command against the running server; the parsed JSON of its answer."""
