@@ -1,1 +1,31 @@
-fn main() {}
+//! The one binary: arguments, environment, real clock, keys; `serve`, `dev`, and the command line on `/api/v1`.
+
+mod cli;
+mod config;
+#[cfg_attr(not(test), expect(dead_code, reason = "until dev is filled in"))]
+mod demo;
+mod dev;
+mod env;
+mod host;
+mod init;
+#[cfg_attr(not(test), expect(dead_code, reason = "until init and serve are filled in"))]
+mod root_key;
+mod serve;
+mod telemetry;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let env = env::Env::of_process();
+    let term = cli::Term::of_process(&env);
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(cli::run(std::env::args_os(), env, term)).into(),
+        Err(error) => {
+            eprintln!("error: cannot start threads: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `grantd apps`.
+
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use grantd_wire::api::{App, AppCreate, AppUpdate, ListQuery, Page, Retrieve, TenantMode};
+use reqwest::Method;
+
+use super::context::Context;
+use super::failure::Failure;
+use super::http::NoQuery;
+use super::input::parse_reference;
+use super::table::column;
+
+#[derive(Subcommand)]
+pub enum AppsCommand {
+    /// Create an app
+    #[command(after_help = "Example:\n  grantd apps create --name shop --website-url https://shop.example")]
+    Create(CreateArgs),
+    /// List the apps
+    #[command(after_help = "Example:\n  grantd apps list --search shop")]
+    List(ListArgs),
+    /// Show one app
+    #[command(after_help = "Examples:\n  grantd apps show\n  grantd apps show 0199c0de-0000-7000-8000-00000000beef")]
+    Show(AppRef),
+    /// Change an app
+    #[command(after_help = "Examples:
+  grantd apps update --tenant-key user_id --tenant-mode observe
+  grantd apps update --retrieve off")]
+    Update(UpdateArgs),
+}
+
+#[derive(Args)]
+pub struct CreateArgs {
+    /// What people call it
+    #[arg(long)]
+    name: String,
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Shown to end users on consent pages
+    #[arg(long, value_name = "URL")]
+    website_url: Option<String>,
+}
+
+/// A page of a list.
+#[derive(Args)]
+pub struct PageArgs {
+    /// Items of a page, at most 1000 [default: 100]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<i64>,
+    /// Items to skip
+    #[arg(long, value_name = "N")]
+    pub offset: Option<i64>,
+}
+
+#[derive(Args)]
+pub struct ListArgs {
+    /// Names that begin with this, in any case
+    #[arg(long, value_name = "TEXT")]
+    pub search: Option<String>,
+    #[command(flatten)]
+    pub page: PageArgs,
+}
+
+impl ListArgs {
+    pub fn query(self) -> ListQuery {
+        ListQuery { search: self.search, limit: self.page.limit, offset: self.page.offset, ..ListQuery::default() }
+    }
+}
+
+#[derive(Args)]
+pub struct AppRef {
+    /// Id of the app [default: as for --app]
+    #[arg(value_name = "APP", value_parser = parse_reference, conflicts_with = "app")]
+    position: Option<String>,
+}
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("change").required(true).multiple(true))]
+pub struct UpdateArgs {
+    #[command(flatten)]
+    app: AppRef,
+    #[arg(long, group = "change")]
+    name: Option<String>,
+    #[arg(long, value_name = "TEXT", group = "change")]
+    description: Option<String>,
+    #[arg(long, value_name = "URL", group = "change")]
+    website_url: Option<String>,
+    /// Context key that names the tenant, such as user_id
+    #[arg(long, value_name = "KEY", group = "change")]
+    tenant_key: Option<String>,
+    /// Whether a call must carry the tenant its grant is bound to
+    #[arg(long, value_name = "MODE", group = "change")]
+    tenant_mode: Option<Mode>,
+    /// Whether raw credentials may be handed out; off leaves proxy mode only
+    #[arg(long, value_name = "ON|OFF", group = "change")]
+    retrieve: Option<Switch>,
+    /// Context keys that audit finds by index, at most 8; replaces the present ones
+    #[arg(long = "indexed-context-key", value_name = "KEY", group = "change", value_delimiter = ',')]
+    indexed_context_keys: Option<Vec<String>>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    Off,
+    Observe,
+    Enforce,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+pub async fn run(command: AppsCommand, context: &mut Context) -> Result<(), Failure> {
+    let api = context.api()?;
+    match command {
+        AppsCommand::Create(args) => {
+            let body = AppCreate { name: args.name, description: args.description, website_url: args.website_url };
+            let app: App = api.send(Method::POST, &["apps"], &body).await?;
+            context.show(&app)
+        }
+        AppsCommand::List(args) => {
+            let page: Page<App> = api.get(&["apps"], &args.query()).await?;
+            let columns = [
+                column("ID", "id"),
+                column("NAME", "name"),
+                column("STATE", "state"),
+                column("TENANT MODE", "tenant_mode"),
+                column("RETRIEVE", "retrieve"),
+                column("CREATED", "created_at"),
+            ];
+            context.show_page(&page, &columns)
+        }
+        AppsCommand::Show(app) => {
+            let id = find(app, &api, context).await?;
+            let app: App = api.get(&["apps", &id], &NoQuery {}).await?;
+            context.show(&app)
+        }
+        AppsCommand::Update(args) => {
+            let id = find(args.app, &api, context).await?;
+            let body = AppUpdate {
+                name: args.name,
+                description: args.description,
+                website_url: args.website_url,
+                tenant_key: args.tenant_key,
+                tenant_mode: args.tenant_mode.map(|mode| match mode {
+                    Mode::Off => TenantMode::Off,
+                    Mode::Observe => TenantMode::Observe,
+                    Mode::Enforce => TenantMode::Enforce,
+                }),
+                retrieve: args.retrieve.map(|switch| match switch {
+                    Switch::On => Retrieve::On,
+                    Switch::Off => Retrieve::Off,
+                }),
+                indexed_context_keys: args.indexed_context_keys,
+            };
+            let app: App = api.send(Method::PATCH, &["apps", &id], &body).await?;
+            context.show(&app)
+        }
+    }
+}
+
+async fn find(app: AppRef, api: &super::http::Api, context: &Context) -> Result<String, Failure> {
+    match app.position {
+        Some(id) => Ok(id),
+        None => context.app(api).await,
+    }
+}

@@ -1,0 +1,296 @@
+//! `grantd audit`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+use grantd_wire::TimeMs;
+use grantd_wire::api::{CursorPage, Event, EventsQuery};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::context::Context;
+use super::failure::Failure;
+use super::http::{Api, NoQuery};
+use super::input::{Pair, When, parse_pair, parse_reference};
+use super::table::column;
+use super::verify::{self, VerifyArgs};
+
+#[derive(Subcommand)]
+pub enum AuditCommand {
+    /// List events, newest first
+    #[command(after_help = "Examples:
+  grantd audit list --context user_id=alice --since 7d
+  grantd audit list --outcome denied --output jsonl --fields at,kind,code,host")]
+    List(ListArgs),
+    /// Show one event
+    #[command(after_help = "Example:\n  grantd audit show 0199c0de-0000-7000-8000-00000000beef")]
+    Show(EventRef),
+    /// Write all events that match, without a limit
+    #[command(after_help = "Example:\n  grantd audit export --format jsonl --since 30d --out audit.jsonl")]
+    Export(ExportArgs),
+    /// Check an export offline: that nothing was changed, removed, reordered or cut off
+    #[command(after_help = "Examples:
+  grantd audit verify audit.jsonl
+  grantd audit verify audit.jsonl --trust key.jwk --checkpoint last-month.jsonl")]
+    Verify(VerifyArgs),
+}
+
+#[derive(Args)]
+pub struct FilterArgs {
+    /// Id of a grant
+    #[arg(long)]
+    grant: Option<String>,
+    /// Id of a user
+    #[arg(long)]
+    user: Option<String>,
+    /// Id of an agent
+    #[arg(long)]
+    agent: Option<String>,
+    /// Id of a key
+    #[arg(long)]
+    key: Option<String>,
+    /// Slug of a secret
+    #[arg(long, value_name = "SLUG")]
+    provider: Option<String>,
+    /// Such as token.released
+    #[arg(long)]
+    kind: Option<String>,
+    #[arg(long)]
+    outcome: Option<Outcome>,
+    /// Context that the call carried; every one given must match
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_context)]
+    context: Vec<Pair>,
+    /// From this time on: 2026-11-24T10:00:00Z, a date, or a span back such as 7d
+    #[arg(long, value_name = "TIME", value_parser = When::parse)]
+    since: Option<When>,
+    /// Before this time
+    #[arg(long, value_name = "TIME", value_parser = When::parse)]
+    until: Option<When>,
+    /// Events of the organization itself instead of an app's
+    #[arg(long, conflicts_with = "app")]
+    organization: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Outcome {
+    Allowed,
+    Denied,
+    Parked,
+    Error,
+    Unknown,
+}
+
+#[derive(Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Events of a page, at most 1000 [default: 100]
+    #[arg(long, value_name = "N")]
+    limit: Option<i64>,
+    /// Where the page before ended: its next_cursor
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct EventRef {
+    /// Id of the event
+    #[arg(value_name = "EVENT", value_parser = parse_reference)]
+    position: Option<String>,
+    /// The same as a flag
+    #[arg(long = "event", value_name = "EVENT", value_parser = parse_reference)]
+    flag: Option<String>,
+}
+
+#[derive(Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// jsonl can be verified; csv is for spreadsheets
+    #[arg(long, default_value = "jsonl")]
+    format: ExportFormat,
+    /// File to write; it appears when it is complete [default: stdout]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ExportFormat {
+    Jsonl,
+    Csv,
+}
+
+/// Several pairs travel in one parameter, one a line.
+fn parse_context(text: &str) -> Result<Pair, String> {
+    parse_pair(text)
+        .and_then(|pair| if text.contains('\n') { Err("write it in one line".to_owned()) } else { Ok(pair) })
+}
+
+impl FilterArgs {
+    fn query(&self, now: TimeMs) -> EventsQuery {
+        let outcome = self.outcome.map(|outcome| match outcome {
+            Outcome::Allowed => "allowed",
+            Outcome::Denied => "denied",
+            Outcome::Parked => "parked",
+            Outcome::Error => "error",
+            Outcome::Unknown => "unknown",
+        });
+        let context = self.context.iter().map(|pair| format!("{}={}", pair.name, pair.value)).collect::<Vec<_>>();
+        EventsQuery {
+            grant: self.grant.clone(),
+            user: self.user.clone(),
+            agent: self.agent.clone(),
+            key: self.key.clone(),
+            provider: self.provider.clone(),
+            kind: self.kind.clone(),
+            outcome: outcome.map(str::to_owned),
+            context: (!context.is_empty()).then(|| context.join("\n")),
+            since: self.since.map(|when| when.resolve(now)),
+            until: self.until.map(|when| when.resolve(now)),
+            ..EventsQuery::default()
+        }
+    }
+
+    /// Segments of the path up to `audit`.
+    async fn owner(&self, api: &Api, context: &Context) -> Result<Vec<String>, Failure> {
+        if self.organization {
+            return Ok(vec!["audit".to_owned()]);
+        }
+        Ok(vec!["apps".to_owned(), context.app(api).await?, "audit".to_owned()])
+    }
+}
+
+fn path<'a>(owner: &'a [String], rest: &[&'a str]) -> Vec<&'a str> {
+    owner.iter().map(String::as_str).chain(rest.iter().copied()).collect()
+}
+
+pub async fn run(command: AuditCommand, context: &mut Context) -> Result<(), Failure> {
+    if let AuditCommand::Verify(args) = &command {
+        return verify::run(args, context);
+    }
+    let api = context.api()?;
+    match command {
+        AuditCommand::Verify(_) => unreachable!("it needs no server"),
+        AuditCommand::List(args) => {
+            let owner = args.filter.owner(&api, context).await?;
+            let query = EventsQuery { limit: args.limit, cursor: args.cursor, ..args.filter.query(context.term.now()) };
+            let page: CursorPage<Event> = api.get(&path(&owner, &["events"]), &query).await?;
+            let columns = [
+                column("TIME", "at"),
+                column("KIND", "kind"),
+                column("OUTCOME", "outcome"),
+                column("CODE", "code"),
+                column("PROVIDER", "provider_id"),
+                column("METHOD", "method"),
+                column("HOST", "host"),
+                column("CALLER", "caller"),
+                column("EVENT", "id"),
+            ];
+            context.show_cursor_page(&page, &columns)
+        }
+        AuditCommand::Show(event) => {
+            let app = context.app(&api).await?;
+            let id = event.position.or(event.flag).expect("clap requires one");
+            let event: Event = api.get(&["apps", &app, "audit", "events", &id], &NoQuery {}).await?;
+            context.show(&event)
+        }
+        AuditCommand::Export(args) => export(args, &api, context).await,
+    }
+}
+
+async fn export(args: ExportArgs, api: &Api, context: &mut Context) -> Result<(), Failure> {
+    let owner = args.filter.owner(api, context).await?;
+    let format = match args.format {
+        ExportFormat::Jsonl => "jsonl",
+        ExportFormat::Csv => "csv",
+    };
+    let query = EventsQuery { format: Some(format.to_owned()), ..args.filter.query(context.term.now()) };
+    let mut response = api.stream(&path(&owner, &["export"]), &query).await?;
+    let mut unfinished =
+        args.out.as_deref().filter(|out| *out != Path::new("-")).map(Unfinished::create).transpose()?;
+    let progress = progress(context.term.stderr_is_terminal, response.content_length());
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    loop {
+        let chunk = tokio::select! {
+            chunk = response.chunk() => chunk.map_err(|error| api.broken(&error))?,
+            _ = &mut interrupt => return Err(Failure::cancelled()),
+        };
+        let Some(chunk) = chunk else { break };
+        match &mut unfinished {
+            Some(file) => file.write(&chunk)?,
+            None => context.term.write(&chunk)?,
+        }
+        progress.inc(chunk.len() as u64);
+    }
+    let bytes = progress.position();
+    progress.finish_and_clear();
+    match unfinished {
+        Some(file) => {
+            let out = file.finish()?;
+            context.term.note(&format!("{}: {bytes} bytes", out.display()));
+            Ok(())
+        }
+        None => context.term.print(""),
+    }
+}
+
+/// A bar, or a spinner where the length is unknown; nothing where stderr is no terminal.
+pub fn progress(on_terminal: bool, length: Option<u64>) -> ProgressBar {
+    let target = if on_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let template = match length {
+        Some(_) => "{bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left",
+        None => "{spinner} {bytes} {bytes_per_sec}, {elapsed}",
+    };
+    let style = ProgressStyle::with_template(template).expect("the template is well formed");
+    ProgressBar::with_draw_target(length, target).with_style(style)
+}
+
+/// A file under a temporary name; it is gone again unless it is finished.
+struct Unfinished {
+    out: PathBuf,
+    temporary: PathBuf,
+    file: Option<BufWriter<File>>,
+}
+
+impl Unfinished {
+    fn create(out: &Path) -> Result<Self, Failure> {
+        let name = out.file_name().ok_or_else(|| Failure::usage(format!("--out: {} is no file", out.display())))?;
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.part", std::process::id()));
+        let temporary = out.with_file_name(hidden);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        // Events name people and what they did.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&temporary).map_err(|error| cannot_write(&temporary, &error))?;
+        Ok(Self { out: out.to_owned(), temporary, file: Some(BufWriter::new(file)) })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let file = self.file.as_mut().expect("not finished");
+        file.write_all(bytes).map_err(|error| cannot_write(&self.temporary, &error))
+    }
+
+    fn finish(mut self) -> Result<PathBuf, Failure> {
+        let file = self.file.take().expect("not finished");
+        let file = file.into_inner().map_err(|error| cannot_write(&self.temporary, error.error()))?;
+        file.sync_all().map_err(|error| cannot_write(&self.temporary, &error))?;
+        std::fs::rename(&self.temporary, &self.out).map_err(|error| cannot_write(&self.out, &error))?;
+        Ok(self.out.clone())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // After a rename there is nothing to remove.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::local(format!("cannot write {}: {error}", path.display()))
+}

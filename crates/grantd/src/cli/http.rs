@@ -1,0 +1,208 @@
+//! The management API over HTTP. Invariants: no redirect is followed, and the token goes to the named server only.
+
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Client, Method, Response, redirect};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::failure::{Exit, Failure, chain};
+use crate::config::is_loopback;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of a whole call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two pieces of an export.
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
+/// Bytes of an answer that is read whole; a page of a thousand events is far smaller.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A signed-in client of one server.
+pub struct Api {
+    client: Client,
+    server: Url,
+    authorization: HeaderValue,
+}
+
+/// A query without parameters.
+#[derive(Serialize)]
+pub struct NoQuery {}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+    message: String,
+    #[serde(default)]
+    hint: Option<String>,
+    #[serde(default)]
+    request_id: Option<String>,
+}
+
+impl Api {
+    /// `token` is a personal access token.
+    pub fn new(server: Url, token: &Zeroizing<String>) -> Result<Self, Failure> {
+        let bearer = Zeroizing::new(format!("Bearer {}", token.as_str()));
+        let mut authorization = HeaderValue::from_str(&bearer)
+            .map_err(|_| Failure::usage("the personal access token has characters that no token has"))?;
+        authorization.set_sensitive(true);
+        let mut builder = Client::builder()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .user_agent(concat!("grantd-cli/", env!("CARGO_PKG_VERSION")));
+        if is_loopback(&server) {
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|e| Failure::from_error(Exit::Error, &e))?;
+        Ok(Self { client, server, authorization })
+    }
+
+    pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &impl Serialize) -> Result<T, Failure> {
+        let response = self.call(Method::GET, path, query, None, Some(CALL_TIMEOUT)).await?;
+        self.read(response).await
+    }
+
+    pub async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).expect("a wire type is JSON");
+        let response = self.call(method, path, &NoQuery {}, Some(body), Some(CALL_TIMEOUT)).await?;
+        self.read(response).await
+    }
+
+    /// An answer to be read piece by piece.
+    pub async fn stream(&self, path: &[&str], query: &impl Serialize) -> Result<Response, Failure> {
+        self.call(Method::GET, path, query, None, None).await
+    }
+
+    /// A failure while reading a streamed answer.
+    pub fn broken(&self, error: &reqwest::Error) -> Failure {
+        self.unreachable(error)
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &impl Serialize,
+        body: Option<Vec<u8>>,
+        timeout: Option<Duration>,
+    ) -> Result<Response, Failure> {
+        let url = self.url(path, query);
+        let mut request = self.client.request(method, url).header(AUTHORIZATION, self.authorization.clone());
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
+        if let Some(timeout) = timeout {
+            request = request.timeout(timeout);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        if status.is_redirection() {
+            let to = response.headers().get("location").and_then(|v| v.to_str().ok()).unwrap_or("elsewhere");
+            let message = format!("{} answers with a redirect to {to}", self.server);
+            return Err(Failure::new(Exit::Error, "redirected", message).hint("Set --server to the final URL."));
+        }
+        Err(self.refusal(response).await)
+    }
+
+    fn url(&self, path: &[&str], query: &impl Serialize) -> Url {
+        let mut url = self.server.clone();
+        let segments = ["api", "v1"].iter().chain(path);
+        url.path_segments_mut().expect("http URLs have paths").pop_if_empty().extend(segments);
+        if let Ok(Value::Object(parameters)) = serde_json::to_value(query) {
+            append(&mut url, &parameters);
+        }
+        url
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, Failure> {
+        let bytes = self.bytes(response).await?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            let message = format!("{} answers with something this version does not understand: {error}", self.server);
+            let hint = "Check --server, and that server and command line are of the same version.";
+            Failure::new(Exit::Error, "unexpected_answer", message).hint(hint)
+        })
+    }
+
+    async fn bytes(&self, mut response: Response) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let mut bytes = Zeroizing::new(Vec::new());
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+            if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
+                let message = format!("{} answers with more than {ANSWER_BYTES_MAX} bytes", self.server);
+                return Err(Failure::new(Exit::Error, "unexpected_answer", message).hint("Check --server."));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+
+    async fn refusal(&self, response: Response) -> Failure {
+        let status = response.status().as_u16();
+        let exit = Exit::of_status(status);
+        let bytes = match self.bytes(response).await {
+            Ok(bytes) => bytes,
+            Err(failure) => return failure,
+        };
+        let Ok(refusal) = serde_json::from_slice::<Refusal>(&bytes) else {
+            let message = format!("{} answers with status {status}, and not as grantd does", self.server);
+            return Failure::new(exit, "unexpected_answer", message).hint("Check --server.");
+        };
+        let id = refusal.request_id.filter(|_| status == 500);
+        let hint = refusal.hint.or_else(|| id.map(|id| format!("Request id: {id}.")));
+        Failure { hint, ..Failure::new(exit, &refusal.error, refusal.message) }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        let server = &self.server;
+        let failure = |message: String| Failure::new(Exit::Error, "unreachable", message);
+        if is_refused(error) {
+            return failure(format!("cannot reach grantd at {server}: is it running?"))
+                .hint("Start it with `grantd serve`, or set --server.");
+        }
+        if error.is_timeout() {
+            return failure(format!("grantd at {server} does not answer in time"))
+                .hint("Check --server, and whether that server is well.");
+        }
+        failure(format!("cannot reach grantd at {server}: {}", cause(error))).hint("Check --server.")
+    }
+}
+
+fn append(url: &mut Url, parameters: &Map<String, Value>) {
+    for (name, value) in parameters {
+        let text = match value {
+            Value::Null => continue,
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        url.query_pairs_mut().append_pair(name, &text);
+    }
+}
+
+fn is_refused(error: &reqwest::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && io.kind() == std::io::ErrorKind::ConnectionRefused
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The causes without reqwest's own sentence, which repeats the URL.
+fn cause(error: &reqwest::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), chain)
+}

@@ -1,0 +1,236 @@
+//! What people type: secrets, durations, moments, pairs. Every refusal says what to write instead.
+
+use std::io::Read;
+use std::path::Path;
+
+use grantd_wire::limits::SECRET_VALUE_BYTES_MAX;
+use grantd_wire::scope::{self, Scope};
+use grantd_wire::sdk::{Injection, InjectionTarget};
+use grantd_wire::time::parse_span_seconds;
+use grantd_wire::{TimeMs, limits};
+use zeroize::Zeroizing;
+
+use super::failure::{Exit, Failure};
+use super::term::Term;
+use crate::config::{nearest, parse_net};
+
+/// Bytes of a token file.
+const TOKEN_FILE_BYTES_MAX: usize = 4096;
+
+/// Reads a secret: `-` is stdin, `@file` a file, anything else the value itself, with a warning.
+pub fn read_secret(flag: &str, text: &str, term: &mut Term) -> Result<Zeroizing<String>, Failure> {
+    match (text, text.strip_prefix('@')) {
+        ("-", _) => {
+            if term.input_was_read {
+                return Err(Failure::usage(format!("{flag}: stdin was read already; use @file for the others")));
+            }
+            term.input_was_read = true;
+            if term.stdin_is_terminal {
+                return term.read_hidden(flag);
+            }
+            read_text(&mut term.input, SECRET_VALUE_BYTES_MAX)
+                .map_err(|why| Failure::usage(format!("{flag}: stdin {why}")))
+        }
+        (_, Some(path)) => {
+            read_file(Path::new(path), SECRET_VALUE_BYTES_MAX).map_err(|why| Failure::usage(format!("{flag}: {why}")))
+        }
+        _ => {
+            term.warn(&format!(
+                "{flag} on the command line can be seen in the shell's history and the process list; \
+                 use `{flag} -` for stdin or `{flag} @FILE`"
+            ));
+            Ok(Zeroizing::new(text.to_owned()))
+        }
+    }
+}
+
+/// A personal access token from a file.
+pub fn read_token(path: &Path) -> Result<Zeroizing<String>, String> {
+    read_file(path, TOKEN_FILE_BYTES_MAX)
+}
+
+fn read_file(path: &Path, bytes_max: usize) -> Result<Zeroizing<String>, String> {
+    let mut file = std::fs::File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    read_text(&mut file, bytes_max).map_err(|why| format!("{} {why}", path.display()))
+}
+
+/// All of `input` without its last line end.
+fn read_text(input: &mut dyn Read, bytes_max: usize) -> Result<Zeroizing<String>, String> {
+    // One allocation, so that no copy is left behind; two bytes more for the line end, one to notice the excess.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(bytes_max + 3));
+    input.take(bytes_max as u64 + 3).read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
+    let end = bytes.strip_suffix(b"\n").map_or(&bytes[..], |rest| rest.strip_suffix(b"\r").unwrap_or(rest));
+    if end.len() > bytes_max {
+        return Err(format!("holds more than {bytes_max} bytes"));
+    }
+    if end.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    let text = std::str::from_utf8(end).map_err(|_| "is not UTF-8 text".to_owned())?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// `90d`, `12h`: seconds.
+pub fn parse_span(text: &str) -> Result<i64, String> {
+    let seconds =
+        parse_span_seconds(text).ok_or_else(|| "write a number and s, m, h, d or w, such as 90d or 12h".to_owned())?;
+    if seconds > limits::LIFETIME_SECONDS_MAX {
+        return Err("at most ten years".to_owned());
+    }
+    Ok(seconds)
+}
+
+/// A moment, or a span back from now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    At(TimeMs),
+    SecondsAgo(i64),
+}
+
+impl When {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let date = || TimeMs::parse(&format!("{text}T00:00:00Z"));
+        let at = TimeMs::parse(text).or_else(date).map(Self::At);
+        at.or_else(|| parse_span_seconds(text).map(Self::SecondsAgo))
+            .ok_or_else(|| "write a time such as 2026-11-24T10:00:00Z, a date, or a span back such as 7d".to_owned())
+    }
+
+    pub fn resolve(self, now: TimeMs) -> TimeMs {
+        match self {
+            Self::At(at) => at,
+            Self::SecondsAgo(seconds) => now.plus_seconds(-seconds),
+        }
+    }
+}
+
+/// `name=value`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pair {
+    pub name: String,
+    pub value: String,
+}
+
+pub fn parse_pair(text: &str) -> Result<Pair, String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok(Pair { name: name.to_owned(), value: value.to_owned() }),
+        _ => Err("write name=value".to_owned()),
+    }
+}
+
+/// `target:key:source`.
+pub fn parse_injection(text: &str) -> Result<Injection, String> {
+    let how = "write header:NAME:SOURCE or query_param:NAME:SOURCE, SOURCE being token or a field's name";
+    let mut parts = text.splitn(3, ':');
+    let (Some(target), Some(key), Some(source)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(how.to_owned());
+    };
+    let target = match target {
+        "header" => InjectionTarget::Header,
+        "query_param" => InjectionTarget::QueryParam,
+        _ => return Err(how.to_owned()),
+    };
+    if key.is_empty() || source.is_empty() {
+        return Err(how.to_owned());
+    }
+    let is_whole = source == "token" || source.starts_with("additional_credentials.");
+    let value_source = if is_whole { source.to_owned() } else { format!("additional_credentials.{source}") };
+    Ok(Injection { target, key: key.to_owned(), value_source })
+}
+
+/// Refuses what is no scope of the catalogue, as the server would, but with the one that was meant.
+pub fn check_scopes(scopes: &[String]) -> Result<(), Failure> {
+    let Some(wrong) = scopes.iter().find(|text| Scope::parse(text).is_none()) else { return Ok(()) };
+    let all = scope::all();
+    let hint = match nearest(wrong, all.iter().map(String::as_str)) {
+        Some(meant) => format!("Did you mean `{meant}`?"),
+        None => format!("There are: {}.", all.join(" ")),
+    };
+    Err(Failure::new(Exit::Error, "invalid_value", format!("--scopes: there is no scope `{wrong}`")).hint(hint))
+}
+
+/// An address range; an address is one of its own.
+pub fn parse_cidr(text: &str) -> Result<String, String> {
+    parse_net(text).map(|net| net.to_string())
+}
+
+/// An id or slug, safe as one segment of a path.
+pub fn parse_reference(text: &str) -> Result<String, String> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if !text.is_empty() && text.bytes().all(allowed) && !text.bytes().all(|b| b == b'.') {
+        return Ok(text.to_owned());
+    }
+    Err("write the id or slug that the list shows".to_owned())
+}
+
+/// Asks before something that cannot be undone. Without a terminal there is nobody to ask, and the command was explicit.
+pub fn confirm(question: &str, yes: bool, term: &mut Term) -> Result<(), Failure> {
+    if yes || !(term.stdin_is_terminal && term.stderr_is_terminal) {
+        return Ok(());
+    }
+    term.ask(&format!("{question} [y/N] "));
+    let mut answer = String::new();
+    let mut byte = [0];
+    while answer.len() < 16 && matches!(term.input.read(&mut byte), Ok(1)) && byte[0] != b'\n' {
+        answer.push(char::from(byte[0]));
+    }
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::new(Exit::Cancelled, "cancelled", "Cancelled: nothing was changed.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(bytes: &[u8]) -> Result<String, String> {
+        read_text(&mut &bytes[..], 8).map(|text| text.to_string())
+    }
+
+    #[test]
+    fn a_secret_loses_one_line_end_and_nothing_else() {
+        assert_eq!(text(b"abc\n").unwrap(), "abc");
+        assert_eq!(text(b"abc\r\n").unwrap(), "abc");
+        assert_eq!(text(b" a\n\n").unwrap(), " a\n");
+        assert_eq!(text(b"12345678\r\n").unwrap(), "12345678");
+        for bad in [&b""[..], b"\n", b"123456789", b"\xff"] {
+            assert!(text(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn references_cannot_leave_their_segment() {
+        for good in ["stripe", "0199c0de-0000-7000-8000-00000000beef", "a.b", "a_b"] {
+            assert!(parse_reference(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a%2fb", "a b", "é", "a?b", "a#b", "a\\b"] {
+            assert!(parse_reference(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn moments_are_times_dates_or_spans_back() {
+        let now = TimeMs(1_700_000_000_000);
+        assert_eq!(When::parse("2023-11-14").unwrap().resolve(now), TimeMs(1_699_920_000_000));
+        assert_eq!(When::parse("1h").unwrap().resolve(now), now.plus_seconds(-3600));
+        assert!(When::parse("yesterday").unwrap_err().contains("2026-11-24"));
+    }
+
+    #[test]
+    fn injections_take_short_field_names() {
+        let injection = parse_injection("query_param:key:api_secret").unwrap();
+        assert_eq!(injection.value_source, "additional_credentials.api_secret");
+        assert_eq!(parse_injection("header:X-Key:token").unwrap().value_source, "token");
+        for bad in ["header:X", "cookie:a:token", "header::token", "header:X:"] {
+            assert!(parse_injection(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_scope_is_answered_with_the_one_that_was_meant() {
+        let hint = |scope: &str| check_scopes(&[scope.to_owned()]).unwrap_err().hint.unwrap();
+        assert!(hint("tokens:retreive").contains("`tokens:retrieve`"));
+        assert!(hint("nonsense").contains("grants:read"));
+        assert!(check_scopes(&["grants:*".to_owned()]).is_ok());
+    }
+}

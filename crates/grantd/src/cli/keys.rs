@@ -1,0 +1,126 @@
+//! `grantd keys`.
+
+use clap::{Args, Subcommand, ValueEnum};
+use grantd_wire::api::{Key, KeyMint, MintedKey, Page};
+use reqwest::Method;
+use serde_json::json;
+
+use super::apps::ListArgs;
+use super::context::Context;
+use super::failure::Failure;
+use super::http::NoQuery;
+use super::input::{check_scopes, confirm, parse_cidr, parse_reference, parse_span};
+use super::table::column;
+
+#[derive(Subcommand)]
+pub enum KeysCommand {
+    /// Mint a key; its text is shown once
+    #[command(after_help = "Examples:
+  grantd keys mint --name web
+  grantd keys mint --name batch --scopes tokens:retrieve,audit:emit --cidr 10.0.0.0/8 --expires-in 90d")]
+    Mint(MintArgs),
+    /// List the app's keys
+    #[command(after_help = "Example:\n  grantd keys list")]
+    List(ListArgs),
+    /// Show one key, without its text
+    #[command(after_help = "Example:\n  grantd keys show 0199c0de-0000-7000-8000-00000000beef")]
+    Show(KeyRef),
+    /// Revoke a key: calls with it fail from now on
+    #[command(after_help = "Example:\n  grantd keys revoke 0199c0de-0000-7000-8000-00000000beef --yes")]
+    Revoke(KeyRef),
+}
+
+#[derive(Args)]
+pub struct MintArgs {
+    /// What people call it
+    #[arg(long)]
+    name: String,
+    /// What the key may do [default: what an application needs]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    scopes: Option<Vec<String>>,
+    /// rk: the runtime key of an application
+    #[arg(long, value_name = "TYPE")]
+    key_type: Option<KeyKind>,
+    /// Addresses it may be used from
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_cidr)]
+    cidr: Option<Vec<String>>,
+    /// Requests a minute
+    #[arg(long, value_name = "N")]
+    rate_limit_rpm: Option<i64>,
+    /// When it ends, such as 90d [default: never]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    expires_in: Option<i64>,
+    /// For clients before alter-sdk 0.21: caller and context of its calls may be unsigned. A risk
+    #[arg(long)]
+    allow_unsigned_identity: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KeyKind {
+    Rk,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct KeyRef {
+    /// Id of the key
+    #[arg(value_name = "KEY", value_parser = parse_reference)]
+    position: Option<String>,
+    /// The same as a flag
+    #[arg(long = "key", value_name = "KEY", value_parser = parse_reference)]
+    flag: Option<String>,
+}
+
+impl KeyRef {
+    fn id(self) -> String {
+        self.position.or(self.flag).expect("clap requires one")
+    }
+}
+
+pub async fn run(command: KeysCommand, context: &mut Context) -> Result<(), Failure> {
+    let api = context.api()?;
+    let app = context.app(&api).await?;
+    let keys = ["apps", app.as_str(), "keys"];
+    match command {
+        KeysCommand::Mint(args) => {
+            check_scopes(args.scopes.as_deref().unwrap_or_default())?;
+            let body = KeyMint {
+                name: args.name,
+                scopes: args.scopes,
+                key_type: args.key_type.map(|KeyKind::Rk| "rk".to_owned()),
+                cidr_allowlist: args.cidr,
+                rate_limit_rpm: args.rate_limit_rpm,
+                expires_in_seconds: args.expires_in,
+                allow_unsigned_identity: args.allow_unsigned_identity,
+            };
+            let key: MintedKey = api.send(Method::POST, &keys, &body).await?;
+            context.show(&key)?;
+            context.term.note("Keep api_key now: it is not shown again.");
+            Ok(())
+        }
+        KeysCommand::List(args) => {
+            let page: Page<Key> = api.get(&keys, &args.query()).await?;
+            let columns = [
+                column("ID", "id"),
+                column("NAME", "name"),
+                column("KEY", "key_prefix"),
+                column("CREATED", "created_at"),
+                column("EXPIRES", "expires_at"),
+                column("REVOKED", "revoked_at"),
+                column("LAST USED", "last_used_at"),
+                column("UNSIGNED", "allow_unsigned_identity"),
+            ];
+            context.show_page(&page, &columns)
+        }
+        KeysCommand::Show(key) => {
+            let key: Key = api.get(&[&keys[..], &[&key.id()]].concat(), &NoQuery {}).await?;
+            context.show(&key)
+        }
+        KeysCommand::Revoke(key) => {
+            let id = key.id();
+            confirm(&format!("Revoke key {id}? Calls with it fail at once."), context.globals.yes, &mut context.term)?;
+            let key: Key = api.send(Method::POST, &[&keys[..], &[&id, "revoke"]].concat(), &json!({})).await?;
+            context.show(&key)
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The command line: its tree, and the way from arguments to an exit code.
+
+mod apps;
+mod audit;
+mod context;
+mod failure;
+mod grants;
+mod http;
+mod input;
+mod keys;
+mod node;
+mod secrets;
+mod settings;
+mod table;
+mod term;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use grantd_wire::api::Whoami;
+
+pub use context::{Context, Format, Globals};
+#[cfg(test)]
+pub use failure::chain;
+pub use failure::{Exit, Failure};
+pub use table::escape;
+pub use term::Term;
+
+use crate::config::{Config, Flags};
+use crate::dev::DevArgs;
+use crate::env::Env;
+use crate::init::InitArgs;
+use crate::serve::ServeArgs;
+
+/// Self-hosted credential vault: applications hold a grant id, grantd holds the credential.
+#[derive(Parser)]
+#[command(
+    name = "grantd",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 110,
+    after_help = "Examples:
+  grantd dev                                  try it out on this machine
+  grantd apps create --name shop              create an app
+  grantd keys mint --name web                 mint a key for it
+  grantd managed-secrets create --name stripe --value - --allowed-host api.stripe.com
+  grantd audit list --since 1h                see what happened
+
+Exit codes: 0 ok, 1 error, 2 usage, 3 not signed in, 4 not found, 5 conflict, 6 rate limited, 7 forbidden, 8 cancelled."
+)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create data directory, root key, database and the first operator
+    #[command(after_help = "Example:\n  grantd init --data-dir /var/lib/grantd")]
+    Init(InitArgs),
+    /// Run the server
+    #[command(after_help = "Examples:
+  grantd serve --data-dir /var/lib/grantd
+  grantd serve --listen 0.0.0.0:8443 --public-url https://grantd.example.com --tls-cert-file c.pem --tls-key-file k.pem")]
+    Serve(ServeArgs),
+    /// Run a server to try things out, with a first app, key, grant and demo API
+    #[command(after_help = "Examples:\n  grantd dev\n  grantd dev --ephemeral --output json")]
+    Dev(DevArgs),
+    /// Look at the configuration
+    #[command(subcommand, after_help = "Example:\n  grantd config show")]
+    Config(settings::ConfigCommand),
+    /// Who the personal access token speaks for
+    #[command(subcommand, after_help = "Example:\n  grantd auth whoami")]
+    Auth(AuthCommand),
+    /// Create and change apps
+    #[command(subcommand, visible_alias = "app", after_help = "Example:\n  grantd apps create --name shop")]
+    Apps(apps::AppsCommand),
+    /// Mint and revoke the keys that applications use
+    #[command(subcommand, visible_alias = "key", after_help = "Example:\n  grantd keys mint --name web")]
+    Keys(keys::KeysCommand),
+    /// Store and rotate secrets
+    #[command(
+        subcommand,
+        visible_alias = "secrets",
+        after_help = "Example:\n  grantd managed-secrets create --name stripe --value - --allowed-host api.stripe.com"
+    )]
+    ManagedSecrets(secrets::SecretsCommand),
+    /// List, change and revoke grants
+    #[command(subcommand, visible_alias = "grant", after_help = "Example:\n  grantd grants list --status active")]
+    Grants(grants::GrantsCommand),
+    /// See what happened, and prove it
+    #[command(subcommand, after_help = "Example:\n  grantd audit list --since 1h --outcome denied")]
+    Audit(audit::AuditCommand),
+    /// Print a completion script
+    #[command(after_help = "Example:\n  grantd completion bash > ~/.local/share/bash-completion/completions/grantd")]
+    Completion(CompletionArgs),
+}
+
+#[derive(Subcommand)]
+enum AuthCommand {
+    /// Show operator, role and expiry of the token in use
+    #[command(after_help = "Example:\n  grantd auth whoami --output json")]
+    Whoami,
+}
+
+#[derive(clap::Args)]
+struct CompletionArgs {
+    shell: CompletionShell,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum CompletionShell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// Runs one command line.
+pub async fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, mut term: Term) -> Exit {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return report_usage(&error, &arguments, &mut term),
+    };
+    let directory = std::env::current_dir().unwrap_or_default();
+    let mut context = Context { globals: cli.globals, env, term, directory };
+    match dispatch(cli.command, &mut context).await {
+        Ok(()) => Exit::Ok,
+        Err(failure) => {
+            report(&failure, is_json(context.globals.output), &mut context.term);
+            failure.exit
+        }
+    }
+}
+
+async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
+    match command {
+        Command::Init(args) => {
+            let config = load(&args.settings(), args.config.as_deref(), context)?;
+            crate::init::run(config, args, context).await
+        }
+        Command::Serve(args) => {
+            let config = load(&args.settings, args.config.as_deref(), context)?;
+            crate::serve::run(config, args, context).await
+        }
+        Command::Dev(args) => {
+            let config = load(&args.settings(), None, context)?;
+            crate::dev::run(config, args, context).await
+        }
+        Command::Config(command) => settings::run(command, context),
+        Command::Auth(AuthCommand::Whoami) => {
+            let api = context.api()?;
+            let whoami: Whoami = api.get(&["whoami"], &http::NoQuery {}).await?;
+            context.show(&whoami)
+        }
+        Command::Apps(command) => apps::run(command, context).await,
+        Command::Keys(command) => keys::run(command, context).await,
+        Command::ManagedSecrets(command) => secrets::run(command, context).await,
+        Command::Grants(command) => grants::run(command, context).await,
+        Command::Audit(command) => audit::run(command, context).await,
+        Command::Completion(args) => complete(args.shell, &mut context.term),
+    }
+}
+
+/// The configuration of a command that serves or initialises; logging starts with it.
+fn load(flags: &Flags, file: Option<&std::path::Path>, context: &mut Context) -> Result<Config, Failure> {
+    let config = settings::load(flags, file, context)?;
+    crate::telemetry::init(config.log_format, &config.log).map_err(|e| Failure::from_error(Exit::Usage, &e))?;
+    for warning in &config.warnings {
+        context.term.warn(warning);
+    }
+    Ok(config)
+}
+
+fn complete(shell: CompletionShell, term: &mut Term) -> Result<(), Failure> {
+    let shell = match shell {
+        CompletionShell::Bash => Shell::Bash,
+        CompletionShell::Zsh => Shell::Zsh,
+        CompletionShell::Fish => Shell::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "grantd", &mut script);
+    term.print(&String::from_utf8_lossy(&script))
+}
+
+fn is_json(output: Option<Format>) -> bool {
+    matches!(output, Some(Format::Json | Format::Jsonl))
+}
+
+fn report(failure: &Failure, json: bool, term: &mut Term) {
+    if failure.silent {
+        return;
+    }
+    // Already one line, and escaped.
+    let line = if json { failure.json() } else { failure.line() };
+    let _ = writeln!(term.err, "{line}");
+}
+
+/// Help and version are answers; everything else is a usage error, in clap's words.
+fn report_usage(error: &clap::Error, arguments: &[OsString], term: &mut Term) -> Exit {
+    let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let styled = |is_terminal: bool, term: &Term| {
+        let text = error.render();
+        if is_terminal && term.color_is_wanted { text.ansi().to_string() } else { text.to_string() }
+    };
+    if is_answer {
+        let text = styled(term.stdout_is_terminal, term);
+        return term.print(&text).map_or_else(|failure| failure.exit, |()| Exit::Ok);
+    }
+    if asks_for_json(arguments) {
+        let text = error.render().to_string();
+        let first = text.lines().next().unwrap_or_default();
+        let rest: Vec<&str> = text.lines().skip(1).map(str::trim).take_while(|l| !l.starts_with("Usage:")).collect();
+        let message = format!("{} {}", first.trim_start_matches("error: "), rest.join(" "));
+        let hint = "Run the command with --help to see what it takes.";
+        report(&Failure::usage(message.split_whitespace().collect::<Vec<_>>().join(" ")).hint(hint), true, term);
+    } else {
+        let text = styled(term.stderr_is_terminal, term);
+        let _ = write!(term.err, "{text}");
+    }
+    Exit::Usage
+}
+
+/// The arguments could not be read, so only their plain text tells.
+fn asks_for_json(arguments: &[OsString]) -> bool {
+    let pairs = arguments.iter().zip(arguments.iter().skip(1).map(Some).chain([None]));
+    pairs.filter_map(|(argument, next)| Some((argument.to_str()?, next.and_then(|n| n.to_str())))).any(
+        |pair| match pair {
+            ("--output", Some(format)) => format.starts_with("json"),
+            (argument, _) => argument.starts_with("--output=json"),
+        },
+    )
+}

@@ -1,0 +1,278 @@
+//! `grantd managed-secrets`.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand, ValueEnum};
+use grantd_wire::api::{
+    AllowedHosts, CreatedSecret, CredentialType, Grant, GrantCreate, Page, Secret, SecretCreate, SecretRotate,
+};
+use grantd_wire::sdk::Injection;
+use reqwest::Method;
+
+use super::apps::{ListArgs, PageArgs};
+use super::context::Context;
+use super::failure::Failure;
+use super::grants::GRANT_COLUMNS;
+use super::http::{Api, NoQuery};
+use super::input::{Pair, parse_injection, parse_pair, parse_reference, parse_span, read_secret};
+use super::table::column;
+use super::term::Term;
+
+#[derive(Subcommand)]
+pub enum SecretsCommand {
+    /// Store a secret and issue its first grant
+    #[command(after_help = "Examples:
+  grantd managed-secrets create --name stripe --value - --allowed-host api.stripe.com < key.txt
+  grantd managed-secrets create --name maps --credential-type header_key --header X-API-Key --format '{token}' \\
+      --value @key.txt --allowed-host maps.example.com")]
+    Create(CreateArgs),
+    /// List the app's secrets
+    #[command(after_help = "Example:\n  grantd managed-secrets list")]
+    List(ListArgs),
+    /// Show one secret, without its value
+    #[command(after_help = "Example:\n  grantd managed-secrets show stripe")]
+    Show(SecretRef),
+    /// Replace the value; every grant stays
+    #[command(after_help = "Example:\n  grantd managed-secrets rotate stripe --value - < new-key.txt")]
+    Rotate(RotateArgs),
+    /// Say where the credential may go; replaces the present hosts
+    #[command(
+        after_help = "Example:\n  grantd managed-secrets set-allowed-hosts stripe --host api.stripe.com --host files.stripe.com/v1"
+    )]
+    SetAllowedHosts(HostsArgs),
+    /// Issue and list grants on a secret
+    #[command(
+        subcommand,
+        after_help = "Example:\n  grantd managed-secrets grants create --secret stripe --principal-type system"
+    )]
+    Grants(SecretGrantsCommand),
+}
+
+#[derive(Subcommand)]
+pub enum SecretGrantsCommand {
+    /// Issue a further grant
+    #[command(after_help = "Example:
+  grantd managed-secrets grants create --secret stripe --principal-type system --label nightly --expires-in 30d")]
+    Create(GrantCreateArgs),
+    /// List the grants on a secret
+    #[command(after_help = "Example:\n  grantd managed-secrets grants list --secret stripe")]
+    List(GrantListArgs),
+}
+
+#[derive(Args)]
+pub struct CreateArgs {
+    /// What people call it; the slug is made from it
+    #[arg(long)]
+    name: String,
+    /// How the credential is sent [default: bearer_token]
+    #[arg(long, value_name = "TYPE")]
+    credential_type: Option<Kind>,
+    /// The secret: - for stdin, @FILE, or the value itself
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
+    value: String,
+    /// A further value, such as username=… or secret_access_key=@FILE
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
+    field: Vec<Pair>,
+    /// Header the credential goes into [default: of the credential type]
+    #[arg(long, value_name = "HEADER")]
+    header: Option<String>,
+    /// Text of the header, {token} being the value [default: of the credential type]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// A further injection: header:NAME:SOURCE or query_param:NAME:SOURCE
+    #[arg(long = "injection", value_name = "TARGET:NAME:SOURCE", value_parser = parse_injection)]
+    injections: Vec<Injection>,
+    /// Where the credential may go: [*.]host[:port][/prefix]
+    #[arg(long = "allowed-host", value_name = "HOST", value_delimiter = ',')]
+    allowed_hosts: Vec<String>,
+    /// The credential may go anywhere. A risk
+    #[arg(long)]
+    allow_any_host: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    #[value(name = "bearer_token")]
+    BearerToken,
+    #[value(name = "header_key")]
+    HeaderKey,
+    #[value(name = "basic_auth")]
+    BasicAuth,
+    #[value(name = "aws_sig_v4")]
+    AwsSigV4,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct SecretRef {
+    /// Id or slug of the secret
+    #[arg(value_name = "SECRET", value_parser = parse_reference)]
+    position: Option<String>,
+    /// The same as a flag
+    #[arg(long = "secret", value_name = "SECRET", value_parser = parse_reference)]
+    flag: Option<String>,
+}
+
+impl SecretRef {
+    fn name(self) -> String {
+        self.position.or(self.flag).expect("clap requires one")
+    }
+}
+
+#[derive(Args)]
+pub struct RotateArgs {
+    #[command(flatten)]
+    secret: SecretRef,
+    /// The new secret: - for stdin, @FILE, or the value itself
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
+    value: String,
+    /// Further values; none keeps the present ones
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
+    field: Vec<Pair>,
+}
+
+#[derive(Args)]
+pub struct HostsArgs {
+    #[command(flatten)]
+    secret: SecretRef,
+    /// Where the credential may go: [*.]host[:port][/prefix]
+    #[arg(long = "host", value_name = "HOST", required = true, value_delimiter = ',')]
+    hosts: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct GrantCreateArgs {
+    #[command(flatten)]
+    secret: SecretRef,
+    /// Whom the grant is for
+    #[arg(long, value_name = "TYPE")]
+    principal_type: PrincipalType,
+    /// Tells it from the other grants on the secret
+    #[arg(long)]
+    label: Option<String>,
+    /// When it ends, such as 90d [default: never]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    expires_in: Option<i64>,
+    /// Binds the grant to this tenant
+    #[arg(long)]
+    tenant: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PrincipalType {
+    System,
+    User,
+    Group,
+    Agent,
+}
+
+#[derive(Args)]
+pub struct GrantListArgs {
+    #[command(flatten)]
+    secret: SecretRef,
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+pub async fn run(command: SecretsCommand, context: &mut Context) -> Result<(), Failure> {
+    let api = context.api()?;
+    let app = context.app(&api).await?;
+    let secrets = ["apps", app.as_str(), "managed-secrets"];
+    match command {
+        SecretsCommand::Create(args) => create(args, &api, &secrets, context).await,
+        SecretsCommand::List(args) => {
+            let page: Page<Secret> = api.get(&secrets, &args.query()).await?;
+            let columns = [
+                column("SLUG", "slug"),
+                column("NAME", "name"),
+                column("TYPE", "credential_type"),
+                column("HOSTS", "allowed_hosts"),
+                column("ANY HOST", "allow_any_host"),
+                column("CREATED", "created_at"),
+                column("ROTATED", "rotated_at"),
+            ];
+            context.show_page(&page, &columns)
+        }
+        SecretsCommand::Show(secret) => {
+            let secret: Secret = api.get(&[&secrets[..], &[&secret.name()]].concat(), &NoQuery {}).await?;
+            context.show(&secret)
+        }
+        SecretsCommand::Rotate(args) => {
+            let fields = read_fields(args.field, &mut context.term)?;
+            let value = read_secret("--value", &args.value, &mut context.term)?;
+            let body = SecretRotate { value: value.to_string(), fields: (!fields.is_empty()).then_some(fields) };
+            let name = args.secret.name();
+            let path = [&secrets[..], &[&name, "rotate"]].concat();
+            let secret: Secret = api.send(Method::POST, &path, &body).await?;
+            context.show(&secret)
+        }
+        SecretsCommand::SetAllowedHosts(args) => {
+            let name = args.secret.name();
+            let path = [&secrets[..], &[&name, "allowed-hosts"]].concat();
+            let secret: Secret = api.send(Method::PUT, &path, &AllowedHosts { allowed_hosts: args.hosts }).await?;
+            context.show(&secret)
+        }
+        SecretsCommand::Grants(SecretGrantsCommand::Create(args)) => {
+            let name = args.secret.name();
+            let path = [&secrets[..], &[&name, "grants"]].concat();
+            let principal_type = match args.principal_type {
+                PrincipalType::System => "system",
+                PrincipalType::User => "user",
+                PrincipalType::Group => "group",
+                PrincipalType::Agent => "agent",
+            };
+            let body = GrantCreate {
+                principal_type: principal_type.to_owned(),
+                label: args.label,
+                expires_in_seconds: args.expires_in,
+                tenant: args.tenant,
+            };
+            let grant: Grant = api.send(Method::POST, &path, &body).await?;
+            context.show(&grant)
+        }
+        SecretsCommand::Grants(SecretGrantsCommand::List(args)) => {
+            let name = args.secret.name();
+            let path = [&secrets[..], &[&name, "grants"]].concat();
+            let query = ListArgs { search: None, page: args.page }.query();
+            let page: Page<Grant> = api.get(&path, &query).await?;
+            context.show_page(&page, GRANT_COLUMNS)
+        }
+    }
+}
+
+async fn create(args: CreateArgs, api: &Api, secrets: &[&str], context: &mut Context) -> Result<(), Failure> {
+    let fields = read_fields(args.field, &mut context.term)?;
+    let value = read_secret("--value", &args.value, &mut context.term)?;
+    let body = SecretCreate {
+        name: args.name,
+        credential_type: args.credential_type.map(|kind| match kind {
+            Kind::BearerToken => CredentialType::BearerToken,
+            Kind::HeaderKey => CredentialType::HeaderKey,
+            Kind::BasicAuth => CredentialType::BasicAuth,
+            Kind::AwsSigV4 => CredentialType::AwsSigV4,
+        }),
+        value: value.to_string(),
+        fields,
+        injection_header: args.header,
+        injection_format: args.format,
+        injections: args.injections,
+        allowed_hosts: args.allowed_hosts,
+        allow_any_host: args.allow_any_host,
+    };
+    let secret: CreatedSecret = api.send(Method::POST, secrets, &body).await?;
+    context.show(&secret)
+}
+
+/// Fields are secrets too, and are read like the value; which of them are not is the server's to know.
+fn read_fields(fields: Vec<Pair>, term: &mut Term) -> Result<BTreeMap<String, String>, Failure> {
+    let mut read = BTreeMap::new();
+    for Pair { name, value } in fields {
+        let from_elsewhere = value == "-" || value.starts_with('@');
+        let value =
+            if from_elsewhere { read_secret(&format!("--field {name}="), &value, term)?.to_string() } else { value };
+        if read.insert(name.clone(), value).is_some() {
+            return Err(Failure::usage(format!("--field: `{name}` is given twice")));
+        }
+    }
+    Ok(read)
+}

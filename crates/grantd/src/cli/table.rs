@@ -1,0 +1,246 @@
+//! Text for people: tables, times, and values that cannot deceive a terminal.
+
+use std::fmt::Write as _;
+
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Row, Table, presets};
+use grantd_wire::TimeMs;
+
+use super::node::Node;
+
+/// Narrower than this, identifiers are wrapped like everything else.
+const ID_COLUMN_MIN_WIDTH: u16 = 72;
+
+/// How a table is drawn.
+#[derive(Clone, Copy)]
+pub struct Look {
+    /// `None`: as wide as it wants.
+    pub width: Option<u16>,
+    pub color: bool,
+    pub now: TimeMs,
+}
+
+/// A column of a list.
+#[derive(Clone, Copy)]
+pub struct Column {
+    pub title: &'static str,
+    pub path: &'static str,
+}
+
+/// A column titled `title` of the field at `path`.
+pub const fn column(title: &'static str, path: &'static str) -> Column {
+    Column { title, path }
+}
+
+/// Flags that are warnings wherever they are shown, and what they mean.
+pub const WARNINGS: &[(&str, &str)] = &[
+    ("allow_any_host", "the credential may be sent to any host"),
+    ("allow_unsigned_identity", "caller and context of this key's calls may be unsigned"),
+];
+
+/// Whether a terminal would obey `c`, or show the text around it in another order, or not show it at all.
+pub fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// `text` with control characters and bidirectional marks as `\u{…}`.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_deceptive(c) {
+            let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// A list, one row per item.
+pub fn list(items: &[Node], columns: &[(String, String)], look: Look) -> String {
+    let mut table = empty_table(look);
+    table.set_header(columns.iter().map(|(title, _)| bold(title.as_str(), look)));
+    for item in items {
+        let cells = columns.iter().map(|(_, path)| cell(path, item.at(path), look, Detail::Short));
+        table.add_row(Row::from(cells.collect::<Vec<Cell>>()));
+    }
+    finish(table, columns.iter().map(|(_, path)| path.as_str()), look)
+}
+
+/// One object, one row per field.
+pub fn object(node: &Node, look: Look) -> String {
+    let Node::Object(fields) = node else { return text_of(node) + "\n" };
+    let mut table = empty_table(look);
+    for (name, node) in fields {
+        table.add_row(vec![bold(&escape(name), look), cell(name, Some(node), look, Detail::Full)]);
+    }
+    finish(table, std::iter::empty(), look)
+}
+
+fn empty_table(look: Look) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    if look.color {
+        table.enforce_styling()
+    } else {
+        table.force_no_tty()
+    };
+    match look.width {
+        Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+    };
+    table
+}
+
+fn finish<'a>(mut table: Table, paths: impl Iterator<Item = &'a str>, look: Look) -> String {
+    let wide = look.width.is_none_or(|width| width >= ID_COLUMN_MIN_WIDTH);
+    let constraints: Vec<bool> = paths.map(|path| wide && path.ends_with("id")).collect();
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if constraints.get(index) == Some(&true) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    table.trim_fmt() + "\n"
+}
+
+fn bold(text: &str, look: Look) -> Cell {
+    let cell = Cell::new(text);
+    if look.color { cell.add_attribute(Attribute::Bold) } else { cell }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Short,
+    Full,
+}
+
+fn cell(path: &str, node: Option<&Node>, look: Look, detail: Detail) -> Cell {
+    let node = node.unwrap_or(&Node::Null);
+    let warning = WARNINGS.iter().find(|(name, _)| *name == path).filter(|_| node.is_true());
+    if let Some((_, what)) = warning {
+        let text = if detail == Detail::Full { format!("yes: WARNING, {what}") } else { "WARNING: yes".to_owned() };
+        let cell = Cell::new(text);
+        return if look.color { cell.fg(Color::Yellow).add_attribute(Attribute::Bold) } else { cell };
+    }
+    let moment = match node {
+        Node::Text(text) if path == "at" || path.ends_with("_at") => TimeMs::parse(text),
+        _ => None,
+    };
+    Cell::new(match (moment, detail) {
+        (Some(at), Detail::Short) => relative(at, look.now),
+        (Some(at), Detail::Full) => format!("{} ({})", absolute(at), relative(at, look.now)),
+        (None, _) => text_of(node),
+    })
+}
+
+fn text_of(node: &Node) -> String {
+    match node {
+        Node::Null => "-".to_owned(),
+        Node::Bool(true) => "yes".to_owned(),
+        Node::Bool(false) => "no".to_owned(),
+        Node::Number(n) => n.to_string(),
+        Node::Text(text) => escape(text),
+        Node::List(items) if items.is_empty() => "-".to_owned(),
+        Node::List(items) => items.iter().map(text_of).collect::<Vec<_>>().join(", "),
+        Node::Object(_) => escape(&node.json()),
+    }
+}
+
+/// `2026-11-24 10:00:00 UTC`.
+fn absolute(at: TimeMs) -> String {
+    let text = at.to_string();
+    match text.split_once('T') {
+        Some((date, time)) => format!("{date} {} UTC", time.get(..8).unwrap_or(time)),
+        None => text,
+    }
+}
+
+/// `3 min ago`, `in 90 d`; beyond a hundred days, the date.
+pub fn relative(at: TimeMs, now: TimeMs) -> String {
+    let ms = now.since(at);
+    let seconds = ms.unsigned_abs() / 1000;
+    let span = match seconds {
+        0..10 => return "now".to_owned(),
+        10..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..86_400 => format!("{} h", seconds / 3_600),
+        86_400..8_640_000 => format!("{} d", seconds / 86_400),
+        _ => return at.to_string().chars().take(10).collect(),
+    };
+    if ms > 0 { format!("{span} ago") } else { format!("in {span}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOK: Look = Look { width: None, color: false, now: TimeMs(1_700_000_000_000) };
+
+    fn node(json: &str) -> Node {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn columns(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(title, path)| ((*title).to_owned(), (*path).to_owned())).collect()
+    }
+
+    #[test]
+    fn control_characters_and_bidirectional_marks_are_shown_not_obeyed() {
+        assert_eq!(escape("a\u{1b}[31mb\tc\r\n"), r"a\u{1b}[31mb\u{9}c\u{d}\u{a}");
+        assert_eq!(escape("\u{202e}cod.exe\u{2066}\u{200f}\u{9b}"), r"\u{202e}cod.exe\u{2066}\u{200f}\u{9b}");
+        assert_eq!(escape("Grüße 東京 🦀"), "Grüße 東京 🦀");
+        let items = [node(r#"{"id":"1","name":"x\u001b]0;owned\u0007\ny"}"#)];
+        let text = list(&items, &columns(&[("ID", "id"), ("NAME", "name")]), LOOK);
+        assert_eq!(text, "ID  NAME\n1   x\\u{1b}]0;owned\\u{7}\\u{a}y\n");
+        let text = object(&items[0], LOOK);
+        assert!(!text.contains('\u{1b}') && text.lines().count() == 2, "{text}");
+    }
+
+    #[test]
+    fn field_names_and_nested_values_are_escaped_too() {
+        let text = object(&node(r#"{"a\u001b":{"b":"\u202e"},"list":["\u0007"]}"#), LOOK);
+        assert!(text.chars().all(|c| c == '\n' || !is_deceptive(c)), "{text:?}");
+    }
+
+    #[test]
+    fn a_table_fits_its_terminal() {
+        let long = "word ".repeat(60);
+        let items = [node(&format!(r#"{{"id":"0199c0de-0000-7000-8000-00000000beef","name":"{long}"}}"#))];
+        let columns = columns(&[("ID", "id"), ("NAME", "name")]);
+        for width in [40, 80, 120] {
+            let text = list(&items, &columns, Look { width: Some(width), ..LOOK });
+            assert!(text.lines().all(|line| line.chars().count() <= usize::from(width)), "{width}:\n{text}");
+        }
+        let text = list(&items, &columns, Look { width: Some(80), ..LOOK });
+        assert!(text.contains("0199c0de-0000-7000-8000-00000000beef"), "ids can be copied:\n{text}");
+    }
+
+    #[test]
+    fn warnings_are_loud_and_color_is_only_where_it_is_wanted() {
+        let secret = node(r#"{"slug":"s","allow_any_host":true,"allow_unsigned_identity":false}"#);
+        let text = object(&secret, LOOK);
+        assert!(text.contains("WARNING, the credential may be sent to any host") && !text.contains('\u{1b}'), "{text}");
+        assert_eq!(text.matches("WARNING").count(), 1);
+        assert!(object(&secret, Look { color: true, ..LOOK }).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn times_are_for_people() {
+        let now = TimeMs(1_700_000_000_000);
+        for (seconds, text) in [
+            (-5, "now"),
+            (-59, "59 s ago"),
+            (-61, "1 min ago"),
+            (-7_200, "2 h ago"),
+            (90 * 86_400, "in 90 d"),
+            (-200 * 86_400, "2023-04-28"),
+        ] {
+            assert_eq!(relative(now.plus_seconds(seconds), now), text);
+        }
+        let text = object(&node(r#"{"created_at":"2023-11-14T22:13:20.000Z","expires_at":null}"#), LOOK);
+        assert_eq!(text, "created_at  2023-11-14 22:13:20 UTC (now)\nexpires_at  -\n");
+    }
+}

@@ -1,0 +1,140 @@
+//! The table of settings: one entry makes the flag, the variable, the key of the file and the line of `config show`.
+
+use std::collections::BTreeMap;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+/// How a setting is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Text,
+    Number,
+    /// Comma separated, or an array in the file.
+    List,
+}
+
+/// One setting.
+pub struct Setting {
+    /// As in `grantd.toml`; a dot nests.
+    pub name: &'static str,
+    pub kind: Kind,
+    pub placeholder: &'static str,
+    pub help: &'static str,
+    /// Its value is never repeated in an error.
+    pub sensitive: bool,
+}
+
+const fn setting(name: &'static str, kind: Kind, placeholder: &'static str, help: &'static str) -> Setting {
+    Setting { name, kind, placeholder, help, sensitive: false }
+}
+
+const fn sensitive(name: &'static str, kind: Kind, placeholder: &'static str, help: &'static str) -> Setting {
+    Setting { name, kind, placeholder, help, sensitive: true }
+}
+
+/// Every setting that exists.
+pub const SETTINGS: &[Setting] = &[
+    setting("listen", Kind::Text, "ADDR", "Address and port to listen on [default: 127.0.0.1:8400]"),
+    setting("tls_cert_file", Kind::Text, "FILE", "Certificate chain (PEM); with tls_key_file, serves https"),
+    setting("tls_key_file", Kind::Text, "FILE", "Private key of the certificate (PEM)"),
+    setting("public_url", Kind::Text, "URL", "URL that clients use; https unless loopback [default: from listen]"),
+    setting("data_dir", Kind::Text, "DIR", "Directory of database, root key and operator token [default: ./.grantd]"),
+    sensitive("database_url", Kind::Text, "URL", "sqlite:PATH or postgres://… [default: sqlite:<data_dir>/grantd.db]"),
+    sensitive(
+        "root_key",
+        Kind::Text,
+        "KEY",
+        "Where the root key is: env:NAME or file:PATH [default: file:<data_dir>/root.key]",
+    ),
+    sensitive("root_key_also", Kind::List, "KEY,…", "Further root keys that may open, but not wrap"),
+    setting(
+        "outbound.allow",
+        Kind::List,
+        "DEST,…",
+        "Destinations that are not public and may be reached: host:port, host or CIDR",
+    ),
+    setting("trusted_proxies", Kind::List, "CIDR,…", "Reverse proxies whose X-Forwarded-For counts"),
+    setting("replicas", Kind::Number, "N", "Processes that share the rate limits [default: 1]"),
+    setting("pool_size", Kind::Number, "N", "PostgreSQL connections of this process [default: 10]"),
+    setting("log_format", Kind::Text, "FORMAT", "text or json [default: text on a terminal, else json]"),
+    setting("log", Kind::Text, "LEVEL", "error, warn, info, debug, trace, or a filter [default: info]"),
+];
+
+impl Setting {
+    /// The setting called `name` in the file.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|s| s.name == name)
+    }
+
+    /// Its environment variable.
+    pub fn variable(&self) -> String {
+        format!("GRANTD_{}", self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// Its flag, without the dashes.
+    pub fn flag(&self) -> String {
+        self.name.replace(['.', '_'], "-")
+    }
+
+    fn argument(&self) -> Arg {
+        let argument = Arg::new(self.name)
+            .long(self.flag())
+            .value_name(self.placeholder)
+            .help(format!("{} [env: {}]", self.help, self.variable()))
+            .help_heading("Settings");
+        match self.kind {
+            Kind::List => argument.action(ArgAction::Append),
+            Kind::Text | Kind::Number => argument.action(ArgAction::Set),
+        }
+    }
+}
+
+/// Settings given as flags. No `Debug`: a database URL holds a password.
+#[derive(Clone, Default)]
+pub struct Flags(BTreeMap<&'static str, String>);
+
+impl Flags {
+    /// What was given for `name`, a list joined by commas.
+    pub fn find(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// With `value` for `name`, if there is one.
+    pub fn with(mut self, name: &'static str, value: Option<String>) -> Self {
+        assert!(Setting::find(name).is_some(), "{name} is a setting");
+        if let Some(value) = value {
+            self.0.insert(name, value);
+        }
+        self
+    }
+}
+
+/// `--data-dir` is a global flag of the whole command line, hence not among these.
+fn with_flags() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(|s| s.name != "data_dir")
+}
+
+impl clap::Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        with_flags().fold(command, |command, setting| command.arg(setting.argument()))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = with_flags().filter_map(|setting| {
+            let values: Vec<&str> = matches.get_many::<String>(setting.name)?.map(String::as_str).collect();
+            Some((setting.name, values.join(",")))
+        });
+        Ok(Self(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
