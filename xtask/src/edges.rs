@@ -24,6 +24,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
+/// Crates of others that would bring into a room what never belongs there. Tests may use them.
+const NEVER: &[(&str, &[&str])] = &[
+    ("grantd-wire", &["axum", "hyper", "reqwest", "rusqlite", "tokio", "tokio-postgres"]),
+    ("grantd-domain", &["axum", "http", "hyper", "reqwest", "rusqlite", "tokio", "tokio-postgres"]),
+    ("grantd-store", &["axum", "hyper", "reqwest"]),
+    ("grantd-server", &["deadpool-postgres", "rusqlite", "tokio-postgres"]),
+];
+
 /// Looks at the whole repository and lists everything wrong with it.
 pub fn check() -> Result {
     let metadata =
@@ -53,6 +61,7 @@ fn wrong_edges(metadata: &Value) -> Result<Vec<String>> {
     let packages = metadata["packages"].as_array().ok_or("cargo metadata has no packages")?;
     let members: BTreeSet<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
     let rules: BTreeMap<&str, &[&str]> = MAY_USE.iter().copied().collect();
+    let never: BTreeMap<&str, &[&str]> = NEVER.iter().copied().collect();
     let mut problems = Vec::new();
     for package in packages {
         let name = package["name"].as_str().ok_or("a package without a name")?;
@@ -61,9 +70,17 @@ fn wrong_edges(metadata: &Value) -> Result<Vec<String>> {
             continue;
         };
         let dependencies = package["dependencies"].as_array().ok_or("a package without dependencies")?;
-        let used = dependencies.iter().filter_map(|dependency| dependency["name"].as_str());
-        for other in used.filter(|other| members.contains(other) && !may_use.contains(other)) {
-            problems.push(format!("`{name}` must not depend on `{other}`"));
+        for dependency in dependencies {
+            let other = dependency["name"].as_str().ok_or("a dependency without a name")?;
+            let is_ours = members.contains(other);
+            let is_normal = dependency["kind"].is_null();
+            let is_never = never.get(name).is_some_and(|never| never.contains(&other));
+            if is_ours && !may_use.contains(&other) || is_normal && is_never {
+                problems.push(format!("`{name}` must not depend on `{other}`"));
+            }
+            if !is_ours && dependency["path"].is_string() {
+                problems.push(format!("`{name}` depends on `{other}`, which is not in this repository"));
+            }
         }
     }
     Ok(problems)
@@ -212,6 +229,20 @@ mod tests {
             package("grantd-domain", &[]),
         ]);
         assert_eq!(found, ["`grantd-sdk` must not depend on `grantd-domain`"]);
+    }
+
+    #[test]
+    fn what_never_belongs_into_a_room_is_refused_except_in_its_tests() {
+        let found = edges(&[package("grantd-domain", &[("tokio", None)])]);
+        assert_eq!(found, ["`grantd-domain` must not depend on `tokio`"]);
+        assert_eq!(edges(&[package("grantd-domain", &[("tokio", Some("dev"))])]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_crate_beside_the_repository_is_refused() {
+        let dependency = json!({ "name": "lib", "kind": null, "path": "/somewhere/lib" });
+        let found = edges(&[json!({ "name": "grantd-wire", "dependencies": [dependency] })]);
+        assert_eq!(found, ["`grantd-wire` depends on `lib`, which is not in this repository"]);
     }
 
     #[test]
