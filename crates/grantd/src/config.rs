@@ -112,7 +112,7 @@ pub enum ConfigError {
     Syntax { path: PathBuf, line: usize, what: String },
     #[error("{}: `{key}` is not a setting{}", path.display(), did_you_mean(*nearest))]
     UnknownKey { path: PathBuf, key: String, nearest: Option<&'static str> },
-    #[error("{name} is not a setting{}; unset it", did_you_mean(nearest.as_deref()))]
+    #[error("{name} is not a setting: unset it{}", did_you_mean(nearest.as_deref()))]
     UnknownVariable { name: String, nearest: Option<String> },
     #[error("{name} and {name}_FILE are both set: unset one of them")]
     Both { name: String },

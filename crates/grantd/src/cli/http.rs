@@ -25,6 +25,8 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub struct Api {
     client: Client,
     server: Url,
+    /// For people.
+    shown: String,
     authorization: HeaderValue,
 }
 
@@ -58,7 +60,8 @@ impl Api {
             builder = builder.no_proxy();
         }
         let client = builder.build().map_err(|e| Failure::from_error(Exit::Error, &e))?;
-        Ok(Self { client, server, authorization })
+        let shown = server.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { client, server, shown, authorization })
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &impl Serialize) -> Result<T, Failure> {
@@ -110,7 +113,7 @@ impl Api {
         }
         if status.is_redirection() {
             let to = response.headers().get("location").and_then(|v| v.to_str().ok()).unwrap_or("elsewhere");
-            let message = format!("{} answers with a redirect to {to}", self.server);
+            let message = format!("{} answers with a redirect to {to}", self.shown);
             return Err(Failure::new(Exit::Error, "redirected", message).hint("Set --server to the final URL."));
         }
         Err(self.refusal(response).await)
@@ -129,7 +132,7 @@ impl Api {
     async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, Failure> {
         let bytes = self.bytes(response).await?;
         serde_json::from_slice(&bytes).map_err(|error| {
-            let message = format!("{} answers with something this version does not understand: {error}", self.server);
+            let message = format!("{} answers with something this version does not understand: {error}", self.shown);
             let hint = "Check --server, and that server and command line are of the same version.";
             Failure::new(Exit::Error, "unexpected_answer", message).hint(hint)
         })
@@ -139,7 +142,7 @@ impl Api {
         let mut bytes = Zeroizing::new(Vec::new());
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
             if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
-                let message = format!("{} answers with more than {ANSWER_BYTES_MAX} bytes", self.server);
+                let message = format!("{} answers with more than {ANSWER_BYTES_MAX} bytes", self.shown);
                 return Err(Failure::new(Exit::Error, "unexpected_answer", message).hint("Check --server."));
             }
             bytes.extend_from_slice(&chunk);
@@ -155,7 +158,7 @@ impl Api {
             Err(failure) => return failure,
         };
         let Ok(refusal) = serde_json::from_slice::<Refusal>(&bytes) else {
-            let message = format!("{} answers with status {status}, and not as grantd does", self.server);
+            let message = format!("{} answers with status {status}, and not as grantd does", self.shown);
             return Failure::new(exit, "unexpected_answer", message).hint("Check --server.");
         };
         let id = refusal.request_id.filter(|_| status == 500);
@@ -164,7 +167,7 @@ impl Api {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let server = &self.server;
+        let server = &self.shown;
         let failure = |message: String| Failure::new(Exit::Error, "unreachable", message);
         if is_refused(error) {
             return failure(format!("cannot reach grantd at {server}: is it running?"))

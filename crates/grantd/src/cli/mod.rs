@@ -9,12 +9,14 @@ mod http;
 mod input;
 mod keys;
 mod node;
+mod request;
 mod secrets;
 mod settings;
 mod table;
 mod term;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod verify;
 
 use std::ffi::OsString;
@@ -42,7 +44,6 @@ use crate::serve::ServeArgs;
 #[command(
     name = "grantd",
     version,
-    propagate_version = true,
     arg_required_else_help = true,
     max_term_width = 110,
     after_help = "Examples:
@@ -99,6 +100,16 @@ enum Command {
     /// See what happened, and prove it
     #[command(subcommand, after_help = "Example:\n  grantd audit list --since 1h --outcome denied")]
     Audit(audit::AuditCommand),
+    /// Make one real call through a grant, to try it out
+    #[command(
+        after_help = "The call is made with the key in ALTER_API_KEY, or --api-key-file; without one, with a key that is minted for it
+and revoked after it.
+
+Examples:
+  grantd request GET https://api.stripe.com/v1/balance --grant 0199c0de-0000-7000-8000-00000000beef
+  grantd request POST https://api.example.com/v1/things --grant 0199c0de-0000-7000-8000-00000000beef --json @thing.json"
+    )]
+    Request(request::RequestArgs),
     /// Print a completion script
     #[command(after_help = "Example:\n  grantd completion bash > ~/.local/share/bash-completion/completions/grantd")]
     Completion(CompletionArgs),
@@ -166,6 +177,7 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
         Command::ManagedSecrets(command) => secrets::run(command, context).await,
         Command::Grants(command) => grants::run(command, context).await,
         Command::Audit(command) => audit::run(command, context).await,
+        Command::Request(args) => trial::run(args, context).await,
         Command::Completion(args) => complete(args.shell, &mut context.term),
     }
 }

@@ -248,9 +248,7 @@ async fn an_unreachable_server_is_named_with_what_to_do() {
     assert_eq!(done.exit, Exit::Error);
     assert_eq!(
         done.err,
-        format!(
-            "error: cannot reach grantd at {url}/: is it running? Start it with `grantd serve`, or set --server.\n"
-        )
+        format!("error: cannot reach grantd at {url}: is it running? Start it with `grantd serve`, or set --server.\n")
     );
 }
 
@@ -428,4 +426,29 @@ async fn verify_is_offline_and_its_exit_code_is_the_verdict() {
     assert!(!done.err.contains("error:") && done.err.contains("--trust"), "{}", done.err);
     let done = grantd(&["audit", "verify", "/nowhere", "--output", "json"], "", &[]).await;
     assert!(done.err.contains("cannot read /nowhere"), "{}", done.err);
+}
+
+#[tokio::test]
+async fn a_request_without_a_key_mints_one_for_the_grant_and_revokes_it() {
+    let key = json!({
+        "api_key": "alter_rk_aaaaaaaaaaaaaaaaaaaaaa_l77ykl", "id": ID, "name": "grantd request",
+        "key_prefix": "alter_rk_aaaa", "key_type": "rk", "scopes": [], "scope_version": 1, "cidr_allowlist": null,
+        "rate_limit_rpm": null, "effective_rate_limit_rpm": null, "rate_limit_source": null,
+        "allow_unsigned_identity": false, "created_at": "2025-11-24T10:00:00.000Z", "expires_at": null,
+        "deprecated_at": null, "revoked_at": null, "last_used_at": null, "parent_key_id": null,
+    });
+    let server = Server::start(&[(200, key.clone()), (403, refusal("grant_revoked")), (200, key)]).await;
+    let done = server.run(&["request", "GET", "https://api.example.com/v1", "--grant", ID]).await;
+    assert_eq!((done.exit, done.err.as_str()), (Exit::Forbidden, "error: No. Do this.\n"));
+    let targets: Vec<String> = server.seen().iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect();
+    let keys = format!("POST /api/v1/apps/{APP}/keys");
+    assert_eq!(targets, [keys.clone(), "POST /sdk/token".to_owned(), format!("{keys}/{ID}/revoke")]);
+    let minted = &server.seen()[0].body;
+    assert_eq!(minted["scopes"], json!([format!("tokens:retrieve:{ID}"), "audit:emit"]));
+    assert_eq!(minted["expires_in_seconds"], 300);
+
+    let env = [("ALTER_API_KEY", "alter_rk_aaaaaaaaaaaaaaaaaaaaaa_l77ykl"), ("ALTER_BASE_URL", "http://127.0.0.1:1")];
+    let server = Server::start(&[(403, refusal("grant_revoked"))]).await;
+    let done = server.run_with(&["request", "GET", "https://api.example.com/v1", "--grant", ID], "", &env).await;
+    assert_eq!((done.exit, server.seen().len()), (Exit::Forbidden, 1), "--server counts: {}", done.err);
 }

@@ -108,7 +108,10 @@ fn what_is_unknown_is_named_with_what_was_meant() {
     assert!(error.contains("`no_such_setting` is not a setting") && !error.contains("did you mean"), "{error}");
 
     let error = case(&[("GRANTD_PUBLIC_ULR", "x")]).error();
-    assert!(error.contains("GRANTD_PUBLIC_ULR is not a setting; did you mean `GRANTD_PUBLIC_URL`?"), "{error}");
+    assert!(
+        error.contains("GRANTD_PUBLIC_ULR is not a setting: unset it; did you mean `GRANTD_PUBLIC_URL`?"),
+        "{error}"
+    );
     assert!(case(&[("GRANTD_PUBLIC_ULR_FILE", "x")]).error().contains("GRANTD_PUBLIC_ULR_FILE"));
 }
 
