@@ -1,6 +1,6 @@
 """Fixtures: the real server on each engine, the services beside it, and one world per test.
 
-`GRANTD_BIN` names the binary. SQLite is always tested; PostgreSQL when `GRANTD_TEST_POSTGRES_URL` is set, which CI must.
+`GRANTD_BIN` names the binary. SQLite is always tested; PostgreSQL if `GRANTD_TEST_POSTGRES_URL` is set, which CI must do.
 """
 
 from __future__ import annotations
@@ -172,3 +172,19 @@ def private_world(
     tap = Tap(server.url)
     yield World(server, tap, services, services.provider.corner(), request.node.originalname)
     tap.close()
+
+
+@pytest.fixture
+def tls_world(
+    request: pytest.FixtureRequest,
+    private_server: Callable[..., Grantd],
+    services: Services,
+    authority: Authority,
+) -> World:
+    """A world on a server that speaks TLS, with a certificate for `localhost` alone from a private authority."""
+    issued = authority.issue("server", dns=("localhost",))
+    env = {"GRANTD_TLS_CERT_FILE": str(issued.cert), "GRANTD_TLS_KEY_FILE": str(issued.key)}
+    server = private_server(env={**env, "GRANTD_PUBLIC_URL": "https://localhost:8443"}, start=False)
+    server.authority = authority.file
+    server.start()
+    return World(server, None, services, services.provider.corner(), request.node.originalname)

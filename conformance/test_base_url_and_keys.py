@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import ssl
-import urllib.request
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 
@@ -15,50 +12,10 @@ from alter_sdk import AlterSDKError, App, BackendError, NetworkError, is_valid_k
 from harness import http
 from harness.server import Grantd
 from harness.tap import Tap
-from harness.tls import Authority
 from harness.world import Services, World, environment
 from signing import BASE32, key_checksum
 
 PREFIX = "/vault/alter"
-
-
-@pytest.fixture
-def tls_world(
-    request: pytest.FixtureRequest,
-    private_server: Callable[..., Grantd],
-    services: Services,
-    authority: Authority,
-) -> Iterator[World]:
-    """A server that speaks TLS with a certificate for `localhost` alone, from a private authority."""
-    issued = authority.issue("server", dns=("localhost",))
-    env = {"GRANTD_TLS_CERT_FILE": str(issued.cert), "GRANTD_TLS_KEY_FILE": str(issued.key)}
-    server = private_server(env={**env, "GRANTD_PUBLIC_URL": "https://localhost:8443"})
-    yield TlsWorld(server, None, services, services.provider.corner(), request.node.originalname)
-
-
-class TlsWorld(World):
-    """Manages its app over HTTPS, trusting the private authority."""
-
-    def __post_init__(self) -> None:
-        self.admin = _TlsAdmin(self.server, self.services)
-
-
-class _TlsAdmin:
-    """The management API over HTTPS."""
-
-    def __init__(self, server: Grantd, services: Services) -> None:
-        self.server, self.services = server, services
-
-    def call(self, method: str, path: str, value: object = None) -> object:
-        context = ssl.create_default_context(cafile=str(self.services.authority_file))
-        request = urllib.request.Request(
-            f"https://localhost:{self.server.port}/api/v1{path}",
-            data=None if value is None else json.dumps(value).encode(),
-            headers={"Authorization": f"Bearer {self.server.pat}", "Content-Type": "application/json"},
-            method=method,
-        )
-        with urllib.request.urlopen(request, context=context, timeout=60) as answer:
-            return json.loads(answer.read())
 
 
 async def test_core_01_loopback_http_is_accepted(world: World):
@@ -69,7 +26,7 @@ async def test_core_01_loopback_http_is_accepted(world: World):
 
 async def test_core_05_private_authority_is_not_trusted_by_itself(tls_world: World):
     with environment(SSL_CERT_FILE=None, SSL_CERT_DIR=None):
-        async with tls_world.vault(url=f"https://localhost:{tls_world.server.port}") as app:
+        async with tls_world.vault(url=tls_world.server.url) as app:
             with pytest.raises(NetworkError):
                 await app.list_grants()
 
@@ -79,7 +36,7 @@ async def test_core_06_private_authority_and_http_2(tls_world: World, caplog: py
     secret = tls_world.secret()
     caplog.set_level(logging.INFO, "httpx")
     with environment(SSL_CERT_FILE=str(tls_world.services.authority_file)):
-        async with tls_world.vault(url=f"https://localhost:{tls_world.server.port}", caller="tls") as app:
+        async with tls_world.vault(url=tls_world.server.url, caller="tls") as app:
             answer = await app.request("GET", corner.url(), grant_id=secret.grant_id, context={"run_id": "r1"})
             assert answer.status_code == 200
             # The second call carries and signs the actor id that the first one brought, over HTTP/2 too.
@@ -98,13 +55,12 @@ async def test_core_07_certificate_for_another_name(tls_world: World):
 
 
 def test_plain_http_on_the_tls_port_is_not_answered_with_a_redirect(tls_world: World):
-    url = f"http://127.0.0.1:{tls_world.server.port}"
     try:
-        answer = http.send(url, b"GET /sdk/scopes HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = http.send(f"http://127.0.0.1:{tls_world.server.port}", b"GET /sdk/scopes HTTP/1.1\r\nHost: x\r\n\r\n")
     except (OSError, HTTPException):  # hanging up is fine
         answer = None
     assert answer is None or not 300 <= answer.status < 400
-    assert tls_world.server.process.poll() is None
+    tls_world.server.assert_alive()
 
 
 @pytest.fixture

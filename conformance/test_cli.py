@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from alter_sdk import App, BlockedDestinationError
 
 from harness import canary, http, schema
 from harness.server import Grantd, Refused
-from harness.world import World
+from harness.world import World, environment
 
 UNKNOWN = "0198c0de-0000-7000-8000-000000000000"
 LIST = {"items", "total", "limit", "offset", "has_more"}
@@ -346,3 +348,61 @@ def test_one_log_line_per_request_without_query_or_body(private_world: World):
     lines = [line for line in world.server.log_text()[len(before) :].splitlines() if "/sdk/token" in line]
     assert len(lines) == 1, lines
     assert "visible" not in world.server.log_text() and "reason-in-body" not in world.server.log_text()
+
+
+async def test_dev_is_a_vault_that_works_at_once(binary: str, tmp_path: Path):
+    """What a newcomer gets: an empty directory, one command, and the client runs against it."""
+    process = subprocess.Popen(
+        [binary, "dev", "--ephemeral", "--listen", "127.0.0.1:0", "--output", "json"],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if not k.startswith("GRANTD_")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        ready = json.loads(process.stdout.readline())
+        expected = """base_url portal_url login_url app_id api_key grant_id demo_url demo_provider pat data_dir"""
+        assert set(ready) == set(expected.split())
+        with environment(ALTER_BASE_URL=ready["base_url"]):
+            vault = App(api_key=ready["api_key"])
+        async with vault as app:
+            url = ready["demo_url"].rstrip("/") + "/v1/customers"
+            answer = await app.request("GET", url, grant_id=ready["grant_id"], context={"user_id": "u1"})
+            assert answer.status_code == 200
+            assert (answer.json()["method"], answer.json()["path"]) == ("GET", "/v1/customers")
+            with pytest.raises(BlockedDestinationError):
+                await app.request("GET", "http://127.0.0.1:1/", grant_id=ready["grant_id"])
+            listed = subprocess.run(
+                [binary, "audit", "list", "--context", "user_id=u1", "--output", "json"],
+                env={
+                    "PATH": os.environ["PATH"],
+                    "HOME": str(tmp_path),
+                    "GRANTD_SERVER": ready["base_url"],
+                    "GRANTD_PAT": ready["pat"],
+                    "GRANTD_APP_ID": ready["app_id"],
+                },
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            )
+        assert "token.released" in {e["kind"] for e in json.loads(listed.stdout)["items"]}
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    assert not (tmp_path / ".grantd").exists(), "--ephemeral leaves nothing behind"
+
+
+def test_dev_is_for_loopback_only(binary: str, tmp_path: Path):
+    done = subprocess.run(
+        [binary, "dev", "--ephemeral", "--listen", "0.0.0.0:0"],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if not k.startswith("GRANTD_")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in (1, 2), done
+    assert "loopback" in done.stderr

@@ -19,8 +19,10 @@ from alter_sdk import (
     RestrictedGrantRequiresProxyError,
 )
 
+from harness import http, schema
 from harness.server import wait_until
 from harness.world import ALL_SCOPES, World
+from signing import Request, invent_key
 
 UNKNOWN = "0198c0de-0000-7000-8000-000000000000"
 
@@ -380,6 +382,29 @@ async def test_core_59_waiting_as_told_is_enough(world: World):
     assert seconds == 1
     time.sleep(seconds)  # not synchronisation: the answer said how long to wait
     assert limited() is None
+
+
+def test_core_59_failed_authentications_are_limited_by_address(world: World):
+    """Six hundred a minute; a good key from the same address, and everybody elsewhere, is not touched."""
+    statuses = []
+    with http.connect(world.server.url, source=world.source) as sock:
+        for _ in range(1300):
+            sock.sendall(world.signed("GET", "/sdk/scopes").set("X-Alter-Signature", "0" * 64).wire())
+            answer = http.read_answer(sock)
+            statuses.append(answer.status)
+            if answer.status == 429:
+                break
+    assert statuses[-1] == 429
+    assert set(statuses[:-1]) == {401}
+    assert len(statuses) > 600
+    schema.answer("GET", "/sdk/scopes", answer)
+    assert (answer.json()["scope"], answer.json()["limit"]) == ("ip", 600)
+    assert int(answer.header("Retry-After")) >= 1
+    stranger = Request("GET", "/sdk/scopes", invent_key()).sign()
+    assert world.send(stranger).status == 429
+    assert world.send(world.signed("GET", "/sdk/scopes")).status == 200
+    world.source = "127.0.0.1"
+    assert world.send(stranger).status == 401
 
 
 async def test_core_63_codes_that_the_token_call_would_garble_are_not_used(world: World):

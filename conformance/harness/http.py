@@ -6,7 +6,9 @@ import http.client
 import io
 import json
 import socket
+import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 
@@ -39,8 +41,8 @@ def address(url: str) -> tuple[str, int]:
     return parts.hostname, parts.port
 
 
-def connect(url: str, timeout: float = 30) -> socket.socket:
-    sock = socket.create_connection(address(url), timeout)
+def connect(url: str, timeout: float = 30, source: str | None = None) -> socket.socket:
+    sock = socket.create_connection(address(url), timeout, (source, 0) if source else None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
@@ -51,10 +53,10 @@ def read_answer(sock: socket.socket, method: str = "GET") -> Answer:
     return Answer(response.status, response.getheaders(), response.read())
 
 
-def send(url: str, data: bytes, timeout: float = 30) -> Answer:
+def send(url: str, data: bytes, timeout: float = 30, source: str | None = None) -> Answer:
     """Sends the bytes on a connection of their own and reads the answer, even if the server stopped reading early."""
     method = data.split(b" ", 1)[0].decode("latin-1")
-    with connect(url, timeout) as sock:
+    with connect(url, timeout, source) as sock:
         try:
             sock.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
@@ -87,10 +89,21 @@ def parse_answers(data: bytes, methods: list[str]) -> list[Answer]:
     return answers
 
 
-def call(method: str, url: str, *, headers: dict[str, str] | None = None, body: bytes | None = None) -> Answer:
-    """An ordinary request for health checks and the management API."""
+def call(
+    method: str,
+    url: str,
+    *,
+    headers: dict[str, str] | None = None,
+    body: bytes | None = None,
+    authority: Path | None = None,
+) -> Answer:
+    """An ordinary request for health checks and the management API; `authority` is whom to trust on https."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
+    if parts.scheme == "https":
+        context = ssl.create_default_context(cafile=str(authority))
+        connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=60, context=context)
+    else:
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
     try:
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         connection.request(method, target, body=body, headers=headers or {})

@@ -56,6 +56,7 @@ class Grantd:
         self.log = directory / "server.log"
         self.flags = flags
         self.url = ""
+        self.authority: Path | None = None  # whom to trust when it speaks TLS, for the name `localhost`
         self.process: subprocess.Popen[bytes] | None = None
         base = {k: v for k, v in os.environ.items() if not k.startswith(("GRANTD_", "ALTER_", "SSL_CERT"))}
         self._client_env = {**base, "HOME": str(directory), "GRANTD_DATA_DIR": str(directory / "nowhere")}
@@ -110,7 +111,8 @@ class Grantd:
             self.kill()
             raise AssertionError(f"grantd serve did not get ready; its log:\n{self.log_text()[-4000:]}")
         scheme, authority = LISTENING.search(line).groups()
-        self.url = f"{scheme.decode()}://{authority.decode()}"
+        host = authority.decode().replace("127.0.0.1", "localhost") if self.authority else authority.decode()
+        self.url = f"{scheme.decode()}://{host}"
         return self
 
     def _drain(self, stream: object, ready: queue.Queue[bytes | None]) -> None:
@@ -192,7 +194,7 @@ class Grantd:
 
     def assert_alive(self) -> None:
         assert self.process.poll() is None, f"the server ended:\n{self.log_text()[-3000:]}"
-        assert http.call("GET", f"{self.url}/healthz").status == 200
+        assert http.call("GET", f"{self.url}/healthz", authority=self.authority).status == 200
 
 
 def _ignore_file_size_signal() -> None:

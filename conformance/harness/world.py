@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import randrange
 from urllib.parse import urlencode
 
 from harness import canary, http, schema
@@ -58,7 +59,8 @@ class Admin:
         if value is not None:
             headers["Content-Type"] = "application/json"
             body = json.dumps(value).encode()
-        answer = http.call(method, f"{self.server.url}/api/v1{path}", headers=headers, body=body)
+        url = f"{self.server.url}/api/v1{path}"
+        answer = http.call(method, url, headers=headers, body=body, authority=self.server.authority)
         if answer.status >= 300:
             raise ApiError(method, path, answer)
         return answer.json() if answer.body else None
@@ -86,6 +88,8 @@ class World:
     corner: Corner
     name: str
     keys: list[Key] = field(default_factory=list)
+    # Raw requests come from a loopback address of this test's own: failed authentications are limited by address.
+    source: str = field(default_factory=lambda: f"127.{randrange(1, 255)}.{randrange(1, 255)}.{randrange(1, 255)}")
     _app_id: str | None = None
     _key: Key | None = None
     _used: set[str] = field(default_factory=set)
@@ -209,9 +213,9 @@ class World:
     def token_request(self, grant_id: str, **extra: object) -> Request:
         return self.signed("POST", "/sdk/token", self.token_body(grant_id), **extra)
 
-    def send(self, request: Request | bytes, **options: object) -> Answer:
+    def send(self, request: Request | bytes) -> Answer:
         data = request if isinstance(request, bytes) else request.wire(f"127.0.0.1:{self.server.port}")
-        return http.send(self.server.url, data, **options)
+        return http.send(self.server.url, data, source=self.source)
 
 
 @contextlib.contextmanager
