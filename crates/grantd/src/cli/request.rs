@@ -291,7 +291,8 @@ mod tests {
     }
 
     fn args(line: &[&str]) -> RequestArgs {
-        Line::try_parse_from([&["request"], line].concat()).map(|line| line.args).unwrap_or_else(|e| panic!("{e}"))
+        let line = Line::try_parse_from([&["request"], line].concat());
+        line.ok().unwrap().args
     }
 
     /// A server on loopback that answers `/sdk/token` with `release` and echoes everything else.
@@ -314,9 +315,10 @@ mod tests {
                     head.iter().find_map(|l| l.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
                 let mut body = vec![0; length];
                 reader.read_exact(&mut body).unwrap();
-                let (status, body) = match head[0].contains("/sdk/token") {
-                    true => (status, release.to_string()),
-                    false => (200, json!({"head": head, "body": String::from_utf8(body).unwrap()}).to_string()),
+                let (status, body) = if head[0].contains("/sdk/token") {
+                    (status, release.to_string())
+                } else {
+                    (200, json!({"head": head, "body": String::from_utf8(body).unwrap()}).to_string())
                 };
                 let length = body.len();
                 let event = "x-grantd-event-id: 0199c0de-0000-7000-8000-00000000e0e0\r\nx-two: 1\r\nx-two: 2";
