@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod context;
+pub mod credential;
 pub mod destination;
 pub mod env;
 pub mod grant;

@@ -1,1 +1,20 @@
-//! placeholder
+//! grantd's server: HTTP APIs, the flows that perform what `grantd_domain` decides, and jobs.
+//!
+//! Read `routes` first: every URL and what it needs. Then `caller` (who is it), `flow::release` (the main job).
+
+pub mod answer;
+pub mod api;
+pub mod caller;
+pub mod entry;
+pub mod flow;
+pub mod http;
+pub mod install;
+pub mod jobs;
+pub mod keyring;
+pub mod limiter;
+pub mod parse;
+pub mod routes;
+pub mod sdk;
+pub mod vault;
+
+pub use vault::{Settings, Vault};

@@ -253,36 +253,44 @@ mod tests {
         assert!(!check(&lines, &Trust::default()).ok);
     }
 
+    /// Removes, doubles, or edits one byte of line `i`.
+    fn tamper(lines: &mut Vec<String>, i: usize, how: u8, at: prop::sample::Index) {
+        match how {
+            0 => {
+                lines.remove(i);
+            }
+            1 => lines.insert(i, lines[i].clone()),
+            _ => {
+                let mut bytes = lines[i].clone().into_bytes();
+                let j = at.index(bytes.len() - 1);
+                bytes[j] = if bytes[j] == b'1' { b'2' } else { b'1' };
+                lines[i] = String::from_utf8_lossy(&bytes).into_owned();
+            }
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(96))]
+
         #[test]
-        fn any_line_removed_doubled_moved_or_edited_is_found(which in any::<prop::sample::Index>(), how in 0..4u8, at in any::<prop::sample::Index>(), again in any::<bool>()) {
+        fn any_line_removed_doubled_moved_or_edited_is_found(which in any::<prop::sample::Index>(), how in 0..4u8, at in any::<prop::sample::Index>()) {
             let mut lines = whole(5);
-            let n = lines.len();
-            // Events and checkpoints; header and footer have their own tests.
-            let i = 1 + which.index(n - 2);
+            let i = which.index(lines.len() - 1);
             match how {
-                0 => { lines.remove(i); }
-                1 => lines.insert(i, lines[i].clone()),
-                2 => { let j = if i + 1 < n - 1 { i + 1 } else { i - 1 }; lines.swap(i, j); }
-                _ => {
-                    let mut bytes = lines[i].clone().into_bytes();
-                    let j = at.index(bytes.len() - 1);
-                    bytes[j] = if bytes[j] == b'1' { b'2' } else { b'1' };
-                    lines[i] = String::from_utf8_lossy(&bytes).into_owned();
-                }
+                3 => lines.swap(i, i + 1),
+                how => tamper(&mut lines, i, how, at),
             }
-            // Swapping the last event of a chain with the first of the next changes the order, not the chains.
-            let border = how == 2 && !again && { let a = &lines[i]; a.is_empty() };
-            if again { sign_again(&mut lines); }
-            let report = check(&lines, &Trust::default());
-            let chains_apart = how == 2 && again && {
-                let id = |l: &String| serde_json::from_str::<Value>(l).ok().map(|v| v["chain_id"].to_string());
-                let j = if i + 1 < n - 1 { i + 1 } else { i - 1 };
-                id(&lines[i]) != id(&lines[j]) && lines[i].contains("\"type\":\"event\"") && lines[j].contains("\"type\":\"event\"")
-            };
-            let kid_only = how == 3 && again && report.ok && { let v: Value = serde_json::from_str(&lines[i]).unwrap(); v["type"] == "checkpoint" };
-            prop_assert!(!report.ok || border || chains_apart || kid_only, "line {i} how {how}");
+            prop_assert!(!check(&lines, &Trust::default()).ok, "line {i} how {how}");
+        }
+
+        #[test]
+        fn a_holder_of_the_key_cannot_change_an_event_that_a_checkpoint_covers(which in any::<prop::sample::Index>(), how in 0..3u8, at in any::<prop::sample::Index>()) {
+            let mut lines = whole(5);
+            let events = 3..lines.len() - 1;
+            let i = events.start + which.index(events.len());
+            tamper(&mut lines, i, how, at);
+            sign_again(&mut lines);
+            prop_assert!(!check(&lines, &Trust::default()).ok, "line {i} how {how}");
         }
     }
 }

@@ -175,6 +175,16 @@ impl Event {
         self.terms.push(term(field, value));
     }
 
+    /// The same happening told as another kind: an event of its own, with a new id and salt.
+    pub fn as_kind(mut self, entropy: &(impl Entropy + ?Sized), kind: Kind) -> Self {
+        self.id = EventId::from_uuid(grantd_wire::ids::uuid_v7(self.at.0, random(entropy)));
+        self.salt = random(entropy);
+        self.core.insert("id", json!(self.id));
+        self.terms.retain(|t| !Kind::ALL.iter().any(|k| term("kind", k.as_str()) == *t));
+        self.indexed("kind", kind.as_str());
+        self
+    }
+
     /// The event's id.
     pub fn id(&self) -> EventId {
         self.id

@@ -1,0 +1,223 @@
+//! The audit trail: list, show, export.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use grantd_domain::audit::{Kind, Owner, context_term, term};
+use grantd_domain::grant::App;
+use grantd_store::audit::{self, EventFilter, ShownEvent, TERMS_MAX};
+use grantd_wire::api::{CursorPage, Event, EventsQuery};
+use grantd_wire::ids::EventId;
+use grantd_wire::{Code, Error, limits};
+use serde_json::{Map, Value};
+
+use super::Request;
+use crate::answer::{Answer, json as answer, of_store, raw};
+use crate::flow::export;
+use crate::parse;
+use crate::vault::Vault;
+
+/// What was asked for: what an index finds, and context pairs that have to be looked for.
+struct Search {
+    filter: EventFilter,
+    scanned: Vec<(String, String)>,
+}
+
+fn search(query: &EventsQuery, index: &[String]) -> Result<Search, Error> {
+    let (limit, _) = parse::page(query.limit, None)?;
+    let fields = [
+        ("grant_id", &query.grant),
+        ("user_id", &query.user),
+        ("agent_id", &query.agent),
+        ("key_id", &query.key),
+        ("provider_id", &query.provider),
+        ("kind", &query.kind),
+        ("outcome", &query.outcome),
+    ];
+    let mut terms: Vec<i64> = fields.iter().filter_map(|(f, v)| v.as_ref().map(|v| term(f, v))).collect();
+    let mut scanned = Vec::new();
+    for pair in query.context.iter().flat_map(|c| c.split('\n')) {
+        let (key, value) = pair.split_once('=').ok_or_else(|| Error::invalid("context", "must be name=value"))?;
+        match index.iter().any(|k| k == key) {
+            true => terms.push(context_term(key, value)),
+            false => scanned.push((key.to_owned(), value.to_owned())),
+        }
+    }
+    if terms.len() > TERMS_MAX {
+        return Err(Error::invalid("query", &format!("must have at most {TERMS_MAX} filters")));
+    }
+    let before = match &query.cursor {
+        Some(cursor) => {
+            Some(EventId::parse(cursor).ok_or_else(|| Error::invalid("cursor", "is not one this list gave"))?)
+        }
+        None => None,
+    };
+    Ok(Search { filter: EventFilter { terms, since: query.since, until: query.until, before, limit }, scanned })
+}
+
+fn view(event: &ShownEvent) -> Event {
+    let parse = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
+    let mut shown = parse(&event.core);
+    shown.extend(event.private.as_deref().map(parse).unwrap_or_default());
+    shown.insert("hash".to_owned(), Value::from(event.hash.clone()));
+    shown
+}
+
+/// Context keys with an index, for the owner's events.
+async fn index(vault: &Vault, request: &Request, owner: Owner) -> Result<Vec<String>, Error> {
+    match owner {
+        Owner::Organization(_) => Ok(Vec::new()),
+        Owner::App(_) => Ok(request.app(vault).await?.context_index().map(str::to_owned).collect()),
+    }
+}
+
+pub async fn list(vault: &Vault, request: &Request, owner: Owner) -> Result<Answer, Error> {
+    let query: EventsQuery = parse::query(&request.uri)?;
+    let Search { filter, scanned } = search(&query, &index(vault, request, owner).await?)?;
+    let wanted = usize::try_from(filter.limit).unwrap_or(1);
+    let partial_scan = !scanned.is_empty();
+    // One more than asked for tells whether there are more.
+    let look = if partial_scan { limits::AUDIT_SCAN_MAX } else { filter.limit + 1 };
+    let filter = EventFilter { limit: look, ..filter };
+    let found = vault.store.read(move |tx| audit::list(tx, &owner, &filter)).await.map_err(of_store)?;
+    let looked_at_all = found.len() < usize::try_from(look).unwrap_or(usize::MAX);
+    let last_seen = found.last().map(|e| e.id);
+    let mut items = Vec::new();
+    let mut next = None;
+    for event in &found {
+        let shown = view(event);
+        let context = &shown.get("context").cloned().unwrap_or_default();
+        if !scanned.iter().all(|(k, v)| context[k] == **v) {
+            continue;
+        }
+        if items.len() == wanted {
+            next = items.last().and_then(|e: &(EventId, Event)| Some(e.0.to_string())).or(next);
+            break;
+        }
+        items.push((event.id, shown));
+    }
+    let next_cursor = next.or_else(|| last_seen.filter(|_| partial_scan && !looked_at_all).map(|id| id.to_string()));
+    let items = items.into_iter().map(|(_, event)| event).collect();
+    Ok(answer(200, &CursorPage { items, has_more: next_cursor.is_some(), next_cursor, partial_scan }))
+}
+
+pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let missing = || Error::new(Code::NotFound).message("There is no such event in this app.");
+    let id = EventId::parse(&request.object()).ok_or_else(missing)?;
+    let owner = Owner::App(app.id);
+    let found = vault.store.read(move |tx| audit::find(tx, &owner, id)).await.map_err(of_store)?;
+    Ok(answer(200, &view(&found.ok_or_else(missing)?)))
+}
+
+pub async fn export(vault: &Arc<Vault>, request: &Request, owner: Owner) -> Result<Answer, Error> {
+    let query: EventsQuery = parse::query(&request.uri)?;
+    let Search { filter, scanned } = search(&query, &index(vault, request, owner).await?)?;
+    if !scanned.is_empty() {
+        return Err(Error::invalid("context", "an export filters by indexed context keys only")
+            .hint("`grantd apps update --index KEY` indexes one from now on."));
+    }
+    let format = query.format.clone().unwrap_or_else(|| "jsonl".to_owned());
+    let shown = shown_filter(&query);
+    let exported = request.event(vault, owner, Kind::AuditExported).core("format", format.clone());
+    let lines = export::jsonl(Arc::clone(vault), owner, filter, shown, exported).await.map_err(of_store)?;
+    let told = |e: grantd_store::Error| {
+        tracing::error!(error = %e, "An export broke off");
+        std::io::Error::other("the export broke off")
+    };
+    match format.as_str() {
+        "jsonl" => Ok(raw(200, "application/jsonl", Body::from_stream(lines.map_err(told)))),
+        "csv" => {
+            let rows = lines.map_ok(|bytes| csv_rows(&bytes)).map_err(told);
+            let head = stream::iter([Ok(bytes::Bytes::from(csv_head()))]);
+            Ok(raw(200, "text/csv; charset=utf-8", Body::from_stream(head.chain(rows))))
+        }
+        _ => Err(Error::invalid("format", "must be jsonl or csv")),
+    }
+}
+
+/// The filter as the header states it; empty for everything.
+fn shown_filter(query: &EventsQuery) -> Value {
+    let mut shown = serde_json::to_value(query).unwrap_or_default();
+    if let Some(object) = shown.as_object_mut() {
+        for not_a_filter in ["format", "limit", "cursor"] {
+            object.remove(not_a_filter);
+        }
+    }
+    shown
+}
+
+/// Columns of the CSV form.
+const CSV_COLUMNS: [&str; 24] = [
+    "id",
+    "at",
+    "kind",
+    "outcome",
+    "code",
+    "actor",
+    "key_id",
+    "key_prefix",
+    "grant_id",
+    "provider_id",
+    "credential_id",
+    "credential_version",
+    "mode",
+    "method",
+    "host",
+    "path",
+    "reason",
+    "context",
+    "caller",
+    "ip",
+    "user_agent",
+    "request_id",
+    "claim",
+    "changed",
+];
+
+fn csv_head() -> String {
+    format!("{},chain_id,seq,hash\r\n", CSV_COLUMNS.join(","))
+}
+
+/// Events of export lines as CSV rows; other lines have no row.
+fn csv_rows(lines: &[u8]) -> bytes::Bytes {
+    let mut rows = String::new();
+    for line in lines.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+        let Ok(line) = serde_json::from_slice::<Value>(line) else { continue };
+        if line["type"] != "event" {
+            continue;
+        }
+        let cells = CSV_COLUMNS
+            .iter()
+            .map(|name| if line["core"][name].is_null() { &line["private"][name] } else { &line["core"][name] });
+        let cells = cells.chain(["chain_id", "seq", "hash"].iter().map(|name| &line[name]));
+        rows.push_str(&cells.map(csv_cell).collect::<Vec<_>>().join(","));
+        rows.push_str("\r\n");
+    }
+    bytes::Bytes::from(rows)
+}
+
+/// A cell that no spreadsheet takes for a formula.
+fn csv_cell(value: &Value) -> String {
+    let text = match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let text = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text };
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_cells_are_quoted_and_never_formulas() {
+        let cell = |t: &str| csv_cell(&Value::from(t));
+        assert_eq!(cell("=1+1"), "'=1+1");
+        assert_eq!(cell("@x"), "'@x");
+        assert_eq!(cell("a,\"b\"\n"), "\"a,\"\"b\"\"\n\"");
+        assert_eq!(csv_cell(&Value::from(7)), "7");
+    }
+}

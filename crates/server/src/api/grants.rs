@@ -1,0 +1,242 @@
+//! Grants.
+
+use grantd_domain::audit::Kind;
+use grantd_domain::env::new_uuid;
+use grantd_domain::grant::{App, AppState, Grant, GrantStatus, Tenant, check_text};
+use grantd_store::grants::{self, GrantFilter, Listed};
+use grantd_store::{append_event, apps, secrets};
+use grantd_wire::api::{self, GrantCreate, GrantRevoke, GrantUpdate, ListQuery, RevokedGrant, TenantBinding};
+use grantd_wire::ids::{CredentialId, GrantId};
+use grantd_wire::{Code, Error, TimeMs, limits};
+use serde_json::{Value, json};
+
+use super::{Request, page};
+use crate::answer::{Answer, json as answer, of_store};
+use crate::flow;
+use crate::parse;
+use crate::vault::Vault;
+
+fn view((grant, credential, secret): &Listed, now: TimeMs) -> api::Grant {
+    let (reason, revoked_at) = match &grant.status {
+        GrantStatus::Active => (None, None),
+        GrantStatus::Revoked { at, reason } => (reason.clone(), Some(*at)),
+    };
+    let (tenant, tenant_exempt) = match &grant.tenant {
+        Tenant::Bound(value) => (Some(value.clone()), false),
+        Tenant::Exempt => (None, true),
+    };
+    api::Grant {
+        grant_id: grant.id.to_string(),
+        app_id: grant.app_id.to_string(),
+        grant_kind: "managed_secret".to_owned(),
+        provider_id: secret.slug.clone(),
+        managed_secret_id: secret.id.to_string(),
+        managed_secret_name: secret.name.clone(),
+        credential_id: credential.id.to_string(),
+        principal_type: "system".to_owned(),
+        label: grant.label.clone(),
+        status: grant.status_at(now).to_owned(),
+        reason,
+        tenant,
+        tenant_exempt,
+        allow_any_host: secret.any_host,
+        expires_at: grant.expires_at,
+        last_used_at: grant.last_used_at,
+        created_at: grant.created_at,
+        revoked_at,
+        version: grant.version,
+    }
+}
+
+pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let query: ListQuery = parse::query(&request.uri)?;
+    let (limit, offset) = parse::page(query.limit, query.offset)?;
+    if query.status.as_deref().is_some_and(|s| !["active", "expired", "revoked"].contains(&s)) {
+        return Err(Error::invalid("status", "must be active, expired or revoked"));
+    }
+    let filter = GrantFilter {
+        status: query.status,
+        provider: query.provider,
+        search: query.search,
+        limit,
+        offset,
+        ..GrantFilter::default()
+    };
+    filtered(vault, request, app, filter).await
+}
+
+pub async fn list_of_secret(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let query: ListQuery = parse::query(&request.uri)?;
+    let (limit, offset) = parse::page(query.limit, query.offset)?;
+    let (name, app_id) = (request.object(), app.id);
+    let found = vault.store.read(move |tx| secrets::find(tx, app_id, &name)).await.map_err(of_store)?;
+    let secret = found.ok_or(Code::SecretNotFound)?;
+    let filter = GrantFilter { secret: Some(secret.id), status: query.status, limit, offset, ..GrantFilter::default() };
+    filtered(vault, request, app, filter).await
+}
+
+async fn filtered(vault: &Vault, request: &Request, app: &App, filter: GrantFilter) -> Result<Answer, Error> {
+    let (app, now, limit, offset) = (app.id, request.source.now, filter.limit, filter.offset);
+    let (found, total) = vault.store.read(move |tx| grants::list(tx, app, &filter, now)).await.map_err(of_store)?;
+    Ok(page(found.iter().map(|listed| view(listed, now)).collect(), total, limit, offset))
+}
+
+pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let id = GrantId::parse(&request.object()).ok_or(Code::GrantNotFound)?;
+    let app = app.id;
+    let found = vault.store.read(move |tx| grants::find(tx, app, id)).await.map_err(of_store)?;
+    Ok(answer(200, &view(&found.ok_or(Code::GrantNotFound)?, request.source.now)))
+}
+
+/// Seconds from now as a moment.
+fn ends(seconds: Option<i64>, now: TimeMs) -> Result<Option<TimeMs>, Error> {
+    match seconds {
+        Some(s) if !(1..=limits::LIFETIME_SECONDS_MAX).contains(&s) => {
+            Err(Error::impossible("expires_in_seconds", "must be between 1 second and ten years"))
+        }
+        seconds => Ok(seconds.map(|s| now.plus_seconds(s))),
+    }
+}
+
+fn check_tenant(value: &str) -> Result<(), Error> {
+    if value.is_empty() || value.chars().count() > limits::TENANT_CHARS_MAX {
+        return Err(Error::impossible("tenant", &format!("must be 1-{} characters", limits::TENANT_CHARS_MAX)));
+    }
+    Ok(())
+}
+
+pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let ask: GrantCreate = parse::json(&request.body)?;
+    match ask.principal_type.as_str() {
+        "system" => {}
+        "user" | "group" | "agent" => {
+            return Err(Error::new(Code::FeatureUnavailable).message(
+                "Grants to users, groups and agents need identity and agents, which are not built yet. Use system.",
+            ));
+        }
+        _ => return Err(Error::impossible("principal_type", "must be system, user, group or agent")),
+    }
+    if app.state != AppState::Active {
+        return Err(Error::new(Code::Conflict).message("The app is not active."));
+    }
+    if let Some(label) = &ask.label {
+        check_text("label", label, limits::LABEL_CHARS_MAX)?;
+    }
+    if let Some(tenant) = &ask.tenant {
+        check_tenant(tenant)?;
+    }
+    let now = request.source.now;
+    let id = new_uuid(&*vault.env);
+    let grant = Grant {
+        id: GrantId::from_uuid(id),
+        app_id: app.id,
+        credential_id: CredentialId::from_uuid(id),
+        label: ask.label,
+        status: GrantStatus::Active,
+        tenant: ask.tenant.map_or(Tenant::Exempt, Tenant::Bound),
+        expires_at: ends(ask.expires_in_seconds, now)?,
+        created_at: now,
+        last_used_at: None,
+        version: 1,
+    };
+    let drafts = request.drafts(vault, app, &[Kind::GrantCreated]);
+    let (name, app) = (request.object(), app.id);
+    let listed = vault
+        .store
+        .write(move |tx| {
+            let secret = secrets::find(tx, app, &name)?.ok_or(Code::SecretNotFound)?;
+            let grant = flow::grants::create(tx, &secret, grant.clone(), &drafts)?;
+            grants::find(tx, app, grant.id)?.ok_or_else(|| Code::Internal.into())
+        })
+        .await
+        .map_err(of_store)?;
+    Ok(answer(201, &view(&listed, now)))
+}
+
+pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let ask: GrantUpdate = parse::json(&request.body)?;
+    let id = GrantId::parse(&request.object()).ok_or(Code::GrantNotFound)?;
+    let now = request.source.now;
+    if let Some(label) = ask.label.as_deref().filter(|l| !l.is_empty()) {
+        check_text("label", label, limits::LABEL_CHARS_MAX)?;
+    }
+    if ask.tenant.is_some() {
+        request.admin_only("re-bind a grant to another tenant")?;
+    }
+    if let Some(TenantBinding::Value(value)) = &ask.tenant {
+        check_tenant(value)?;
+    }
+    let expires_at = ends(ask.expires_in_seconds, now)?;
+    let drafts = request.drafts(vault, app, &[Kind::GrantUpdated]);
+    let app = app.id;
+    let listed = vault
+        .store
+        .write(move |tx| {
+            let (old, _, secret) = grants::find(tx, app, id)?.ok_or(Code::GrantNotFound)?;
+            if old.status != GrantStatus::Active {
+                return Err(Error::new(Code::Conflict).message("The grant is revoked, and stays so.").into());
+            }
+            let mut grant = old.clone();
+            if let Some(label) = &ask.label {
+                grant.label = Some(label.clone()).filter(|l| !l.is_empty());
+            }
+            grant.expires_at = expires_at.or(grant.expires_at);
+            match &ask.tenant {
+                None => {}
+                Some(TenantBinding::Value(value)) => grant.tenant = Tenant::Bound(value.clone()),
+                // A managed secret's grant without a binding is exempt: one shared key serves all tenants.
+                Some(TenantBinding::Clear | TenantBinding::Exempt) => grant.tenant = Tenant::Exempt,
+            }
+            grants::update(tx, &grant, old.version, now)?;
+            apps::raise_epoch(tx, app)?;
+            let mut updated = drafts.of(Kind::GrantUpdated).grant(id).provider(&secret.slug);
+            for (field, before, after) in changes(&old, &grant) {
+                updated = updated.changed(field, before, after);
+            }
+            append_event(tx, &updated.prepare())?;
+            grants::find(tx, app, id)?.ok_or_else(|| Code::Internal.into())
+        })
+        .await
+        .map_err(of_store)?;
+    Ok(answer(200, &view(&listed, now)))
+}
+
+/// What an update changed. Of tenants only whether there is a binding: the value may be personal, and the core is kept for ever.
+fn changes(old: &Grant, new: &Grant) -> Vec<(&'static str, Value, Value)> {
+    let time = |t: Option<TimeMs>| t.map_or(Value::Null, |t| json!(t.to_string()));
+    let tenant = |t: &Tenant| match t {
+        Tenant::Bound(_) => json!("bound"),
+        Tenant::Exempt => json!("exempt"),
+    };
+    let mut changes = Vec::new();
+    if old.label != new.label {
+        changes.push(("label", json!(old.label), json!(new.label)));
+    }
+    if old.expires_at != new.expires_at {
+        changes.push(("expires_at", time(old.expires_at), time(new.expires_at)));
+    }
+    if old.tenant != new.tenant {
+        changes.push(("tenant", tenant(&old.tenant), tenant(&new.tenant)));
+    }
+    changes
+}
+
+pub async fn revoke(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let ask: GrantRevoke = if request.body.is_empty() { GrantRevoke::default() } else { parse::json(&request.body)? };
+    parse::check_chars("reason", ask.reason.as_deref(), limits::REASON_CHARS_MAX)?;
+    let id = GrantId::parse(&request.object()).ok_or(Code::GrantNotFound)?;
+    let drafts = request.drafts(vault, app, &[Kind::GrantRevoked, Kind::CredentialDestroyed]);
+    let (app, now) = (app.id, request.source.now);
+    let revoked = vault
+        .store
+        .write(move |tx| flow::grants::revoke(tx, app, id, ask.reason.as_deref(), now, &drafts))
+        .await
+        .map_err(of_store)?;
+    let body = RevokedGrant {
+        grant_id: id.to_string(),
+        revoked_at: revoked.at,
+        revoked_upstream: "unsupported".to_owned(),
+        credential_destroyed: revoked.credential_destroyed,
+    };
+    Ok(answer(200, &body))
+}

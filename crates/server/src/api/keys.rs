@@ -1,0 +1,180 @@
+//! API keys.
+
+use grantd_domain::audit::{Kind, Owner};
+use grantd_domain::env::{new_uuid, random};
+use grantd_domain::grant::{ApiKey, App, AppState, check_text};
+use grantd_domain::secret::Secret;
+use grantd_store::{append_event, apps, keys};
+use grantd_wire::api::{self, KeyMint, ListQuery};
+use grantd_wire::ids::KeyId;
+use grantd_wire::key::{self, KeyType};
+use grantd_wire::scope::{APP_KEY_DEFAULT, SCOPE_VERSION, Scope};
+use grantd_wire::{Code, Error, TimeMs, limits};
+use serde_json::{Value, json};
+
+use super::{Request, page};
+use crate::answer::{Answer, json as answer, of_store};
+use crate::parse;
+use crate::vault::Vault;
+
+fn view(key: &ApiKey, last_used_at: Option<TimeMs>) -> api::Key {
+    api::Key {
+        id: key.id.to_string(),
+        name: key.name.clone(),
+        key_prefix: key.key_prefix.clone(),
+        key_type: key.key_type.as_str().to_owned(),
+        scopes: key.scopes.iter().map(ToString::to_string).collect(),
+        scope_version: key.scope_version,
+        cidr_allowlist: (!key.cidrs.is_empty()).then(|| key.cidrs.iter().map(ToString::to_string).collect()),
+        rate_limit_rpm: key.rate_limit_rpm.map(i64::from),
+        effective_rate_limit_rpm: key.rate_limit_rpm.map(i64::from),
+        rate_limit_source: key.rate_limit_rpm.map(|_| "key".to_owned()),
+        allow_unsigned_identity: key.allow_unsigned_identity,
+        created_at: key.created_at,
+        expires_at: key.expires_at,
+        deprecated_at: key.deprecated_at,
+        revoked_at: key.revoked_at,
+        last_used_at,
+        parent_key_id: key.parent_key_id.map(|id| id.to_string()),
+    }
+}
+
+pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let query: ListQuery = parse::query(&request.uri)?;
+    let (limit, offset) = parse::page(query.limit, query.offset)?;
+    let app = app.id;
+    let (found, total) = vault
+        .store
+        .read(move |tx| keys::list(tx, app, query.search.as_deref(), limit, offset))
+        .await
+        .map_err(of_store)?;
+    Ok(page(found.iter().map(|(key, used)| view(key, *used)).collect(), total, limit, offset))
+}
+
+fn missing() -> Error {
+    Error::new(Code::NotFound).message("There is no such key in this app.")
+}
+
+pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let id = KeyId::parse(&request.object()).ok_or_else(missing)?;
+    let app = app.id;
+    let found = vault.store.read(move |tx| keys::find(tx, app, id)).await.map_err(of_store)?;
+    let (key, used) = found.ok_or_else(missing)?;
+    Ok(answer(200, &view(&key, used)))
+}
+
+pub async fn mint(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let ask: KeyMint = parse::json(&request.body)?;
+    if app.state != AppState::Active {
+        return Err(Error::new(Code::Conflict).message("The app is not active."));
+    }
+    // The random bytes and the text are wiped; the caller's copy is the only one that stays.
+    let random = zeroize::Zeroizing::new(random::<{ key::RANDOM_LEN }>(&*vault.env));
+    let text = Secret::new(key::mint(KeyType::Runtime, *random));
+    let minted = minted(vault, request, app, ask, &text)?;
+    let scopes: Vec<String> = minted.scopes.iter().map(ToString::to_string).collect();
+    let event = request
+        .event(vault, Owner::App(app.id), Kind::KeyMinted)
+        .key(minted.id, &minted.key_prefix)
+        .changed("scopes", Value::Null, json!(scopes))
+        .changed("allow_unsigned_identity", Value::Null, minted.allow_unsigned_identity)
+        .prepare();
+    let (stored, hash) = (minted.clone(), vault.pepper.hash(text.reveal()));
+    vault
+        .store
+        .write(move |tx| {
+            if keys::count_living(tx, stored.app_id)? >= limits::KEYS_PER_APP_MAX {
+                return Err(Error::new(Code::TooMany)
+                    .message(format!("An app has at most {} keys that are not revoked.", limits::KEYS_PER_APP_MAX))
+                    .into());
+            }
+            keys::insert(tx, &stored, &hash)?;
+            append_event(tx, &event)
+        })
+        .await
+        .map_err(of_store)?;
+    Ok(answer(201, &api::MintedKey { api_key: text.reveal().to_owned(), key: view(&minted, None) }))
+}
+
+fn minted(vault: &Vault, request: &Request, app: &App, ask: KeyMint, text: &Secret) -> Result<ApiKey, Error> {
+    check_text("name", &ask.name, limits::NAME_CHARS_MAX)?;
+    match ask.key_type.as_deref() {
+        None | Some("rk") => {}
+        Some("ak" | "dk") => {
+            return Err(
+                Error::new(Code::FeatureUnavailable).message("Agent and derived keys are not built yet. Mint an rk.")
+            );
+        }
+        Some(_) => return Err(Error::impossible("key_type", "must be rk")),
+    }
+    let texts = ask.scopes.unwrap_or_else(|| APP_KEY_DEFAULT.iter().map(|s| (*s).to_owned()).collect());
+    if texts.is_empty() || texts.len() > limits::SCOPES_MAX {
+        return Err(Error::impossible("scopes", &format!("must be 1-{} scopes", limits::SCOPES_MAX)));
+    }
+    let scope = |t: &String| {
+        Scope::parse(t).ok_or_else(|| {
+            let shown: String = t.chars().filter(|c| !c.is_control()).take(60).collect();
+            Error::impossible("scopes", &format!("`{shown}` is no scope of this server"))
+                .hint("GET /sdk/scopes lists them: resource:verb, as in grants:read.")
+        })
+    };
+    let scopes = texts.iter().map(scope).collect::<Result<Vec<_>, _>>()?;
+    let nets = ask.cidr_allowlist.unwrap_or_default();
+    if nets.len() > limits::CIDRS_MAX {
+        return Err(Error::impossible("cidr_allowlist", &format!("must be at most {}", limits::CIDRS_MAX)));
+    }
+    let net = |t: &String| {
+        parse_net(t)
+            .ok_or_else(|| Error::impossible("cidr_allowlist", "must hold addresses or ranges such as 10.0.0.0/8"))
+    };
+    let cidrs = nets.iter().map(net).collect::<Result<Vec<_>, _>>()?;
+    if ask.rate_limit_rpm.is_some_and(|r| !(1..=limits::RATE_LIMIT_RPM_MAX).contains(&r)) {
+        return Err(Error::impossible("rate_limit_rpm", &format!("must be 1-{}", limits::RATE_LIMIT_RPM_MAX)));
+    }
+    if ask.expires_in_seconds.is_some_and(|s| !(1..=limits::LIFETIME_SECONDS_MAX).contains(&s)) {
+        return Err(Error::impossible("expires_in_seconds", "must be between 1 second and ten years"));
+    }
+    Ok(ApiKey {
+        id: KeyId::from_uuid(new_uuid(&*vault.env)),
+        app_id: app.id,
+        key_type: KeyType::Runtime,
+        key_prefix: text.reveal().chars().take(key::PREFIX_LEN).collect(),
+        name: ask.name,
+        scopes,
+        scope_version: SCOPE_VERSION,
+        cidrs,
+        rate_limit_rpm: ask.rate_limit_rpm.and_then(|r| u32::try_from(r).ok()),
+        allow_unsigned_identity: ask.allow_unsigned_identity,
+        parent_key_id: None,
+        created_at: request.source.now,
+        expires_at: ask.expires_in_seconds.map(|s| request.source.now.plus_seconds(s)),
+        grace_until: None,
+        deprecated_at: None,
+        revoked_at: None,
+    })
+}
+
+/// A range, or a single address.
+fn parse_net(text: &str) -> Option<ipnet::IpNet> {
+    text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from))
+}
+
+pub async fn revoke(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let id = KeyId::parse(&request.object()).ok_or_else(missing)?;
+    let (app, now) = (app.id, request.source.now);
+    let event = request.event(vault, Owner::App(app), Kind::KeyRevoked);
+    let (key, used) = vault
+        .store
+        .write(move |tx| {
+            let (key, used) = keys::find(tx, app, id)?.ok_or_else(missing)?;
+            if !keys::revoke(tx, app, id, now)? {
+                return Ok((key, used));
+            }
+            apps::raise_epoch(tx, app)?;
+            append_event(tx, &event.clone().key(id, &key.key_prefix).prepare())?;
+            Ok((ApiKey { revoked_at: Some(now), ..key }, used))
+        })
+        .await
+        .map_err(of_store)?;
+    Ok(answer(200, &view(&key, used)))
+}

@@ -1,0 +1,184 @@
+//! `/api/v1`: the management API. A personal access token says who; the route table says which role.
+
+mod apps;
+mod audit;
+mod grants;
+mod keys;
+mod secrets;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
+use grantd_domain::grant::App;
+use grantd_store::operators::{self, Operator, Pat, Role};
+use grantd_wire::api::Whoami;
+use grantd_wire::ids::AppId;
+use grantd_wire::sign::sha256;
+use grantd_wire::{Code, Error, limits};
+use http::header;
+use http::request::Parts;
+
+use crate::answer::{Answer, json, of_store};
+use crate::caller::{Source, body, failed};
+use crate::flow::Drafts;
+use crate::routes::{Api, ApiRoute};
+use crate::vault::Vault;
+
+/// An authenticated call of the management API.
+pub struct Request {
+    pub operator: Operator,
+    pub pat: Pat,
+    /// What this call may do: the lower of the operator's role and the token's.
+    pub role: Role,
+    pub uri: http::Uri,
+    pub params: Vec<String>,
+    pub body: Bytes,
+    pub source: Source,
+}
+
+/// Answers a call to a route of the table.
+pub async fn answer(
+    vault: &Arc<Vault>,
+    route: &ApiRoute,
+    params: Vec<String>,
+    parts: &Parts,
+    content: Body,
+    source: Source,
+) -> Result<Answer, Error> {
+    let (pat, operator, role) = match authenticate(vault, parts, &source).await {
+        Ok(found) => found,
+        Err(e) => return Err(failed(vault, &source, None, e).await),
+    };
+    if role < route.role {
+        return Err(Error::new(Code::RoleRequired).message(format!(
+            "This needs the role {}; yours is {}.",
+            route.role.as_str(),
+            role.as_str()
+        )));
+    }
+    if parts.headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Code::EncodingUnsupported.into());
+    }
+    let body = body(parts, content, limits::API_BODY_BYTES_MAX).await?;
+    let request = Request { operator, pat, role, uri: parts.uri.clone(), params, body, source };
+    match route.route {
+        Api::Whoami => Ok(json(200, &request.whoami())),
+        Api::AppsList => apps::list(vault, &request).await,
+        Api::AppsCreate => apps::create(vault, &request).await,
+        Api::OrganizationEventsList => audit::list(vault, &request, request.organization()).await,
+        Api::OrganizationEventsExport => audit::export(vault, &request, request.organization()).await,
+        route => {
+            let app = request.app(vault).await?;
+            in_app(vault, route, &request, &app).await
+        }
+    }
+}
+
+async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) -> Result<Answer, Error> {
+    match route {
+        Api::AppsShow => Ok(json(200, &apps::view(app))),
+        Api::AppsUpdate => apps::update(vault, request, app).await,
+        Api::KeysList => keys::list(vault, request, app).await,
+        Api::KeysMint => keys::mint(vault, request, app).await,
+        Api::KeysShow => keys::show(vault, request, app).await,
+        Api::KeysRevoke => keys::revoke(vault, request, app).await,
+        Api::SecretsList => secrets::list(vault, request, app).await,
+        Api::SecretsCreate => secrets::create(vault, request, app).await,
+        Api::SecretsShow => secrets::show(vault, request, app).await,
+        Api::SecretsRotate => secrets::rotate(vault, request, app).await,
+        Api::SecretsSetHosts => secrets::set_hosts(vault, request, app).await,
+        Api::SecretGrantsList => grants::list_of_secret(vault, request, app).await,
+        Api::SecretGrantsCreate => grants::create(vault, request, app).await,
+        Api::GrantsList => grants::list(vault, request, app).await,
+        Api::GrantsShow => grants::show(vault, request, app).await,
+        Api::GrantsUpdate => grants::update(vault, request, app).await,
+        Api::GrantsRevoke => grants::revoke(vault, request, app).await,
+        Api::EventsList => audit::list(vault, request, Owner::App(app.id)).await,
+        Api::EventsShow => audit::show(vault, request, app).await,
+        Api::EventsExport => audit::export(vault, request, Owner::App(app.id)).await,
+        Api::Whoami | Api::AppsList | Api::AppsCreate | Api::OrganizationEventsList | Api::OrganizationEventsExport => {
+            Err(Code::Internal.into())
+        }
+    }
+}
+
+async fn authenticate(vault: &Vault, parts: &Parts, source: &Source) -> Result<(Pat, Operator, Role), Error> {
+    let refused = || Error::new(Code::SessionRequired);
+    let value = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or_else(refused)?;
+    let token = value.strip_prefix("Bearer ").filter(|t| t.starts_with("grantd_pat_")).ok_or_else(refused)?;
+    let hash = sha256(token.as_bytes());
+    let found = vault.store.read(move |tx| operators::find_pat(tx, &hash)).await.map_err(of_store)?;
+    let (pat, operator) = found.ok_or_else(refused)?;
+    if pat.revoked_at.is_some() || operator.disabled_at.is_some() {
+        return Err(refused().message("The personal access token was revoked, or its operator disabled."));
+    }
+    if pat.expires_at.is_some_and(|t| t <= source.now) {
+        return Err(refused().message("The personal access token has expired."));
+    }
+    let role = pat.role.min(operator.role);
+    Ok((pat, operator, role))
+}
+
+impl Request {
+    fn organization(&self) -> Owner {
+        Owner::Organization(self.operator.organization_id)
+    }
+
+    fn whoami(&self) -> Whoami {
+        Whoami {
+            operator_id: self.operator.id.to_string(),
+            organization_id: self.operator.organization_id.to_string(),
+            email: self.operator.email.clone(),
+            role: self.role.as_str().to_owned(),
+            pat_id: self.pat.id.to_string(),
+            expires_at: self.pat.expires_at,
+        }
+    }
+
+    /// The app the path names, if this token may see it.
+    async fn app(&self, vault: &Vault) -> Result<App, Error> {
+        let missing = || Error::new(Code::NotFound).message("There is no such app.");
+        let id = AppId::parse(&self.params[0]).ok_or_else(missing)?;
+        if self.pat.app_ids.as_ref().is_some_and(|ids| !ids.contains(&id)) {
+            return Err(missing());
+        }
+        let organization = self.operator.organization_id;
+        let found = vault.store.read(move |tx| grantd_store::apps::find(tx, organization, id)).await;
+        found.map_err(of_store)?.ok_or_else(missing)
+    }
+
+    /// Only an admin may set `what`.
+    fn admin_only(&self, what: &str) -> Result<(), Error> {
+        match self.role {
+            Role::Admin => Ok(()),
+            _ => Err(Error::new(Code::RoleRequired).message(format!("Only an admin may {what}."))),
+        }
+    }
+
+    /// An event of this call.
+    fn event(&self, vault: &Vault, owner: Owner, kind: Kind) -> Event {
+        let actor = Actor::Operator(self.operator.id);
+        Event::new(&*vault.env, self.source.now, owner, kind, Outcome::Allowed, actor)
+            .core("request_id", self.source.request_id.to_string())
+            .private("ip", Some(self.source.ip.to_string()))
+            .private("user_agent", self.source.user_agent.clone())
+    }
+
+    /// Events of this call in an app's chain.
+    fn drafts(&self, vault: &Vault, app: &App, kinds: &[Kind]) -> Drafts {
+        Drafts::new(&*vault.env, &self.event(vault, Owner::App(app.id), kinds[0]), kinds)
+    }
+
+    /// The path segment that names an object of the app, decoded; what is not UTF-8 names nothing.
+    fn object(&self) -> String {
+        crate::parse::segment(&self.params[1]).unwrap_or_default()
+    }
+}
+
+/// A page of items.
+fn page<T: serde::Serialize>(items: Vec<T>, total: i64, limit: i64, offset: i64) -> Answer {
+    let has_more = offset + i64::try_from(items.len()).unwrap_or(i64::MAX) < total;
+    json(200, &grantd_wire::api::Page { items, total, limit, offset, has_more })
+}

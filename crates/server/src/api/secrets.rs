@@ -1,0 +1,283 @@
+//! Managed secrets: stored and rotated, never read again.
+
+use grantd_domain::audit::Kind;
+use grantd_domain::credential::SecretValue;
+use grantd_domain::destination::Rules;
+use grantd_domain::env::new_uuid;
+use grantd_domain::grant::{
+    App, Credential, CredentialState, Grant, GrantStatus, ManagedSecret, Tenant, check_text, slug,
+};
+use grantd_domain::inject::{self, Plan};
+use grantd_store::{append_event, apps, credentials, grants, secrets};
+use grantd_wire::api::{self, AllowedHosts, CredentialType, ListQuery, SecretCreate, SecretRotate};
+use grantd_wire::ids::{CredentialId, GenerationId, GrantId, SecretId};
+use grantd_wire::{Code, Error, limits};
+use serde_json::json;
+
+use super::{Request, page};
+use crate::answer::{Answer, json as answer, of_store};
+use crate::flow;
+use crate::parse;
+use crate::vault::Vault;
+
+fn view(secret: &ManagedSecret, credential: Option<&Credential>) -> api::Secret {
+    api::Secret {
+        id: secret.id.to_string(),
+        slug: secret.slug.clone(),
+        name: secret.name.clone(),
+        credential_type: secret.credential_type,
+        injection_header: secret.header.clone(),
+        injection_format: secret.format.clone(),
+        injections: secret.injections.clone(),
+        fields: secret.field_names.clone(),
+        allowed_hosts: secret.hosts.iter().map(ToString::to_string).collect(),
+        allow_any_host: secret.any_host,
+        credential_id: credential.map(|c| c.id.to_string()),
+        token_generation: credential.map(|c| c.generation.to_string()),
+        created_at: secret.created_at,
+        rotated_at: credential.map(|c| c.updated_at).filter(|at| *at > secret.created_at),
+        version: secret.version,
+    }
+}
+
+pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let query: ListQuery = parse::query(&request.uri)?;
+    let (limit, offset) = parse::page(query.limit, query.offset)?;
+    let app = app.id;
+    let (items, total) = vault
+        .store
+        .read(move |tx| {
+            let (found, total) = secrets::list(tx, app, query.search.as_deref(), limit, offset)?;
+            let mut items = Vec::with_capacity(found.len());
+            for secret in &found {
+                items.push(view(secret, credentials::find_living(tx, app, secret.id)?.as_ref()));
+            }
+            Ok((items, total))
+        })
+        .await
+        .map_err(of_store)?;
+    Ok(page(items, total, limit, offset))
+}
+
+pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let (name, app) = (request.object(), app.id);
+    let (secret, credential) = vault
+        .store
+        .read(move |tx| {
+            let secret = secrets::find(tx, app, &name)?.ok_or(Code::SecretNotFound)?;
+            let credential = credentials::find_living(tx, app, secret.id)?;
+            Ok((secret, credential))
+        })
+        .await
+        .map_err(of_store)?;
+    Ok(answer(200, &view(&secret, credential.as_ref())))
+}
+
+pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let ask: SecretCreate = parse::json(&request.body)?;
+    let (env, now) = (&*vault.env, request.source.now);
+    let secret = planned(request, app, &ask, SecretId::from_uuid(new_uuid(env)))?;
+    let value = SecretValue::new(ask.value, ask.fields);
+    let id = CredentialId::from_uuid(new_uuid(env));
+    let credential = Credential {
+        id,
+        app_id: app.id,
+        secret_id: secret.id,
+        generation: GenerationId::from_uuid(new_uuid(env)),
+        version: 1,
+        state: vault.keys.seal(env, app.id, id, 1, &value.text()).await?,
+        updated_at: now,
+    };
+    drop(value);
+    let grant = Grant {
+        id: GrantId::from_uuid(new_uuid(env)),
+        app_id: app.id,
+        credential_id: id,
+        label: None,
+        status: GrantStatus::Active,
+        tenant: Tenant::Exempt,
+        expires_at: None,
+        created_at: now,
+        last_used_at: None,
+        version: 1,
+    };
+    let grant_id = grant.id;
+    let drafts = request.drafts(vault, app, &[Kind::SecretCreated, Kind::GrantCreated]);
+    let stored = credential.clone();
+    let secret = vault
+        .store
+        .write(move |tx| {
+            let mut secret = secret.clone();
+            secrets::insert(tx, &mut secret)?;
+            credentials::insert(tx, &stored)?;
+            grants::insert(tx, &grant)?;
+            let hosts: Vec<String> = secret.hosts.iter().map(ToString::to_string).collect();
+            let created = drafts
+                .of(Kind::SecretCreated)
+                .provider(&secret.slug)
+                .credential(stored.id, stored.version)
+                .changed("allowed_hosts", serde_json::Value::Null, json!(hosts))
+                .changed("allow_any_host", serde_json::Value::Null, secret.any_host);
+            append_event(tx, &created.prepare())?;
+            append_event(tx, &flow::grants::created_event(&drafts, &secret, &grant, stored.version).prepare())?;
+            Ok(secret)
+        })
+        .await
+        .map_err(of_store)?;
+    let created = api::CreatedSecret { secret: view(&secret, Some(&credential)), grant_id: grant_id.to_string() };
+    Ok(answer(201, &created))
+}
+
+fn planned(request: &Request, app: &App, ask: &SecretCreate, id: SecretId) -> Result<ManagedSecret, Error> {
+    check_text("name", &ask.name, limits::NAME_CHARS_MAX)?;
+    let slug = slug(&ask.name).ok_or_else(|| {
+        Error::impossible("name", "must hold a letter or digit of the English alphabet, for the slug")
+    })?;
+    let Plan { header, format, injections } = inject::plan(ask)?;
+    let hosts = rules(&ask.allowed_hosts)?;
+    if ask.allow_any_host {
+        request.admin_only("store a secret that may go to any host")?;
+    }
+    if hosts.0.is_empty() && !ask.allow_any_host {
+        return Err(Error::impossible(
+            "allowed_hosts",
+            "name the hosts this secret may go to, such as api.example.com",
+        )
+        .hint("grantd managed-secrets create … --allowed-host api.example.com"));
+    }
+    Ok(ManagedSecret {
+        id,
+        app_id: app.id,
+        slug,
+        name: ask.name.clone(),
+        credential_type: ask.credential_type.unwrap_or(CredentialType::BearerToken),
+        header,
+        format,
+        injections,
+        field_names: ask.fields.keys().cloned().collect(),
+        hosts: hosts.0,
+        any_host: ask.allow_any_host,
+        created_at: request.source.now,
+        version: 1,
+    })
+}
+
+fn rules(texts: &[String]) -> Result<Rules, Error> {
+    Rules::parse_all(texts).map_err(|e| Error::impossible("allowed_hosts", &e.to_string()))
+}
+
+/// What a rotation will store, decided outside the write because sealing is.
+struct Rotation {
+    secret: ManagedSecret,
+    old: Option<Credential>,
+    new: Credential,
+    field_names: Vec<String>,
+}
+
+pub async fn rotate(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let ask: SecretRotate = parse::json(&request.body)?;
+    let rotation = prepare_rotation(vault, request, app, ask).await?;
+    let drafts = request.drafts(vault, app, &[Kind::CredentialRotated]);
+    let now = request.source.now;
+    let (secret, credential) = vault
+        .store
+        .write(move |tx| {
+            let Rotation { secret, old, new, field_names } = &rotation;
+            let mut secret = secret.clone();
+            match old {
+                Some(old) => credentials::update(tx, new, old.version)?,
+                None => {
+                    // Only one new credential may follow a destroyed one.
+                    if credentials::find_living(tx, secret.app_id, secret.id)?.is_some() {
+                        return Err(Code::Conflict.into());
+                    }
+                    credentials::insert(tx, new)?;
+                }
+            }
+            if *field_names != secret.field_names {
+                secrets::set_field_names(tx, &secret, field_names, now)?;
+                secret.field_names.clone_from(field_names);
+                secret.version += 1;
+            }
+            apps::raise_epoch(tx, secret.app_id)?;
+            let rotated = drafts.of(Kind::CredentialRotated).provider(&secret.slug).credential(new.id, new.version);
+            append_event(tx, &rotated.prepare())?;
+            Ok((secret, new.clone()))
+        })
+        .await
+        .map_err(of_store)?;
+    Ok(answer(200, &view(&secret, Some(&credential))))
+}
+
+async fn prepare_rotation(vault: &Vault, request: &Request, app: &App, ask: SecretRotate) -> Result<Rotation, Error> {
+    let (env, name, app_id) = (&*vault.env, request.object(), app.id);
+    let (secret, old) = vault
+        .store
+        .read(move |tx| {
+            let secret = secrets::find(tx, app_id, &name)?.ok_or(Code::SecretNotFound)?;
+            let old = credentials::find_living(tx, app_id, secret.id)?;
+            Ok((secret, old))
+        })
+        .await
+        .map_err(of_store)?;
+    let mut value = SecretValue::new(ask.value, ask.fields.clone().unwrap_or_default());
+    if ask.fields.is_none() && !secret.field_names.is_empty() {
+        let kept = old.as_ref().ok_or_else(|| {
+            Error::impossible("fields", "the stored fields were destroyed with the last grant; give them again")
+        })?;
+        let kept = vault.keys.open(kept).await?;
+        let kept = SecretValue::parse(&kept).ok_or_else(|| Error::new(Code::Internal))?;
+        value = value.with_fields_of(kept);
+    }
+    let plan =
+        Plan { header: secret.header.clone(), format: secret.format.clone(), injections: secret.injections.clone() };
+    inject::check_values(secret.credential_type, &plan, value.value(), value.fields())?;
+    let field_names = value.fields().keys().cloned().collect();
+    let (id, version) =
+        old.as_ref().map_or_else(|| (CredentialId::from_uuid(new_uuid(env)), 1), |old| (old.id, old.version + 1));
+    let state: CredentialState = vault.keys.seal(env, app.id, id, version, &value.text()).await?;
+    let new = Credential {
+        id,
+        app_id: app.id,
+        secret_id: secret.id,
+        generation: GenerationId::from_uuid(new_uuid(env)),
+        version,
+        state,
+        updated_at: request.source.now,
+    };
+    Ok(Rotation { secret, old, new, field_names })
+}
+
+pub async fn set_hosts(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let ask: AllowedHosts = parse::json(&request.body)?;
+    let hosts = rules(&ask.allowed_hosts)?;
+    if hosts.0.is_empty() {
+        return Err(Error::impossible("allowed_hosts", "name at least one host; to stop all use, revoke the grants"));
+    }
+    let (name, app_id) = (request.object(), app.id);
+    let drafts = request.drafts(vault, app, &[Kind::SecretUpdated]);
+    let (secret, credential) = vault
+        .store
+        .write(move |tx| {
+            let secret = secrets::find(tx, app_id, &name)?.ok_or(Code::SecretNotFound)?;
+            secrets::set_hosts(tx, &secret, &hosts.0)?;
+            apps::raise_epoch(tx, app_id)?;
+            let texts = |rules: &[_]| json!(rules.iter().map(ToString::to_string).collect::<Vec<String>>());
+            let mut updated = drafts.of(Kind::SecretUpdated).provider(&secret.slug).changed(
+                "allowed_hosts",
+                texts(&secret.hosts),
+                texts(&hosts.0),
+            );
+            if secret.any_host {
+                updated = updated.changed("allow_any_host", true, false);
+            }
+            append_event(tx, &updated.prepare())?;
+            let credential = credentials::find_living(tx, app_id, secret.id)?;
+            let secret =
+                ManagedSecret { hosts: hosts.0.clone(), any_host: false, version: secret.version + 1, ..secret };
+            Ok((secret, credential))
+        })
+        .await
+        .map_err(of_store)?;
+    Ok(answer(200, &view(&secret, credential.as_ref())))
+}

@@ -1,0 +1,164 @@
+//! Exports of the audit trail: a checkpoint first, then everything up to it, page by page, in bounded memory.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use grantd_domain::audit::{Event, Exporter, Owner, StoredEvent};
+use grantd_store::audit::{self, EventFilter, StoredCheckpoint};
+use grantd_store::{Error as StoreError, append_event};
+use grantd_wire::ids::EventId;
+use grantd_wire::limits;
+use serde_json::Value;
+
+use crate::vault::Vault;
+
+/// Signs a checkpoint of the owner's chains, if any moved; answers whether it did.
+pub async fn checkpoint(vault: &Arc<Vault>, owner: Owner) -> Result<bool, StoreError> {
+    let now = vault.env.now();
+    let signer = Arc::clone(vault);
+    let made = vault
+        .store
+        .write(move |tx| {
+            let Some(checkpoint) = audit::next_checkpoint(tx, &owner, now)? else { return Ok(false) };
+            let text = checkpoint.text();
+            let signed = signer.checkpoint_key.sign_checkpoint(&text);
+            audit::insert_checkpoint(tx, &owner, &checkpoint, &text, &signed)?;
+            Ok(true)
+        })
+        .await;
+    match made {
+        // Another replica signed at the same moment.
+        Err(StoreError::Duplicate) => Ok(false),
+        other => other,
+    }
+}
+
+/// Where a whole export stands.
+enum Step {
+    Header,
+    Checkpoints { after: i64 },
+    Chain { index: usize, after: i64 },
+    Filtered { before: Option<EventId> },
+    Done,
+}
+
+struct Export {
+    vault: Arc<Vault>,
+    owner: Owner,
+    filter: EventFilter,
+    shown_filter: Value,
+    heads: Vec<(String, i64)>,
+    exporter: Option<Exporter>,
+    step: Step,
+}
+
+/// JSON lines: header, checkpoints, events, footer. An error ends the stream before the footer, so that the file does not verify.
+pub async fn jsonl(
+    vault: Arc<Vault>,
+    owner: Owner,
+    filter: EventFilter,
+    shown_filter: Value,
+    exported: Event,
+) -> Result<impl Stream<Item = Result<Bytes, StoreError>> + Send, StoreError> {
+    let event = exported.prepare();
+    vault.store.write(move |tx| append_event(tx, &event)).await?;
+    checkpoint(&vault, owner).await?;
+    let heads = vault.store.read(move |tx| audit::signed_heads(tx, &owner)).await?;
+    let export = Export { vault, owner, filter, shown_filter, heads, exporter: None, step: Step::Header };
+    Ok(stream::try_unfold(export, |mut export| async move {
+        loop {
+            if matches!(export.step, Step::Done) {
+                return Ok(None);
+            }
+            let lines = export.next().await?;
+            if !lines.is_empty() {
+                return Ok(Some((Bytes::from(lines), export)));
+            }
+        }
+    }))
+}
+
+impl Export {
+    fn is_partial(&self) -> bool {
+        self.shown_filter.as_object().is_some_and(|f| !f.is_empty())
+    }
+
+    async fn next(&mut self) -> Result<String, StoreError> {
+        match self.step {
+            Step::Header => {
+                let (exporter, line) = Exporter::start(&self.owner.key(), &self.shown_filter, &self.vault.public_keys);
+                self.exporter = Some(exporter);
+                self.step = Step::Checkpoints { after: 0 };
+                Ok(line)
+            }
+            Step::Checkpoints { after } => self.checkpoints(after).await,
+            Step::Chain { index, after } => self.chain(index, after).await,
+            Step::Filtered { before } => self.filtered(before).await,
+            Step::Done => Ok(String::new()),
+        }
+    }
+
+    fn exporter(&mut self) -> &mut Exporter {
+        self.exporter.as_mut().expect("the header came first")
+    }
+
+    async fn checkpoints(&mut self, after: i64) -> Result<String, StoreError> {
+        let owner = self.owner;
+        let page = self.vault.store.read(move |tx| audit::checkpoints(tx, &owner, after)).await?;
+        let Some(last) = page.last() else {
+            self.step = match self.is_partial() {
+                true => Step::Filtered { before: None },
+                false => Step::Chain { index: 0, after: 0 },
+            };
+            return Ok(String::new());
+        };
+        self.step = Step::Checkpoints { after: last.n };
+        let mut lines = String::new();
+        for StoredCheckpoint { body, key_id, signature, .. } in &page {
+            let body: Value = serde_json::from_str(body).map_err(|_| damaged("checkpoints", "body", key_id))?;
+            lines.push_str(&self.exporter().checkpoint(&body, key_id, signature));
+        }
+        Ok(lines)
+    }
+
+    async fn chain(&mut self, index: usize, after: i64) -> Result<String, StoreError> {
+        let Some((chain, to)) = self.heads.get(index).cloned() else { return Ok(self.finish()) };
+        let owner = self.owner;
+        let page = self.vault.store.read(move |tx| audit::export_chain(tx, &owner, &chain, after, to)).await?;
+        self.step = match page.last() {
+            Some(last) if last.seq < to => Step::Chain { index, after: last.seq },
+            _ => Step::Chain { index: index + 1, after: 0 },
+        };
+        self.lines(&page)
+    }
+
+    async fn filtered(&mut self, before: Option<EventId>) -> Result<String, StoreError> {
+        let owner = self.owner;
+        let filter = EventFilter { before, limit: limits::PAGE_MAX, ..self.filter.clone() };
+        let page = self.vault.store.read(move |tx| audit::export_filtered(tx, &owner, &filter)).await?;
+        let Some((last, _)) = page.last() else { return Ok(self.finish()) };
+        self.step = Step::Filtered { before: Some(*last) };
+        let events: Vec<StoredEvent> = page.into_iter().map(|(_, event)| event).collect();
+        self.lines(&events)
+    }
+
+    fn lines(&mut self, events: &[StoredEvent]) -> Result<String, StoreError> {
+        let mut lines = String::new();
+        for event in events {
+            let line = self.exporter().event(event).map_err(|_| damaged("events", "core", &event.chain_id))?;
+            lines.push_str(&line);
+        }
+        Ok(lines)
+    }
+
+    fn finish(&mut self) -> String {
+        self.step = Step::Done;
+        let exporter = self.exporter.take().expect("the header came first");
+        exporter.finish(&self.vault.checkpoint_key)
+    }
+}
+
+fn damaged(table: &'static str, column: &'static str, row: &str) -> StoreError {
+    StoreError::Inconsistent { table, column, row: row.to_owned() }
+}

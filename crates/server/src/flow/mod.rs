@@ -1,0 +1,25 @@
+//! Flows: what `grantd_domain` decides is performed here, step by step.
+
+pub mod export;
+pub mod grants;
+pub mod release;
+
+use grantd_domain::audit::{Event, Kind};
+use grantd_domain::env::Env;
+
+/// Events begun outside a write, so that a write that runs again tells of the same happenings under the same ids.
+#[derive(Clone)]
+pub struct Drafts(Vec<(Kind, Event)>);
+
+impl Drafts {
+    /// `event`, begun once for each of these kinds.
+    pub fn new(env: &dyn Env, event: &Event, kinds: &[Kind]) -> Self {
+        Self(kinds.iter().map(|kind| (*kind, event.clone().as_kind(env, *kind))).collect())
+    }
+
+    /// The event of this kind.
+    pub fn of(&self, kind: Kind) -> Event {
+        let found = self.0.iter().find(|(k, _)| *k == kind);
+        found.map(|(_, event)| event.clone()).expect("every kind a flow writes was begun")
+    }
+}

@@ -1,0 +1,149 @@
+//! Work beside requests: checkpoints, the clock floor, old nonces, times of last use.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
+use grantd_store::{Error as StoreError, append_event, audit, keys};
+use grantd_wire::ids::{AppId, OrganizationId};
+use grantd_wire::limits;
+use tokio_util::sync::CancellationToken;
+
+use crate::flow::export::checkpoint;
+use crate::vault::Vault;
+
+const NONCE_PRUNE_EVERY: Duration = Duration::from_secs(10);
+const USED_FLUSH_EVERY: Duration = Duration::from_secs(5);
+const CLOCK_TICK: Duration = Duration::from_secs(60);
+/// How often the number of new events is looked at.
+const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs every job until `stop`, then signs a last checkpoint and writes what is left.
+pub async fn run(vault: Arc<Vault>, stop: CancellationToken) {
+    tokio::join!(
+        every(NONCE_PRUNE_EVERY, &stop, || prune_nonces(&vault)),
+        every(USED_FLUSH_EVERY, &stop, || flush_used(&vault)),
+        every(CLOCK_TICK, &stop, || tick_clock(&vault)),
+        checkpoints(&vault, &stop),
+    );
+    can_fail("flush of last use", flush_used(&vault).await);
+    can_fail("last checkpoint", checkpoint_all(&vault).await);
+}
+
+async fn every<F: Future<Output = Result<(), StoreError>>>(
+    period: Duration,
+    stop: &CancellationToken,
+    job: impl Fn() -> F,
+) {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => can_fail("job", job().await),
+        }
+    }
+}
+
+/// Jobs run again; a failure is told, not fatal.
+fn can_fail(what: &str, result: Result<(), StoreError>) {
+    if let Err(e) = result {
+        tracing::warn!(error = %e, "A {what} failed and will be tried again");
+    }
+}
+
+async fn prune_nonces(vault: &Vault) -> Result<(), StoreError> {
+    vault.store.prune_nonces(vault.env.now().plus_ms(-limits::NONCE_LIFE_MS)).await.map(drop)
+}
+
+async fn flush_used(vault: &Vault) -> Result<(), StoreError> {
+    let used = vault.take_used();
+    let grants: Vec<_> = used.grants.into_iter().map(|((app, grant), at)| (app, grant, at)).collect();
+    for chunk in grants.chunks(ROWS_MAX) {
+        vault.store.touch_grants(chunk.to_vec()).await?;
+    }
+    let keys: Vec<_> = used.keys.into_iter().collect();
+    for chunk in keys.chunks(ROWS_MAX) {
+        let chunk = chunk.to_vec();
+        vault.store.write(move |tx| chunk.iter().try_for_each(|(key, at)| keys::touch(tx, *key, *at))).await?;
+    }
+    Ok(())
+}
+
+/// Rows of one write.
+const ROWS_MAX: usize = 500;
+
+/// Stores the highest time seen, and stops credential calls while the host's clock is far behind it.
+pub async fn tick_clock(vault: &Vault) -> Result<(), StoreError> {
+    let now = vault.env.now();
+    let floor = vault.store.raise_clock_floor(now).await?;
+    let behind = floor.since(now) > limits::CLOCK_ROLLBACK_MS;
+    if vault.clock_rolled_back.swap(behind, Ordering::Relaxed) == behind {
+        return Ok(());
+    }
+    if behind {
+        tracing::error!(
+            behind_ms = floor.since(now),
+            "The clock was set back: credential calls stop until it has caught up"
+        );
+        let owner = Owner::Organization(vault.organization_id);
+        let event = Event::new(&*vault.env, now, owner, Kind::ClockRegressed, Outcome::Error, Actor::Job)
+            .core("behind_ms", floor.since(now))
+            .prepare();
+        vault.store.write(move |tx| append_event(tx, &event)).await?;
+    } else {
+        tracing::info!("The clock has caught up: credential calls go on");
+    }
+    Ok(())
+}
+
+async fn checkpoints(vault: &Arc<Vault>, stop: &CancellationToken) {
+    let (mut signed_at, mut signed_time) = (vault.store.appended(), vault.env.now());
+    let mut ticks = tokio::time::interval(CHECKPOINT_LOOK_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let (appended, now) = (vault.store.appended(), vault.env.now());
+        if is_due(appended - signed_at, now.since(signed_time)) {
+            // Signing writes too: what it writes is not new.
+            can_fail("checkpoint", checkpoint_all(vault).await);
+            (signed_at, signed_time) = (vault.store.appended(), now);
+        }
+    }
+}
+
+fn is_due(new_events: u64, waited_ms: i64) -> bool {
+    let interval_ms = i64::try_from(limits::CHECKPOINT_INTERVAL_S).unwrap_or(i64::MAX).saturating_mul(1000);
+    new_events >= limits::CHECKPOINT_EVENTS || (new_events > 0 && waited_ms >= interval_ms)
+}
+
+async fn checkpoint_all(vault: &Arc<Vault>) -> Result<(), StoreError> {
+    for text in vault.store.read(audit::owners).await? {
+        let organization = OrganizationId::parse(&text).filter(|id| *id == vault.organization_id);
+        let owner = match (organization, AppId::parse(&text)) {
+            (Some(id), _) => Owner::Organization(id),
+            (None, Some(id)) => Owner::App(id),
+            (None, None) => return Err(StoreError::Inconsistent { table: "chains", column: "app_id", row: text }),
+        };
+        checkpoint(vault, owner).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_due_by_time_or_by_number() {
+        assert!(!is_due(0, i64::MAX));
+        assert!(!is_due(1, 59_999));
+        assert!(is_due(1, 60_000));
+        assert!(!is_due(9_999, 0));
+        assert!(is_due(10_000, 0));
+    }
+}

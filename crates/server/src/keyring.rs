@@ -1,0 +1,128 @@
+//! Data keys in use: unwrapped once, kept in memory, never written anywhere but wrapped.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use grantd_domain::env::{Env, new_uuid};
+use grantd_domain::grant::{Credential, CredentialState};
+use grantd_domain::seal::{DATA_KEY_LIFE_MS, DataKey, Place, RootKeys, SEALS_BLOCK, SEALS_MAX};
+use grantd_domain::secret::Secret;
+use grantd_store::{Store, data_keys};
+use grantd_wire::ids::{AppId, CredentialId, DataKeyId};
+use grantd_wire::{Code, Error, TimeMs};
+
+use crate::answer::of_store;
+
+/// Opens and seals.
+pub struct KeyRing {
+    root: RootKeys,
+    store: Store,
+    open: Mutex<HashMap<DataKeyId, Arc<DataKey>>>,
+    sealing: Mutex<HashMap<AppId, Sealing>>,
+}
+
+/// The key an app seals with, and how many seals of the reserved block are left.
+struct Sealing {
+    key: Arc<DataKey>,
+    left: i64,
+    until: TimeMs,
+}
+
+/// Where a credential's value is sealed.
+fn place<'a>(app: AppId, id: CredentialId, version: i64) -> Place<'a> {
+    Place { table: "credentials", app: Some(app), row: *id.as_bytes(), field: "sealed", version }
+}
+
+impl KeyRing {
+    /// A ring over the store's data keys.
+    pub fn new(root: RootKeys, store: Store) -> Self {
+        Self { root, store, open: Mutex::default(), sealing: Mutex::default() }
+    }
+
+    /// The root keys.
+    pub fn root(&self) -> &RootKeys {
+        &self.root
+    }
+
+    async fn find(&self, app: Option<AppId>, id: DataKeyId) -> Result<Arc<DataKey>, Error> {
+        if let Some(key) = self.open.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
+            return Ok(Arc::clone(key));
+        }
+        let wrapped = self.store.read(move |tx| data_keys::find(tx, app, id)).await.map_err(of_store)?;
+        let wrapped = wrapped.ok_or_else(|| {
+            tracing::error!(data_key.id = %id, "A sealed value names a data key that is not there");
+            Error::new(Code::KeyUnavailable)
+        })?;
+        let key = self.root.unwrap(&wrapped).map_err(|e| {
+            tracing::error!(data_key.id = %id, error = %e, "A data key cannot be unwrapped");
+            Error::new(Code::KeyUnavailable)
+        })?;
+        let key = Arc::new(key);
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&key));
+        Ok(key)
+    }
+
+    /// Opens a credential's value.
+    pub async fn open(&self, credential: &Credential) -> Result<Secret, Error> {
+        let CredentialState::Ok { data_key_id, sealed } = &credential.state else {
+            return Err(Error::new(Code::GrantDeleted));
+        };
+        let key = self.find(Some(credential.app_id), *data_key_id).await?;
+        key.open_text(place(credential.app_id, credential.id, credential.version), sealed).map_err(|e| {
+            tracing::error!(credential.id = %credential.id, error = %e, "A credential does not open");
+            Error::new(Code::KeyUnavailable)
+        })
+    }
+
+    /// Seals a value for the credential at the version it will be stored with.
+    pub async fn seal(
+        &self,
+        env: &dyn Env,
+        app: AppId,
+        id: CredentialId,
+        version: i64,
+        value: &Secret,
+    ) -> Result<CredentialState, Error> {
+        let key = self.take_seal(env, app).await?;
+        let sealed = key.seal(env, place(app, id, version), value.reveal().as_bytes());
+        Ok(CredentialState::Ok { data_key_id: key.id(), sealed })
+    }
+
+    async fn take_seal(&self, env: &dyn Env, app: AppId) -> Result<Arc<DataKey>, Error> {
+        let now = env.now();
+        if let Some(sealing) = self.sealing.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&app)
+            && sealing.left > 0
+            && now < sealing.until
+        {
+            sealing.left -= 1;
+            return Ok(Arc::clone(&sealing.key));
+        }
+        let (made, wrapped) = self.root.new_data_key(env, DataKeyId::from_uuid(new_uuid(env)), Some(app));
+        let made_after = now.plus_ms(-DATA_KEY_LIFE_MS);
+        let current = self
+            .store
+            .write(move |tx| {
+                if let Some(current) = data_keys::find_current(tx, app, made_after, SEALS_MAX)?
+                    && data_keys::reserve(tx, current.id, SEALS_MAX)?
+                {
+                    return Ok(Some(current.id));
+                }
+                data_keys::insert(tx, &wrapped, now)?;
+                Ok(None)
+            })
+            .await
+            .map_err(of_store)?;
+        let key = match current {
+            Some(id) => self.find(Some(app), id).await?,
+            None => {
+                let key = Arc::new(made);
+                self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(key.id(), Arc::clone(&key));
+                key
+            }
+        };
+        // An hour: long enough to be cheap, short enough that a key retires close to its day.
+        let sealing = Sealing { key: Arc::clone(&key), left: SEALS_BLOCK - 1, until: now.plus_ms(3_600_000) };
+        self.sealing.lock().unwrap_or_else(PoisonError::into_inner).insert(app, sealing);
+        Ok(key)
+    }
+}

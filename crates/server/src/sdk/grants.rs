@@ -1,0 +1,166 @@
+//! Grants through `/sdk`: list, revoke, and a new one on a managed secret.
+
+use grantd_domain::audit::{Kind, Outcome};
+use grantd_domain::grant::{Grant, GrantStatus, Tenant, check_text, expires_at};
+use grantd_store::grants::{GrantFilter, Listed};
+use grantd_store::hot::use_nonce;
+use grantd_store::secrets;
+use grantd_wire::ids::{CredentialId, GrantId};
+use grantd_wire::sdk::{
+    GrantsListRequest, GrantsPage, ManagedSecretGrant, Principal, RevokeAnswer, RevokeRequest, SecretGrantAnswer,
+    SecretGrantRequest,
+};
+use grantd_wire::{Code, Error, TimeMs, limits};
+
+use crate::answer::{Answer, json, of_store};
+use crate::caller::Call;
+use crate::flow::{self, Drafts};
+use crate::parse;
+use crate::sdk::refuse_user_token;
+use crate::vault::Vault;
+
+/// `POST /sdk/grants/list`.
+pub async fn list(vault: &Vault, call: &Call) -> Result<Answer, Error> {
+    let ask: GrantsListRequest = parse::json(&call.body)?;
+    let (limit, offset) = parse::page(Some(ask.limit), Some(ask.offset))?;
+    refuse_user_token(ask.user_token.as_deref())?;
+    let mut filter = GrantFilter {
+        status: ask.status,
+        provider: ask.provider_id,
+        label: ask.label,
+        limit,
+        offset,
+        ..GrantFilter::default()
+    };
+    // A key narrowed to one grant sees that one; an account is something only OAuth grants have.
+    let narrowed = call.narrowed_to("grants:read").map(|ids| ids.first().and_then(|id| GrantId::parse(id)));
+    let nothing = ask.account.is_some() || narrowed == Some(None);
+    filter.grant = narrowed.flatten();
+    let (app, now) = (call.app.id, call.source.now);
+    let (grants, total) = match nothing {
+        true => (Vec::new(), 0),
+        false => {
+            vault.store.read(move |tx| grantd_store::grants::list(tx, app, &filter, now)).await.map_err(of_store)?
+        }
+    };
+    let has_more = offset + i64::try_from(grants.len()).unwrap_or(i64::MAX) < total;
+    let grants = grants.iter().map(|listed| item(listed, now)).collect();
+    Ok(json(200, &GrantsPage::<ManagedSecretGrant> { grants, total, limit, offset, has_more }))
+}
+
+fn item((grant, credential, secret): &Listed, now: TimeMs) -> ManagedSecretGrant {
+    ManagedSecretGrant {
+        grant_kind: "managed_secret".to_owned(),
+        grant_id: grant.id.to_string(),
+        managed_secret_id: secret.id.to_string(),
+        managed_secret_slug: secret.slug.clone(),
+        managed_secret_name: secret.name.clone(),
+        status: grant.status_at(now).to_owned(),
+        principal_type: "system".to_owned(),
+        label: grant.label.clone(),
+        account_identifier: None,
+        grant_policy: None,
+        expires_at: None,
+        grant_expires_at: grant.expires_at,
+        last_used_at: grant.last_used_at,
+        created_at: grant.created_at,
+        access_via: "ownership".to_owned(),
+        depth: 0,
+        delegable: false,
+        credential_id: credential.id.to_string(),
+        credential_kind: "developer".to_owned(),
+    }
+}
+
+/// `POST /sdk/oauth/grants/{id}/revoke`.
+pub async fn revoke(vault: &Vault, call: &Call) -> Result<Answer, Error> {
+    let grant_id = GrantId::parse(&call.params[0]).ok_or(Code::GrantNotFound)?;
+    call.check_scope_for("grants:write", &grant_id.to_string())?;
+    let ask: RevokeRequest = if call.body.is_empty() { RevokeRequest::default() } else { parse::json(&call.body)? };
+    parse::check_chars("reason", ask.reason.as_deref(), limits::REASON_CHARS_MAX)?;
+    refuse_user_token(ask.user_token.as_deref())?;
+    let (app, now, nonce) = (call.app.id, call.source.now, call.nonce);
+    let event = call.event(vault, Kind::GrantRevoked, Outcome::Allowed);
+    let drafts = Drafts::new(&*vault.env, &event, &[Kind::GrantRevoked, Kind::CredentialDestroyed]);
+    let revoked = vault
+        .store
+        .write(move |tx| {
+            use_nonce(tx, &nonce)?;
+            flow::grants::revoke(tx, app, grant_id, ask.reason.as_deref(), now, &drafts)
+        })
+        .await
+        .map_err(of_store)?;
+    Ok(json(
+        200,
+        &RevokeAnswer {
+            success: true,
+            message: "The grant is revoked.".to_owned(),
+            grant_id: grant_id.to_string(),
+            revoked_at: revoked.at,
+        },
+    ))
+}
+
+/// `POST /sdk/managed-secrets/{id or slug}/grants`.
+pub async fn create(vault: &Vault, call: &Call) -> Result<Answer, Error> {
+    call.check_scope("grants:write")?;
+    let ask: SecretGrantRequest = parse::json(&call.body)?;
+    let label = match ask.principal {
+        Principal::System { label } => label,
+        Principal::Agent { .. } => {
+            return Err(Error::impossible("principal", "an agent's grant is made by delegation, not here"));
+        }
+        Principal::User { .. } | Principal::Group { .. } => {
+            return Err(Error::new(Code::FeatureUnavailable).message(
+                "Grants to users and groups need identity, which is not built yet. Use principal type system.",
+            ));
+        }
+    };
+    if let Some(label) = &label {
+        check_text("principal.label", label, limits::LABEL_CHARS_MAX)?;
+    }
+    let now = call.source.now;
+    let expires_at = expires_at(ask.grant_policy, now)?;
+    let wanted_credential = match ask.credential_id.as_deref() {
+        Some(text) => Some(CredentialId::parse(text).ok_or(Code::GrantNotFound)?),
+        None => None,
+    };
+    let secret_ref = parse::segment(&call.params[0]).ok_or(Code::SecretNotFound)?;
+    let id = grantd_domain::env::new_uuid(&*vault.env);
+    let (app, nonce) = (call.app.id, call.nonce);
+    let event = call.event(vault, Kind::GrantCreated, Outcome::Allowed);
+    let drafts = Drafts::new(&*vault.env, &event, &[Kind::GrantCreated]);
+    let grant = vault
+        .store
+        .write(move |tx| {
+            use_nonce(tx, &nonce)?;
+            let secret = secrets::find(tx, app, &secret_ref)?.ok_or(Code::SecretNotFound)?;
+            let grant = Grant {
+                id: GrantId::from_uuid(id),
+                app_id: app,
+                credential_id: CredentialId::from_uuid(id),
+                label: label.clone(),
+                status: GrantStatus::Active,
+                tenant: Tenant::Exempt,
+                expires_at,
+                created_at: now,
+                last_used_at: None,
+                version: 1,
+            };
+            let grant = flow::grants::create(tx, &secret, grant, &drafts)?;
+            match wanted_credential {
+                Some(wanted) if wanted != grant.credential_id => Err(Code::GrantNotFound.into()),
+                _ => Ok(grant),
+            }
+        })
+        .await
+        .map_err(of_store)?;
+    let answer = SecretGrantAnswer {
+        grant_id: grant.id.to_string(),
+        principal_type: "system".to_owned(),
+        label: grant.label,
+        created_at: grant.created_at,
+        credential_id: grant.credential_id.to_string(),
+    };
+    Ok(json(201, &answer))
+}

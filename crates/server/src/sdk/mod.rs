@@ -1,0 +1,57 @@
+//! `/sdk`: what applications call, byte-compatible with the official client. Handlers parse, call a flow, render.
+
+mod grants;
+mod report;
+mod token;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use grantd_domain::audit::{Kind, Outcome};
+use grantd_wire::scope::{ACTION_VERBS, RESOURCES, SCOPE_VERSION, VERBS};
+use grantd_wire::sdk::{ResourceVerbs, ScopeCatalogue};
+use grantd_wire::{Code, Error};
+
+use crate::answer::{Answer, json};
+use crate::caller::Call;
+use crate::routes::{Sdk, SdkRoute};
+use crate::vault::Vault;
+
+/// Answers an authenticated call.
+pub async fn answer(vault: &Arc<Vault>, route: &SdkRoute, mut call: Call) -> Result<Answer, Error> {
+    match route.route {
+        Sdk::Token => token::retrieve(vault, &mut call).await,
+        Sdk::CallReport => report::call(vault, &call).await,
+        Sdk::ScopeMismatch => report::scope_mismatch(vault, &call).await,
+        Sdk::GrantsList => grants::list(vault, &call).await,
+        Sdk::GrantRevoke => grants::revoke(vault, &call).await,
+        Sdk::SecretGrant => grants::create(vault, &call).await,
+        Sdk::Scopes => Ok(json(200, &scopes())),
+        Sdk::Later => Err(Code::FeatureUnavailable.into()),
+    }
+}
+
+fn scopes() -> ScopeCatalogue {
+    let verbs = || ResourceVerbs { verbs: VERBS.iter().map(|v| (*v).to_owned()).collect() };
+    ScopeCatalogue {
+        scope_version: SCOPE_VERSION,
+        resources: RESOURCES.iter().map(|r| ((*r).to_owned(), verbs())).collect::<BTreeMap<_, _>>(),
+        action_verbs: ACTION_VERBS.iter().map(|a| (*a).to_owned()).collect(),
+        deprecated: Vec::new(),
+    }
+}
+
+/// A user token speaks for a user of an identity provider of the app. There is none yet, so no token can be valid; ignoring one
+/// would widen the call.
+fn refuse_user_token(user_token: Option<&str>) -> Result<(), Error> {
+    match user_token {
+        Some(_) => Err(Code::JwtValidationError.into()),
+        None => Ok(()),
+    }
+}
+
+/// The event of a call refused before it came to its flow, where the route's refusals are events.
+pub async fn record_refusal(vault: &Vault, call: &Call, error: Error) -> Error {
+    let event = call.event(vault, Kind::TokenDenied, Outcome::Denied).code(error.code).core("mode", "retrieve");
+    crate::flow::release::record(vault, event, error).await
+}

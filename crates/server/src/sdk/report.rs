@@ -1,0 +1,137 @@
+//! What callers say happened: claims, kept apart from what grantd itself observed. They change no decision.
+
+use grantd_domain::audit::{Kind, Outcome, term};
+use grantd_domain::context::Context;
+use grantd_domain::destination::Target;
+use grantd_store::{Append, audit, grants};
+use grantd_wire::ids::{GenerationId, GrantId};
+use grantd_wire::sdk::{CallReport, ScopeMismatchReport};
+use grantd_wire::{Code, Error, limits};
+use serde_json::{Map, Value, json};
+
+use crate::answer::{Answer, empty, json as json_answer, of_store};
+use crate::caller::Call;
+use crate::parse;
+use crate::vault::Vault;
+
+/// Characters of a claimed text that are kept.
+const CLAIMED_CHARS_MAX: usize = 500;
+
+/// `POST /sdk/oauth/audit/api-call`.
+pub async fn call(vault: &Vault, call: &Call) -> Result<Answer, Error> {
+    let report: CallReport = parse::json(&call.body)?;
+    let grant_id = known_grant(vault, call, &report.grant_id).await?;
+    let mut claimed = target(&report.method, &report.url);
+    claimed.insert("status".to_owned(), json!(report.response_status));
+    if let Some(latency_ms) = report.latency_ms {
+        claimed.insert("latency_ms".to_owned(), json!(latency_ms));
+    }
+    let generation = report.token_generation.as_deref().and_then(GenerationId::parse);
+    let claim = match generation {
+        Some(generation) if released(vault, call, grant_id, generation).await? => json!(true),
+        _ => json!("unmatched"),
+    };
+    let mut event = call
+        .event(vault, Kind::CallClaimed, Outcome::Unknown)
+        .grant(grant_id)
+        .core("claim", claim)
+        .private("claimed", Some(bounded(claimed)))
+        .private("reason", report.reason.map(|r| r.chars().take(limits::REASON_CHARS_MAX).collect::<String>()));
+    if let Some(provider) = report.provider_id.filter(|p| p.len() <= limits::SLUG_CHARS_MAX && !p.is_empty()) {
+        event = event.provider(&provider);
+    }
+    if call.context.is_empty()
+        && let Some(context) = report.context.and_then(|c| Context::parse(&c.to_string()).ok())
+    {
+        event = event.context(&context, call.app.context_index());
+    }
+    append(vault, call, event).await?;
+    Ok(json_answer(200, &json!({"accepted": true})))
+}
+
+/// `POST /sdk/grants/{id}/report-scope-mismatch`.
+pub async fn scope_mismatch(vault: &Vault, call: &Call) -> Result<Answer, Error> {
+    let grant_id = known_grant(vault, call, &call.params[0]).await?;
+    let report: ScopeMismatchReport = parse::json(&call.body)?;
+    let missing = report.missing_scopes.unwrap_or_default();
+    if missing.len() > MISSING_SCOPES_MAX {
+        return Err(Error::invalid("missing_scopes", &format!("must be at most {MISSING_SCOPES_MAX}")));
+    }
+    let mut claimed = report.api_endpoint.as_deref().map_or_else(Map::new, |url| target("", url));
+    claimed.insert("status".to_owned(), json!(report.provider_status_code));
+    claimed.insert("error_code".to_owned(), json!(report.provider_error_code));
+    claimed.insert("missing_scopes".to_owned(), json!(missing));
+    if let Some(id) = report.sdk_correlation_id {
+        claimed.insert("correlation_id".to_owned(), json!(id));
+    }
+    let event = call
+        .event(vault, Kind::ScopeMismatchClaimed, Outcome::Unknown)
+        .grant(grant_id)
+        .core("claim", true)
+        .private("claimed", Some(bounded(claimed)));
+    append(vault, call, event).await?;
+    Ok(empty(204))
+}
+
+/// Scopes named in one report.
+const MISSING_SCOPES_MAX: usize = 50;
+
+/// Host, path and query names of a claimed URL; never the query's values.
+fn target(method: &str, url: &str) -> Map<String, Value> {
+    let mut claimed = Map::new();
+    if !method.is_empty() {
+        claimed.insert("method".to_owned(), json!(method));
+    }
+    if let Ok(target) = Target::parse(url) {
+        let path = target.path();
+        claimed.insert("host".to_owned(), json!(target.host()));
+        claimed.insert("path".to_owned(), json!(&path[..path.floor_char_boundary(limits::EVENT_PATH_BYTES_MAX)]));
+    }
+    claimed
+}
+
+/// Cuts claimed texts: they are somebody's words. Paths have their own bound.
+fn bounded(mut claimed: Map<String, Value>) -> Value {
+    let cut = |text: &str| json!(text.chars().take(CLAIMED_CHARS_MAX).collect::<String>());
+    for (name, value) in &mut claimed {
+        match value {
+            Value::String(text) if name != "path" => *value = cut(text),
+            Value::Array(items) => {
+                for item in items {
+                    if let Value::String(text) = item {
+                        *item = cut(text);
+                    }
+                }
+            }
+            // Numbers of an event are integers below 2^53.
+            Value::Number(n) if n.as_i64().is_none_or(|n| n.abs() >= 1 << 53) => *value = Value::Null,
+            _ => {}
+        }
+    }
+    Value::Object(claimed)
+}
+
+async fn known_grant(vault: &Vault, call: &Call, text: &str) -> Result<GrantId, Error> {
+    let grant_id = GrantId::parse(text).ok_or(Code::GrantNotFound)?;
+    let app = call.app.id;
+    let found = vault.store.read(move |tx| grants::find(tx, app, grant_id)).await.map_err(of_store)?;
+    found.map(|_| grant_id).ok_or_else(|| Code::GrantNotFound.into())
+}
+
+async fn released(vault: &Vault, call: &Call, grant: GrantId, generation: GenerationId) -> Result<bool, Error> {
+    let terms = [
+        term("token_generation", &generation.to_string()),
+        term("grant_id", &grant.to_string()),
+        term("key_id", &call.key.id.to_string()),
+    ];
+    let (app, since) = (call.app.id, call.source.now.plus_ms(-limits::CLAIM_WINDOW_MS));
+    vault.store.read(move |tx| audit::has_release(tx, app, &terms, since)).await.map_err(of_store)
+}
+
+async fn append(vault: &Vault, call: &Call, event: grantd_domain::audit::Event) -> Result<(), Error> {
+    let append = Append { event: event.prepare(), confirm: None, nonce: Some(call.nonce) };
+    match vault.store.append(append).await.map_err(of_store)? {
+        grantd_store::Appended::Replayed => Err(Code::NonceReplayed.into()),
+        _ => Ok(()),
+    }
+}

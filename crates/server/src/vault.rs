@@ -1,0 +1,135 @@
+//! Everything a request needs, made once at start.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use grantd_domain::audit::CheckpointKey;
+use grantd_domain::destination::OutboundAllow;
+use grantd_domain::env::Env;
+use grantd_domain::replay::Window;
+use grantd_domain::seal::RootKeys;
+use grantd_store::Store;
+use grantd_wire::TimeMs;
+use grantd_wire::ids::{ActorId, AppId, GrantId, KeyId, OrganizationId};
+use ipnet::IpNet;
+use serde_json::Value;
+
+use crate::install::{self, InstallError, Pepper};
+use crate::keyring::KeyRing;
+use crate::limiter::Limiter;
+
+/// What the operator decided, as plain values.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The path part of `public_url`, without a trailing slash; empty when there is none.
+    pub base_path: String,
+    pub trusted_proxies: Vec<IpNet>,
+    /// Processes that share rate limits.
+    pub replicas: u32,
+    /// What is not public and may be reached.
+    pub outbound: OutboundAllow,
+}
+
+/// Labels whose actor id is remembered in memory.
+const ACTORS_CACHED_MAX: usize = 10_000;
+
+/// The running server's parts.
+pub struct Vault {
+    pub store: Store,
+    pub env: Arc<dyn Env>,
+    pub settings: Settings,
+    pub organization_id: OrganizationId,
+    pub keys: KeyRing,
+    pub(crate) pepper: Pepper,
+    pub(crate) checkpoint_key: CheckpointKey,
+    pub(crate) public_keys: Vec<Value>,
+    pub(crate) nonces: Mutex<Window>,
+    pub(crate) key_rates: Limiter<KeyId>,
+    pub(crate) auth_failures: Limiter<IpAddr>,
+    /// Sources that failed to authenticate, and the minute their event was written.
+    pub(crate) failures_told: Mutex<HashMap<IpAddr, i64>>,
+    actors: Mutex<HashMap<(AppId, String, &'static str), ActorId>>,
+    used: Mutex<Used>,
+    /// The host's clock runs behind time that was already seen.
+    pub(crate) clock_rolled_back: AtomicBool,
+    pub(crate) draining: AtomicBool,
+}
+
+/// When grants and keys were last used, until the next flush.
+#[derive(Default)]
+pub(crate) struct Used {
+    pub grants: HashMap<(AppId, GrantId), TimeMs>,
+    pub keys: HashMap<KeyId, TimeMs>,
+}
+
+impl Vault {
+    /// Opens the install of `store`.
+    pub async fn open(
+        store: Store,
+        root: RootKeys,
+        env: Arc<dyn Env>,
+        settings: Settings,
+    ) -> Result<Arc<Self>, InstallError> {
+        let opened = install::open(&store, &root).await?;
+        Ok(Arc::new(Self {
+            keys: KeyRing::new(root, store.clone()),
+            store,
+            env,
+            settings,
+            organization_id: opened.organization_id,
+            pepper: opened.pepper,
+            checkpoint_key: opened.checkpoint_key,
+            public_keys: opened.public_keys,
+            nonces: Mutex::default(),
+            key_rates: Limiter::default(),
+            auth_failures: Limiter::default(),
+            failures_told: Mutex::default(),
+            actors: Mutex::default(),
+            used: Mutex::default(),
+            clock_rolled_back: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// From now on `/readyz` says that this process is going away.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn touch(&self, key: KeyId, grant: Option<(AppId, GrantId)>, now: TimeMs) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.keys.insert(key, now);
+        if let Some(grant) = grant {
+            used.grants.insert(grant, now);
+        }
+    }
+
+    pub(crate) fn take_used(&self) -> Used {
+        std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn cached_actor(&self, app: AppId, label: &str, caller_type: &'static str) -> Option<ActorId> {
+        let actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
+        actors.get(&(app, label.to_owned(), caller_type)).copied()
+    }
+
+    pub(crate) fn cache_actor(&self, app: AppId, label: &str, caller_type: &'static str, id: ActorId) {
+        let mut actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
+        if actors.len() >= ACTORS_CACHED_MAX {
+            actors.clear();
+        }
+        actors.insert((app, label.to_owned(), caller_type), id);
+    }
+}
+
+impl Vault {
+    /// Refuses while the host's clock runs behind.
+    pub(crate) fn check_clock(&self) -> Result<(), grantd_wire::Error> {
+        if self.clock_rolled_back.load(Ordering::Relaxed) {
+            return Err(grantd_wire::Code::ClockRollback.into());
+        }
+        Ok(())
+    }
+}
