@@ -594,7 +594,6 @@ def test_context_at_its_limits(world: World):
         ("ok", "robot"),
         ("ok", "Service"),
         ("tab\there", "agent"),
-        ("ok", None),
         (None, "agent"),
     ],
 )
