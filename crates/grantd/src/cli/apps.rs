@@ -8,7 +8,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::http::NoQuery;
 use super::input::parse_reference;
-use super::table::column;
+use super::table::{column, minor};
 
 #[derive(Subcommand)]
 pub enum AppsCommand {
@@ -125,9 +125,9 @@ pub async fn run(command: AppsCommand, context: &mut Context) -> Result<(), Fail
                 column("ID", "id"),
                 column("NAME", "name"),
                 column("STATE", "state"),
-                column("TENANT MODE", "tenant_mode"),
-                column("RETRIEVE", "retrieve"),
-                column("CREATED", "created_at"),
+                minor("TENANT MODE", "tenant_mode"),
+                minor("RETRIEVE", "retrieve"),
+                minor("CREATED", "created_at"),
             ];
             context.show_page(&page, &columns)
         }

@@ -13,7 +13,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::http::{Api, NoQuery};
 use super::input::{Pair, When, parse_pair, parse_reference};
-use super::table::column;
+use super::table::{column, minor};
 use super::verify::{self, VerifyArgs};
 
 #[derive(Subcommand)]
@@ -181,11 +181,11 @@ pub async fn run(command: AuditCommand, context: &mut Context) -> Result<(), Fai
                 column("TIME", "at"),
                 column("KIND", "kind"),
                 column("OUTCOME", "outcome"),
-                column("CODE", "code"),
-                column("PROVIDER", "provider_id"),
-                column("METHOD", "method"),
-                column("HOST", "host"),
-                column("CALLER", "caller"),
+                minor("CODE", "code"),
+                minor("PROVIDER", "provider_id"),
+                minor("HOST", "host"),
+                minor("METHOD", "method"),
+                minor("CALLER", "caller"),
                 column("EVENT", "id"),
             ];
             context.show_cursor_page(&page, &columns)

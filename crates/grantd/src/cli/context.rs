@@ -12,7 +12,7 @@ use super::failure::{Exit, Failure};
 use super::http::Api;
 use super::input::{parse_reference, read_token};
 use super::node::Node;
-use super::table::{self, Column, Look, WARNINGS};
+use super::table::{self, Column, Look, WARNINGS, asked, column};
 use super::term::Term;
 use crate::config::is_loopback;
 use crate::env::Env;
@@ -22,6 +22,8 @@ const DATA_DIR_DEFAULT: &str = "./.grantd";
 const TOKEN_PREFIX: &str = "grantd_pat_";
 /// Apps that are named when one must be chosen.
 const APPS_NAMED_MAX: usize = 10;
+/// Objects that one warning names.
+const WARNED_MAX: usize = 5;
 
 /// Flags that every command takes.
 #[derive(Args, Clone, Default)]
@@ -217,11 +219,8 @@ impl Context {
                 return Ok(());
             }
             Format::Table => {
-                let columns: Vec<(String, String)> = match &fields {
-                    Some(fields) => fields.iter().map(|f| (f.to_uppercase(), f.clone())).collect(),
-                    None => columns.iter().map(|c| (c.title.to_owned(), c.path.to_owned())).collect(),
-                };
-                table::list(items, &columns, self.look())
+                let asked: Option<Vec<Column>> = fields.map(|fields| fields.iter().map(|f| asked(f)).collect());
+                table::list(items, asked.as_deref().unwrap_or(columns), self.look())
             }
             Format::Json => {
                 let page = with_items(page, chosen);
@@ -250,9 +249,8 @@ impl Context {
                 other => Node::Object(vec![("name".to_owned(), Node::Text(name)), ("value".to_owned(), other)]),
             })
             .collect();
-        let columns = std::iter::once(("NAME".to_owned(), "name".to_owned()))
-            .chain(columns.iter().map(|c| (c.title.to_owned(), c.path.to_owned())));
-        let text = table::list(&rows, &columns.collect::<Vec<_>>(), self.look());
+        let columns: Vec<Column> = [&[column("NAME", "name")], columns].concat();
+        let text = table::list(&rows, &columns, self.look());
         self.term.print(&text)
     }
 
@@ -280,8 +278,13 @@ impl Context {
         for (flag, what) in WARNINGS {
             let names: Vec<String> =
                 items.iter().filter(|i| i.at(flag).is_some_and(Node::is_true)).map(name_of).collect();
+            let more = match names.len().saturating_sub(WARNED_MAX) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
             if !names.is_empty() {
-                self.term.warn(&format!("{flag} is on: {what}: {}", names.join(", ")));
+                let names = names.iter().take(WARNED_MAX).cloned().collect::<Vec<_>>().join(", ");
+                self.term.warn(&format!("{flag} is on, {what}: {names}{more}"));
             }
         }
     }

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::http::NoQuery;
 use super::input::{confirm, parse_reference, parse_span};
-use super::table::{Column, column};
+use super::table::{Column, column, minor};
 
 /// Columns of a list of grants.
 pub const GRANT_COLUMNS: &[Column] = &[
@@ -17,11 +17,11 @@ pub const GRANT_COLUMNS: &[Column] = &[
     column("SECRET", "provider_id"),
     column("LABEL", "label"),
     column("STATUS", "status"),
-    column("FOR", "principal_type"),
-    column("TENANT", "tenant"),
-    column("EXPIRES", "expires_at"),
-    column("LAST USED", "last_used_at"),
-    column("ANY HOST", "allow_any_host"),
+    minor("FOR", "principal_type"),
+    minor("TENANT", "tenant"),
+    minor("EXPIRES", "expires_at"),
+    minor("LAST USED", "last_used_at"),
+    minor("ANY HOST", "allow_any_host"),
 ];
 
 #[derive(Subcommand)]

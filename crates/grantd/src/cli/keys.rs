@@ -10,7 +10,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::http::NoQuery;
 use super::input::{check_scopes, confirm, parse_cidr, parse_reference, parse_span};
-use super::table::column;
+use super::table::{column, minor};
 
 #[derive(Subcommand)]
 pub enum KeysCommand {
@@ -104,11 +104,11 @@ pub async fn run(command: KeysCommand, context: &mut Context) -> Result<(), Fail
                 column("ID", "id"),
                 column("NAME", "name"),
                 column("KEY", "key_prefix"),
-                column("CREATED", "created_at"),
-                column("EXPIRES", "expires_at"),
+                minor("CREATED", "created_at"),
+                minor("EXPIRES", "expires_at"),
                 column("REVOKED", "revoked_at"),
-                column("LAST USED", "last_used_at"),
-                column("UNSIGNED", "allow_unsigned_identity"),
+                minor("LAST USED", "last_used_at"),
+                minor("UNSIGNED", "allow_unsigned_identity"),
             ];
             context.show_page(&page, &columns)
         }

@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::grants::GRANT_COLUMNS;
 use super::http::{Api, NoQuery};
 use super::input::{Pair, parse_injection, parse_pair, parse_reference, parse_span, read_secret};
-use super::table::column;
+use super::table::{column, minor};
 use super::term::Term;
 
 #[derive(Subcommand)]
@@ -184,12 +184,12 @@ pub async fn run(command: SecretsCommand, context: &mut Context) -> Result<(), F
             let page: Page<Secret> = api.get(&secrets, &args.query()).await?;
             let columns = [
                 column("SLUG", "slug"),
-                column("NAME", "name"),
+                minor("NAME", "name"),
                 column("TYPE", "credential_type"),
                 column("HOSTS", "allowed_hosts"),
-                column("ANY HOST", "allow_any_host"),
-                column("CREATED", "created_at"),
-                column("ROTATED", "rotated_at"),
+                minor("ANY HOST", "allow_any_host"),
+                minor("CREATED", "created_at"),
+                minor("ROTATED", "rotated_at"),
             ];
             context.show_page(&page, &columns)
         }

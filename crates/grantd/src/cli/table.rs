@@ -1,5 +1,6 @@
 //! Text for people: tables, times, and values that cannot deceive a terminal.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Row, Table, presets};
@@ -8,7 +9,9 @@ use grantd_wire::TimeMs;
 use super::node::Node;
 
 /// Narrower than this, identifiers are wrapped like everything else.
-const ID_COLUMN_MIN_WIDTH: u16 = 72;
+const ID_COLUMN_MIN_WIDTH: u16 = 60;
+/// Blanks between columns.
+const GAP: u16 = 2;
 
 /// How a table is drawn.
 #[derive(Clone, Copy)]
@@ -20,15 +23,27 @@ pub struct Look {
 }
 
 /// A column of a list.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Column {
-    pub title: &'static str,
-    pub path: &'static str,
+    title: Cow<'static, str>,
+    path: Cow<'static, str>,
+    /// Left out when the terminal is too narrow.
+    minor: bool,
 }
 
 /// A column titled `title` of the field at `path`.
 pub const fn column(title: &'static str, path: &'static str) -> Column {
-    Column { title, path }
+    Column { title: Cow::Borrowed(title), path: Cow::Borrowed(path), minor: false }
+}
+
+/// A column that is left out when the terminal is too narrow.
+pub const fn minor(title: &'static str, path: &'static str) -> Column {
+    Column { title: Cow::Borrowed(title), path: Cow::Borrowed(path), minor: true }
+}
+
+/// The column of a field that was asked for by name.
+pub fn asked(field: &str) -> Column {
+    Column { title: field.to_uppercase().into(), path: field.to_owned().into(), minor: false }
 }
 
 /// Flags that are warnings wherever they are shown, and what they mean.
@@ -58,15 +73,36 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// A list, one row per item.
-pub fn list(items: &[Node], columns: &[(String, String)], look: Look) -> String {
+/// A list, one row per item. A column of warnings is there only when there is one.
+pub fn list(items: &[Node], columns: &[Column], look: Look) -> String {
+    let is_quiet = |column: &Column| {
+        column.minor && WARNINGS.iter().any(|(name, _)| *name == column.path) && {
+            !items.iter().any(|item| item.at(&column.path).is_some_and(Node::is_true))
+        }
+    };
+    let columns: Vec<&Column> = columns.iter().filter(|column| !is_quiet(column)).collect();
     let mut table = empty_table(look);
-    table.set_header(columns.iter().map(|(title, _)| bold(title.as_str(), look)));
+    table.set_header(columns.iter().map(|column| bold(&escape(&column.title), look)));
     for item in items {
-        let cells = columns.iter().map(|(_, path)| cell(path, item.at(path), look, Detail::Short));
+        let cells = columns.iter().map(|column| cell(&column.path, item.at(&column.path), look, Detail::Short));
         table.add_row(Row::from(cells.collect::<Vec<Cell>>()));
     }
-    finish(table, columns.iter().map(|(_, path)| path.as_str()), look)
+    hide_minor(&mut table, &columns, look);
+    finish(table, columns.iter().map(|column| &*column.path), look)
+}
+
+/// Leaves out minor columns, the last ones first, until the rest fits. A warning stays.
+fn hide_minor(table: &mut Table, columns: &[&Column], look: Look) {
+    let Some(width) = look.width else { return };
+    let widths = table.column_max_content_widths();
+    let mut total: usize = widths.iter().map(|w| usize::from(*w) + usize::from(GAP)).sum();
+    for (index, column) in columns.iter().enumerate().rev() {
+        let is_warning = WARNINGS.iter().any(|(name, _)| *name == column.path);
+        if total > usize::from(width) && column.minor && !is_warning {
+            total -= usize::from(widths[index]) + usize::from(GAP);
+            table.column_mut(index).expect("it has a header").set_constraint(ColumnConstraint::Hidden);
+        }
+    }
 }
 
 /// One object, one row per field.
@@ -98,8 +134,8 @@ fn finish<'a>(mut table: Table, paths: impl Iterator<Item = &'a str>, look: Look
     let wide = look.width.is_none_or(|width| width >= ID_COLUMN_MIN_WIDTH);
     let constraints: Vec<bool> = paths.map(|path| wide && path.ends_with("id")).collect();
     for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if constraints.get(index) == Some(&true) {
+        column.set_padding((0, GAP));
+        if constraints.get(index) == Some(&true) && !column.is_hidden() {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
@@ -121,7 +157,7 @@ fn cell(path: &str, node: Option<&Node>, look: Look, detail: Detail) -> Cell {
     let node = node.unwrap_or(&Node::Null);
     let warning = WARNINGS.iter().find(|(name, _)| *name == path).filter(|_| node.is_true());
     if let Some((_, what)) = warning {
-        let text = if detail == Detail::Full { format!("yes: WARNING, {what}") } else { "WARNING: yes".to_owned() };
+        let text = if detail == Detail::Full { format!("yes: WARNING, {what}") } else { "WARNING".to_owned() };
         let cell = Cell::new(text);
         return if look.color { cell.fg(Color::Yellow).add_attribute(Attribute::Bold) } else { cell };
     }
@@ -183,17 +219,13 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
-    fn columns(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(title, path)| ((*title).to_owned(), (*path).to_owned())).collect()
-    }
-
     #[test]
     fn control_characters_and_bidirectional_marks_are_shown_not_obeyed() {
         assert_eq!(escape("a\u{1b}[31mb\tc\r\n"), r"a\u{1b}[31mb\u{9}c\u{d}\u{a}");
         assert_eq!(escape("\u{202e}cod.exe\u{2066}\u{200f}\u{9b}"), r"\u{202e}cod.exe\u{2066}\u{200f}\u{9b}");
         assert_eq!(escape("Grüße 東京 🦀"), "Grüße 東京 🦀");
         let items = [node(r#"{"id":"1","name":"x\u001b]0;owned\u0007\ny"}"#)];
-        let text = list(&items, &columns(&[("ID", "id"), ("NAME", "name")]), LOOK);
+        let text = list(&items, &[column("ID", "id"), column("NAME", "name")], LOOK);
         assert_eq!(text, "ID  NAME\n1   x\\u{1b}]0;owned\\u{7}\\u{a}y\n");
         let text = object(&items[0], LOOK);
         assert!(!text.contains('\u{1b}') && text.lines().count() == 2, "{text}");
@@ -209,13 +241,29 @@ mod tests {
     fn a_table_fits_its_terminal() {
         let long = "word ".repeat(60);
         let items = [node(&format!(r#"{{"id":"0199c0de-0000-7000-8000-00000000beef","name":"{long}"}}"#))];
-        let columns = columns(&[("ID", "id"), ("NAME", "name")]);
+        let columns = [column("ID", "id"), column("NAME", "name")];
         for width in [40, 80, 120] {
             let text = list(&items, &columns, Look { width: Some(width), ..LOOK });
             assert!(text.lines().all(|line| line.chars().count() <= usize::from(width)), "{width}:\n{text}");
         }
         let text = list(&items, &columns, Look { width: Some(80), ..LOOK });
         assert!(text.contains("0199c0de-0000-7000-8000-00000000beef"), "ids can be copied:\n{text}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_and_warnings_stay() {
+        let columns =
+            [column("ID", "id"), minor("NOTE", "note"), minor("MORE", "more"), minor("ANY HOST", "allow_any_host")];
+        let mut item = r#"{"id":"one","note":"twelve chars","more":"twelve chars","allow_any_host":false}"#.to_owned();
+        let header = |item: &str, width| {
+            let text = list(&[node(item)], &columns, Look { width: Some(width), ..LOOK });
+            text.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(header(&item, 80), "ID NOTE MORE");
+        assert_eq!(header(&item, 30), "ID NOTE");
+        item = item.replace("false", "true");
+        assert_eq!(header(&item, 28), "ID ANY HOST");
+        assert_eq!(header(&item, 80), "ID NOTE MORE ANY HOST");
     }
 
     #[test]

@@ -273,7 +273,7 @@ async fn a_list_keeps_the_servers_shape_and_fields_choose() {
     assert_eq!(done.exit, Exit::Ok);
     assert_eq!(done.json()["items"][0]["grant_id"], ID);
     assert_eq!(done.json()["total"], 2);
-    assert!(done.err.contains("warning: allow_any_host is on") && !done.out.contains("warning"), "{}", done.err);
+    assert!(done.err.contains("warning: allow_any_host is on, ") && !done.out.contains("warning"), "{}", done.err);
     let seen = &server.seen()[0];
     assert_eq!(seen.target, format!("/api/v1/apps/{APP}/grants?search=a+b%26c&status=active"));
     assert_eq!(seen.authorization, format!("Bearer {PAT}"));
@@ -285,7 +285,7 @@ async fn a_list_keeps_the_servers_shape_and_fields_choose() {
     assert_eq!(done.exit, Exit::Usage);
     assert!(done.err.contains("there is no `stauts`; there are: grant_id app_id"), "{}", done.err);
     let done = server.run(&["grants", "list", "--output", "table"]).await;
-    assert!(done.out.starts_with("GRANT") && done.out.contains("WARNING: yes"), "{}", done.out);
+    assert!(done.out.starts_with("GRANT") && done.out.contains("WARNING"), "{}", done.out);
     let done = server.run(&["grants", "list", "--output", "table", "--fields", "grant_id,provider_id"]).await;
     assert!(done.out.starts_with("GRANT_ID"), "{}", done.out);
 }
