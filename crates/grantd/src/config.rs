@@ -34,7 +34,6 @@ const REPLICAS_MAX: u32 = 10_000;
 const POOL_SIZE_MAX: u32 = 1_000;
 
 /// Everything the server is told from outside.
-#[expect(dead_code, reason = "until serve is filled in")]
 #[derive(Debug)]
 pub struct Config {
     pub listen: SocketAddr,
@@ -59,7 +58,6 @@ pub struct Config {
 }
 
 /// Certificate and key.
-#[cfg_attr(not(test), expect(dead_code, reason = "until serve is filled in"))]
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
     pub cert: PathBuf,
@@ -200,18 +198,9 @@ impl Config {
         Ok(config)
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "until serve is filled in"))]
     /// What may be reached although it is not public: the setting, and `also`.
     pub fn outbound(&self, also: &[String]) -> Result<OutboundAllow, OutboundError> {
         OutboundAllow::parse(&[&self.outbound_allow[..], also].concat())
-    }
-
-    #[cfg_attr(not(test), expect(dead_code, reason = "until serve is filled in"))]
-    /// The URL clients use, given the address that was bound.
-    pub fn public_url(&self, bound: SocketAddr) -> Url {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let from_bound = || Url::parse(&format!("{scheme}://{bound}")).expect("an address makes a URL");
-        self.public_url.clone().unwrap_or_else(from_bound)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -24,9 +24,9 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Starts on a free port of 127.0.0.1.
-    pub async fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    /// Starts on an address of loopback.
+    pub async fn start(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let app = Router::new().fallback(echo).layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
         let task = tokio::spawn(async move {
@@ -109,7 +109,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_echoes_what_arrived_and_refuses_without_a_credential() {
-        let demo = Demo::start().await.unwrap();
+        let demo = Demo::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let url = format!("{}/v1/things?a=1", demo.url());
         let refused = client.post(&url).send().await.unwrap();

@@ -1,14 +1,13 @@
 //! The one binary: arguments, environment, real clock, keys; `serve`, `dev`, and the command line on `/api/v1`.
 
+mod boot;
 mod cli;
 mod config;
-#[cfg_attr(not(test), expect(dead_code, reason = "until dev is filled in"))]
 mod demo;
 mod dev;
 mod env;
 mod host;
 mod init;
-#[cfg_attr(not(test), expect(dead_code, reason = "until init and serve are filled in"))]
 mod root_key;
 mod serve;
 mod telemetry;

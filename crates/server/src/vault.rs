@@ -133,3 +133,12 @@ impl Vault {
         Ok(())
     }
 }
+
+impl Vault {
+    /// Waits until everything written is durable, and lets go of the database.
+    pub async fn close(self) {
+        let Self { store, keys, .. } = self;
+        drop(keys);
+        store.close().await;
+    }
+}

@@ -30,6 +30,7 @@ pub use context::{Context, Format, Globals};
 #[cfg(test)]
 pub use failure::chain;
 pub use failure::{Exit, Failure};
+pub use http::{Api, NoQuery};
 pub use table::escape;
 pub use term::Term;
 

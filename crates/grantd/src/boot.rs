@@ -1,0 +1,197 @@
+//! What `init`, `serve` and `dev` share: the data directory and its lock, the database, the root keys.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use grantd_domain::env::{Clock as _, new_uuid};
+use grantd_domain::seal::{RootKey, RootKeys};
+use grantd_server::install::{self, Created, InstallError};
+use grantd_server::{Settings, Vault};
+use grantd_store::{Location, Store};
+
+use crate::cli::{Exit, Failure};
+use crate::config::{Config, DatabaseUrl};
+use crate::env::Env;
+use crate::host::Host;
+use crate::root_key::{self, Database};
+
+/// The name of the first operator's token in the data directory.
+pub const PAT_FILE: &str = "operator.pat";
+
+/// A data directory that no other process uses.
+pub struct DataDir {
+    pub path: PathBuf,
+    /// Held for as long as the process lives.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the directory (0700) where there is none, and takes it for this process.
+    pub fn take(path: &Path) -> Result<Self, Failure> {
+        make(path)?;
+        let failed = |what: &str, e: &std::io::Error| {
+            Failure::local(format!("cannot {what} in the data directory {}: {e}", path.display()))
+                .hint("Give the directory to the user that runs grantd, or name another with --data-dir.")
+        };
+        let lock_path = path.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(|e| failed("write", &e))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::local(format!("the data directory {} is in use by another grantd", path.display()))
+                    .hint("Stop the other one, or give this one a directory of its own with --data-dir."));
+            }
+            Err(TryLockError::Error(e)) => return Err(failed("lock", &e)),
+        }
+        // Nothing in here belongs into a repository.
+        write_new(&path.join(".gitignore"), b"*\n").map_err(|e| failed("write", &e))?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+}
+
+fn make(path: &Path) -> Result<(), Failure> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(|e| {
+        Failure::local(format!("cannot make the data directory {}: {e}", path.display()))
+            .hint("Name another with --data-dir, or give its parent to the user that runs grantd.")
+    })
+}
+
+/// Writes a file for its owner alone, unless it is there.
+fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    match write_private(OpenOptions::new().create_new(true), path, bytes) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes a file for its owner alone, over what was there.
+pub fn write_over(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    write_private(OpenOptions::new().create(true).truncate(true), path, bytes)
+}
+
+fn write_private(options: &mut OpenOptions, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Nothing of this process's memory ends in a core file, and no other process of the user may look into it.
+pub fn keep_memory_private() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let no_core = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(e) = setrlimit(Resource::Core, no_core) {
+        tracing::warn!(error = %e, "Core files could not be switched off");
+    }
+    if let Err(e) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(error = %e, "This process could not be closed to debuggers");
+    }
+}
+
+/// A panic is told by its place; its text may hold what must not be seen, unless it is a literal of ours.
+pub fn tell_panics_without_their_text() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let literal = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(text not shown)");
+        tracing::error!(panic.place = place, "A panic: {literal}");
+    }));
+}
+
+/// Opens the database the configuration names.
+pub async fn open_store(config: &Config) -> Result<Store, Failure> {
+    let location = match &config.database_url {
+        DatabaseUrl::Sqlite(path) => Location::File(path.clone()),
+        DatabaseUrl::Postgres(url) => Location::Postgres(url.clone()),
+    };
+    let process = new_uuid(&Host).to_string();
+    let pool_size = usize::try_from(config.pool_size).unwrap_or(usize::MAX);
+    Store::open(&location, &process, pool_size).await.map_err(|e| {
+        Failure::local(format!("cannot open the database {}: {e}", config.database_url))
+            .hint("Check database_url, and that the user that runs grantd may read and write there.")
+    })
+}
+
+/// The root keys the configuration names.
+pub fn load_root_keys(config: &Config, env: &Env) -> Result<RootKeys, Failure> {
+    let load = |source| {
+        root_key::load(source, env).map(|key| RootKey::new(&key)).map_err(|e| Failure::from_error(Exit::Error, &e))
+    };
+    let also = config.root_key_also.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+    Ok(RootKeys::new(load(&config.root_key)?, also))
+}
+
+/// Applies the schema and makes the install, with a new root key where there is neither key nor database.
+pub async fn create_install(
+    config: &Config,
+    data_dir: &DataDir,
+    env: &Env,
+    store: &Store,
+) -> Result<Created, Failure> {
+    store.migrate(Host.now()).await.map_err(schema_failure)?;
+    let root = match load_root_keys(config, env) {
+        Ok(root) => root,
+        // There is no key: make one, unless there is a database that needs its own.
+        Err(missing) => {
+            let database = match install::exists(store).await.map_err(install_failure)? {
+                true => Database::Present,
+                false => Database::Absent,
+            };
+            let made = root_key::create(&config.root_key, database, env, &Host);
+            match (database, made) {
+                (_, Ok(key)) => RootKeys::new(RootKey::new(&key), Vec::new()),
+                (Database::Present, Err(_)) => return Err(missing),
+                // The file is there, and what is wrong with it was found when it was read.
+                (Database::Absent, Err(root_key::RootKeyError::Exists(_))) => return Err(missing),
+                (Database::Absent, Err(e)) => return Err(Failure::from_error(Exit::Error, &e)),
+            }
+        }
+    };
+    let created = install::create(store, &root, &Host).await.map_err(install_failure)?;
+    // Fails now, with words, when the key is another one.
+    install::open(store, &root).await.map_err(install_failure)?;
+    if let Some(pat) = &created.pat {
+        let path = data_dir.path.join(PAT_FILE);
+        write_over(&path, format!("{}\n", pat.reveal()).as_bytes())
+            .map_err(|e| Failure::local(format!("cannot write {}: {e}", path.display())))?;
+    }
+    Ok(created)
+}
+
+/// Opens the install for serving.
+pub async fn open_vault(
+    config: &Config,
+    env: &Env,
+    store: Store,
+    base_path: &str,
+    also_outbound: &[String],
+) -> Result<Arc<Vault>, Failure> {
+    let root = load_root_keys(config, env)?;
+    let settings = Settings {
+        base_path: base_path.trim_end_matches('/').to_owned(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        replicas: config.replicas,
+        outbound: config.outbound(also_outbound).map_err(|e| Failure::from_error(Exit::Usage, &e))?,
+    };
+    Vault::open(store, root, Arc::new(Host), settings).await.map_err(install_failure)
+}
+
+pub fn schema_failure(error: grantd_store::Error) -> Failure {
+    Failure::local(format!("the database's schema: {error}"))
+}
+
+fn install_failure(error: InstallError) -> Failure {
+    Failure::from_error(Exit::Error, &error)
+}
