@@ -26,18 +26,17 @@ pub(crate) fn append(tx: &mut Tx<'_>, event: &Prepared) -> Result<()> {
     let owner = event.owner.key();
     if tx.chains.head(&event.owner).is_none() {
         let found = if tx.chains.resumes() { find_chain(tx, &owner)? } else { None };
-        let head = match found {
-            Some(head) => head,
-            None => {
-                let row = tx.query_opt("checkpoints", LATEST_CHECKPOINT_SQL, &[(&owner).into()])?;
-                let head = new_chain(event, checkpoint_hash(row)?);
-                let writer = tx.chains.writer().to_owned();
-                tx.execute(
-                    "INSERT INTO chains (id, app_id, writer, first_previous, checkpointed_seq) VALUES ($1, $2, $3, $4, 0)",
-                    &[id(head.chain_id), (&owner).into(), writer.into(), head.hash.as_slice().into()],
-                )?;
-                head
-            }
+        let head = if let Some(head) = found {
+            head
+        } else {
+            let row = tx.query_opt("checkpoints", LATEST_CHECKPOINT_SQL, &[(&owner).into()])?;
+            let head = new_chain(event, checkpoint_hash(row)?);
+            let writer = tx.chains.writer().to_owned();
+            tx.execute(
+                "INSERT INTO chains (id, app_id, writer, first_previous, checkpointed_seq) VALUES ($1, $2, $3, $4, 0)",
+                &[id(head.chain_id), (&owner).into(), writer.into(), head.hash.as_slice().into()],
+            )?;
+            head
         };
         tx.chains.begin(event.owner, head);
     }
@@ -87,19 +86,26 @@ fn find_chain(tx: &mut Tx<'_>, owner: &str) -> Result<Option<Head>> {
 pub struct EventFilter {
     /// Terms an event must have, all of them.
     pub terms: Vec<i64>,
+    /// Not before this millisecond.
     pub since: Option<TimeMs>,
+    /// Not after this millisecond.
     pub until: Option<TimeMs>,
     /// Only events before this one: the cursor.
     pub before: Option<EventId>,
+    /// How many, at least 1.
     pub limit: i64,
 }
 
 /// An event to show: its id, core, private part, and hash.
 #[derive(Clone, Debug)]
 pub struct ShownEvent {
+    /// Its id: the cursor of the next page.
     pub id: EventId,
+    /// Canonical JSON, kept for ever.
     pub core: String,
+    /// Canonical JSON, unless there was none or it was erased.
     pub private: Option<String>,
+    /// Its link, in hex.
     pub hash: String,
 }
 
@@ -115,8 +121,35 @@ fn shown(mut row: Row) -> Result<ShownEvent> {
 /// Terms one query can ask for.
 pub const TERMS_MAX: usize = 8;
 
-/// Lists events, newest first.
-pub fn list(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter) -> Result<Vec<ShownEvent>> {
+/// A page of events: its one text for the columns that are wanted.
+macro_rules! page_sql {
+    ($columns:literal) => {
+        (
+            concat!(
+                "SELECT ",
+                $columns,
+                " FROM events e WHERE e.app_id = $1 AND e.id < $2 AND e.id >= $3 ORDER BY e.id DESC LIMIT $4"
+            ),
+            concat!(
+                "SELECT ",
+                $columns,
+                " FROM event_terms t JOIN events e ON e.id = t.event_id \
+                 WHERE t.app_id = $1 AND t.term = $5 AND t.event_id < $2 AND t.event_id >= $3 \
+                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $6 AND x.event_id = t.event_id) \
+                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $7 AND x.event_id = t.event_id) \
+                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $8 AND x.event_id = t.event_id) \
+                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $9 AND x.event_id = t.event_id) \
+                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $10 AND x.event_id = t.event_id) \
+                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $11 AND x.event_id = t.event_id) \
+                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $12 AND x.event_id = t.event_id) \
+                 ORDER BY t.event_id DESC LIMIT $4"
+            ),
+        )
+    };
+}
+
+/// Rows of a page, newest first; `sql` without and with terms.
+fn page(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter, sql: (&'static str, &'static str)) -> Result<Vec<Row>> {
     debug_assert!(filter.terms.len() <= TERMS_MAX && filter.limit > 0);
     // Ids are ordered by time; the bounds of time are bounds of ids, to the millisecond.
     let upper = filter.before.map_or_else(|| "~".to_owned(), |e| e.to_string());
@@ -125,23 +158,17 @@ pub fn list(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter) -> Result<Vec<
     let lower = filter.since.map_or_else(String::new, first_id);
     let mut params: Vec<Value> = vec![owner.key().into(), upper.into(), lower.into(), filter.limit.into()];
     if filter.terms.is_empty() {
-        let sql = "SELECT e.id, e.core, e.private, e.hash FROM events e \
-            WHERE e.app_id = $1 AND e.id < $2 AND e.id >= $3 ORDER BY e.id DESC LIMIT $4";
-        return tx.query("events", sql, &params)?.into_iter().map(shown).collect();
+        return tx.query("events", sql.0, &params);
     }
     // One fixed text for any number of terms: missing ones repeat the first.
     params.extend((0..TERMS_MAX).map(|i| Value::Int(*filter.terms.get(i).unwrap_or(&filter.terms[0]))));
-    let sql = "SELECT e.id, e.core, e.private, e.hash FROM event_terms t JOIN events e ON e.id = t.event_id \
-        WHERE t.app_id = $1 AND t.term = $5 AND t.event_id < $2 AND t.event_id >= $3 \
-        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $6 AND x.event_id = t.event_id) \
-        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $7 AND x.event_id = t.event_id) \
-        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $8 AND x.event_id = t.event_id) \
-        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $9 AND x.event_id = t.event_id) \
-        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $10 AND x.event_id = t.event_id) \
-        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $11 AND x.event_id = t.event_id) \
-        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $12 AND x.event_id = t.event_id) \
-        ORDER BY t.event_id DESC LIMIT $4";
-    tx.query("events", sql, &params)?.into_iter().map(shown).collect()
+    tx.query("events", sql.1, &params)
+}
+
+/// Lists events, newest first.
+pub fn list(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter) -> Result<Vec<ShownEvent>> {
+    let sql = page_sql!("e.id, e.core, e.private, e.hash");
+    page(tx, owner, filter, sql)?.into_iter().map(shown).collect()
 }
 
 /// The lowest id an event of this millisecond can have.
@@ -158,19 +185,24 @@ pub fn find(tx: &mut Tx<'_>, owner: &Owner, event: EventId) -> Result<Option<Sho
 
 /// Whether the app released this generation under this grant to this key since `since`.
 pub fn has_release(tx: &mut Tx<'_>, app: AppId, terms: &[i64; 3], since: TimeMs) -> Result<bool> {
-    let sql = "SELECT COUNT(*) FROM event_terms t WHERE t.app_id = $1 AND t.term = $2 AND t.event_id >= $5 \
+    let sql = "SELECT t.event_id FROM event_terms t WHERE t.app_id = $1 AND t.term = $2 AND t.event_id >= $5 \
         AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $3 AND x.event_id = t.event_id) \
-        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $4 AND x.event_id = t.event_id)";
+        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $4 AND x.event_id = t.event_id) LIMIT 1";
     let [a, b, c] = *terms;
-    Ok(tx.count(sql, &[id(app), a.into(), b.into(), c.into(), first_id(since).into()])? > 0)
+    let params = [id(app), a.into(), b.into(), c.into(), first_id(since).into()];
+    Ok(tx.query_opt("event_terms", sql, &params)?.is_some())
 }
 
 /// A stored checkpoint.
 #[derive(Clone, Debug)]
 pub struct StoredCheckpoint {
+    /// 1, 2, 3 … per owner.
     pub n: i64,
+    /// The canonical text that is signed.
     pub body: String,
+    /// Who signed.
     pub key_id: String,
+    /// Standard base64.
     pub signature: String,
 }
 
@@ -258,14 +290,9 @@ fn stored(mut row: Row) -> Result<StoredEvent> {
 
 /// Stored events of a filtered export, newest first, after the cursor of `filter`.
 pub fn export_filtered(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter) -> Result<Vec<(EventId, StoredEvent)>> {
-    let mut out = Vec::new();
-    for event in list(tx, owner, filter)? {
-        let sql = "SELECT chain_id, seq, core, private, salt, private_hash, event_hash, hash FROM events WHERE app_id = $1 AND id = $2";
-        if let Some(row) = tx.query_opt("events", sql, &[owner.key().into(), id(event.id)])? {
-            out.push((event.id, stored(row)?));
-        }
-    }
-    Ok(out)
+    let sql = page_sql!("e.id, e.chain_id, e.seq, e.core, e.private, e.salt, e.private_hash, e.event_hash, e.hash");
+    let rows = page(tx, owner, filter, sql)?;
+    rows.into_iter().map(|mut row| Ok((row.parsed("id", EventId::parse)?, stored(row)?))).collect()
 }
 
 /// The last signed head of each chain: what an export is bounded by.

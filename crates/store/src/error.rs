@@ -1,20 +1,33 @@
 //! What can go wrong in the store.
 
 /// A store error: what we were doing; `source` says why.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The database cannot be reached, written or committed; nothing of this call was applied, or its commit's fate is unknown.
     #[error("the database is unavailable: {what}")]
-    Unavailable { what: String },
+    Unavailable {
+        /// What the engine said.
+        what: String,
+    },
     /// Too much is waiting, or conflicts did not end.
     #[error("the database is busy")]
     Busy,
     /// A statement is wrong: a bug.
     #[error("a statement failed: {what}")]
-    Statement { what: String },
+    Statement {
+        /// What the engine said.
+        what: String,
+    },
     /// A row holds what no code of ours writes.
     #[error("{table}.{column} of row {row} is inconsistent")]
-    Inconsistent { table: &'static str, column: &'static str, row: String },
+    Inconsistent {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's id, as far as it is known.
+        row: String,
+    },
     /// A unique value exists already.
     #[error("a unique value exists already")]
     Duplicate,
@@ -30,6 +43,13 @@ pub enum Error {
     /// The schema is not one this program knows.
     #[error("{0}")]
     Schema(String),
+}
+
+impl Error {
+    /// The engine's fault and not the closure's: it goes before whatever the closure made of it.
+    pub(crate) fn is_of_the_engine(&self) -> bool {
+        matches!(self, Self::Busy | Self::Unavailable { .. })
+    }
 }
 
 impl From<grantd_wire::Error> for Error {

@@ -75,13 +75,15 @@ pub fn insert(tx: &mut Tx<'_>, grant: &Grant) -> Result<()> {
     }
     let [tenant, exempt] = tenant_columns(&grant.tenant, grant.created_at);
     tx.execute(
-        "INSERT INTO grants (app_id, id, credential_id, principal_type, label, status, tenant_value, tenant_exempt_at_ms, \
-         expires_at_ms, created_at_ms, version) VALUES ($1, $2, $3, 'system', $4, 'active', $5, $6, $7, $8, $9)",
+        "INSERT INTO grants (app_id, id, credential_id, principal_type, label, label_search, status, tenant_value, \
+         tenant_exempt_at_ms, expires_at_ms, created_at_ms, version) \
+         VALUES ($1, $2, $3, 'system', $4, $5, 'active', $6, $7, $8, $9, $10)",
         &[
             id(grant.app_id),
             id(grant.id),
             id(grant.credential_id),
             grant.label.as_ref().into(),
+            grant.label.as_ref().map(|label| label.to_lowercase()).into(),
             tenant,
             exempt,
             grant.expires_at.into(),
@@ -111,13 +113,15 @@ pub fn update(tx: &mut Tx<'_>, grant: &Grant, version: i64, at: TimeMs) -> Resul
     check_label(tx, grant)?;
     let [tenant, exempt] = tenant_columns(&grant.tenant, at);
     let changed = tx.change_one(
-        "UPDATE grants SET label = $4, expires_at_ms = $5, tenant_value = $6, tenant_exempt_at_ms = $7, version = version + 1 \
+        "UPDATE grants SET label = $4, label_search = $5, expires_at_ms = $6, tenant_value = $7, tenant_exempt_at_ms = $8, \
+         version = version + 1 \
          WHERE app_id = $1 AND id = $2 AND version = $3 AND status = 'active'",
         &[
             id(grant.app_id),
             id(grant.id),
             version.into(),
             grant.label.as_ref().into(),
+            grant.label.as_ref().map(|label| label.to_lowercase()).into(),
             grant.expires_at.into(),
             tenant,
             exempt,
@@ -161,6 +165,7 @@ pub struct GrantFilter {
     pub status: Option<String>,
     /// A secret's slug.
     pub provider: Option<String>,
+    /// Exactly this secret.
     pub secret: Option<SecretId>,
     /// Exactly this grant.
     pub grant: Option<GrantId>,
@@ -168,7 +173,9 @@ pub struct GrantFilter {
     pub label: Option<String>,
     /// Labels, slugs or secret names that begin so, whatever the case.
     pub search: Option<String>,
+    /// How many.
     pub limit: i64,
+    /// How many to leave out first.
     pub offset: i64,
 }
 
@@ -216,7 +223,7 @@ macro_rules! filtered {
              AND (CAST($6 AS TEXT) IS NULL OR s.id = $6) \
              AND (CAST($7 AS TEXT) IS NULL OR g.label = $7) \
              AND (CAST($8 AS TEXT) IS NULL OR (s.slug >= $8 AND s.slug < $9) OR (s.name_search >= $8 AND s.name_search < $9) \
-                  OR (LOWER(g.label) >= $8 AND LOWER(g.label) < $9)) \
+                  OR (g.label_search >= $8 AND g.label_search < $9)) \
              AND (CAST($10 AS TEXT) IS NULL OR g.id = $10) ",
             $tail
         )

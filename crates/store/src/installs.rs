@@ -17,6 +17,7 @@ pub struct Install {
     pub pepper: Vec<u8>,
     /// Opens only under the right root key.
     pub root_check: Vec<u8>,
+    /// The highest time written.
     pub clock_floor: TimeMs,
 }
 

@@ -71,26 +71,23 @@ pub fn count_living(tx: &mut Tx<'_>, app: AppId) -> Result<i64> {
     tx.count("SELECT COUNT(*) FROM api_keys WHERE app_id = $1 AND revoked_at_ms IS NULL", &[id(app)])
 }
 
+/// A key, and when it was last used.
+pub type Listed = (ApiKey, Option<TimeMs>);
+
 /// A key of the app, and when it was last used.
-pub fn find(tx: &mut Tx<'_>, app: AppId, key: KeyId) -> Result<Option<(ApiKey, Option<TimeMs>)>> {
+pub fn find(tx: &mut Tx<'_>, app: AppId, key: KeyId) -> Result<Option<Listed>> {
     let sql = "SELECT id, app_id, key_type, key_prefix, name, scopes, scope_version, cidrs, rate_limit_rpm, unsigned_identity_at_ms, \
         parent_key_id, created_at_ms, expires_at_ms, grace_until_ms, deprecated_at_ms, revoked_at_ms, last_used_at_ms \
         FROM api_keys WHERE app_id = $1 AND id = $2";
     tx.query_opt("api_keys", sql, &[id(app), id(key)])?.map(with_use).transpose()
 }
 
-fn with_use(mut row: Row) -> Result<(ApiKey, Option<TimeMs>)> {
+fn with_use(mut row: Row) -> Result<Listed> {
     Ok((read(&mut row)?, row.opt_time("api_keys.last_used_at_ms")?))
 }
 
 /// Keys of the app whose name begins with `search`, oldest first, and how many there are.
-pub fn list(
-    tx: &mut Tx<'_>,
-    app: AppId,
-    search: Option<&str>,
-    limit: i64,
-    offset: i64,
-) -> Result<(Vec<(ApiKey, Option<TimeMs>)>, i64)> {
+pub fn list(tx: &mut Tx<'_>, app: AppId, search: Option<&str>, limit: i64, offset: i64) -> Result<(Vec<Listed>, i64)> {
     let (low, high) = prefix_bounds(search);
     let total = tx.count(
         "SELECT COUNT(*) FROM api_keys WHERE app_id = $1 AND name_search >= $2 AND name_search < $3",
@@ -111,13 +108,12 @@ pub fn revoke(tx: &mut Tx<'_>, app: AppId, key: KeyId, at: TimeMs) -> Result<boo
     )
 }
 
-/// Remembers when keys were last used.
+pub(crate) const TOUCH_SQL: &str =
+    "UPDATE api_keys SET last_used_at_ms = $2 WHERE id = $1 AND (last_used_at_ms IS NULL OR last_used_at_ms < $2)";
+
+/// Remembers when a key was last used. Outside of a write of its own, [`Store::touch_keys`](crate::Store::touch_keys) is cheaper.
 pub fn touch(tx: &mut Tx<'_>, key: KeyId, at: TimeMs) -> Result<()> {
-    tx.execute(
-        "UPDATE api_keys SET last_used_at_ms = $2 WHERE id = $1 AND (last_used_at_ms IS NULL OR last_used_at_ms < $2)",
-        &[id(key), at.into()],
-    )?;
-    Ok(())
+    tx.execute(TOUCH_SQL, &[id(key), at.into()]).map(drop)
 }
 
 /// The id of a caller's label, registered now if it is new. `None` when the app has too many.

@@ -6,6 +6,7 @@
 //!
 //! Invariant: every lookup of an app's data takes the app's id.
 
+mod append;
 pub mod apps;
 pub mod audit;
 pub mod credentials;
@@ -21,23 +22,20 @@ mod seam;
 pub mod secrets;
 pub mod signing_keys;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-use tokio::sync::{Mutex, mpsc, oneshot};
 
 pub use error::{Error, Result};
 pub use hot::{Append, Appended, Confirm};
 pub use migrate::Migrated;
 pub use seam::Tx;
 
+use append::AppendPath;
 use grantd_domain::audit::Prepared;
+use seam::lane::{self, Lane};
 use seam::postgres::{self, Postgres};
-use seam::sqlite::{Job, Sqlite};
-use seam::{Chains, Conn, Row, Value};
+use seam::sqlite::Sqlite;
+use seam::{Chains, Row, Tally, Value};
 
 /// The store. Cheap to clone.
 #[derive(Clone)]
@@ -47,13 +45,21 @@ pub struct Store {
 
 struct Inner {
     engine: Engine,
-    /// Events appended by this process.
-    appended: Arc<AtomicU64>,
+    tally: Arc<Tally>,
 }
 
 enum Engine {
     Sqlite(Sqlite),
-    Postgres { pools: Postgres, lane: Arc<Mutex<Chains>>, appends: mpsc::Sender<hot::Waiting> },
+    Postgres { pools: Postgres, lane: Lane, appends: AppendPath },
+}
+
+/// What this process has committed so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commits {
+    /// Transactions.
+    pub groups: u64,
+    /// Calls they were for, refused ones included: more calls than groups is what grouping saves.
+    pub calls: u64,
 }
 
 /// Where the database is.
@@ -82,22 +88,19 @@ impl Location {
 impl Store {
     /// Opens the database. `process` names this process among replicas; `pool_size` bounds PostgreSQL connections.
     pub async fn open(location: &Location, process: &str, pool_size: usize) -> Result<Self> {
-        let appended = Arc::new(AtomicU64::new(0));
+        let tally = Arc::new(Tally::default());
         let engine = match location {
-            Location::Memory => Engine::Sqlite(Sqlite::open(None)?),
-            Location::File(path) => Engine::Sqlite(Sqlite::open(Some(path))?),
+            Location::Memory => Engine::Sqlite(Sqlite::open(None, Arc::clone(&tally))?),
+            Location::File(path) => Engine::Sqlite(Sqlite::open(Some(path), Arc::clone(&tally))?),
             Location::Postgres(url) => {
-                let pools = Postgres::open(url, pool_size)?;
-                // Fail here, with words, and not at the first request.
-                drop(postgres::connect(&pools.reads).await?);
-                let (appends, queue) = mpsc::channel(grantd_wire::limits::AUDIT_QUEUE_MAX);
-                let chains = Chains::new(format!("append:{process}"), false);
-                tokio::spawn(hot::append_groups(pools.writes.clone(), chains, queue));
-                let lane = Arc::new(Mutex::new(Chains::new(format!("lane:{process}"), false)));
+                let pools = Postgres::open(url, pool_size).await?;
+                let appends = AppendPath::start(pools.writes.clone(), format!("append:{process}"), Arc::clone(&tally));
+                let chains = Chains::new(format!("lane:{process}"), false, Arc::clone(&tally));
+                let lane = Lane::new(pools.writes.clone(), chains, Arc::clone(&tally));
                 Engine::Postgres { pools, lane, appends }
             }
         };
-        Ok(Self { inner: Arc::new(Inner { engine, appended }) })
+        Ok(Self { inner: Arc::new(Inner { engine, tally }) })
     }
 
     /// `sqlite` or `postgres`.
@@ -114,73 +117,43 @@ impl Store {
         run: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         match &self.inner.engine {
-            Engine::Sqlite(sqlite) if sqlite.has_readers() => {
-                let inner = Arc::clone(&self.inner);
-                blocking(move || match &inner.engine {
-                    Engine::Sqlite(sqlite) => sqlite.read(run),
-                    Engine::Postgres { .. } => unreachable!("the engine does not change"),
-                })
-                .await
-            }
-            Engine::Sqlite(sqlite) => submit(sqlite, run).await,
-            Engine::Postgres { pools, .. } => {
-                let client = postgres::connect(&pools.reads).await?;
-                let runtime = tokio::runtime::Handle::current();
-                blocking(move || {
-                    let mut no_chains = Chains::new(String::new(), false);
-                    let mut run = run;
-                    transaction(
-                        &client,
-                        &runtime,
-                        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-                        &mut no_chains,
-                        &mut run,
-                    )
-                })
-                .await
-            }
+            Engine::Sqlite(sqlite) => sqlite.read(run).await,
+            Engine::Postgres { pools, .. } => lane::read(&pools.shared, run).await,
         }
     }
 
     /// Writes in one transaction; writes of a process happen one after another. The closure may run again, so it touches
-    /// nothing but `tx`; ids and times come from outside. When it answers an error, nothing of it stays.
+    /// nothing but `tx`; ids and times come from outside. When it answers an error, nothing of it stays. A statement that
+    /// failed ends the transaction: the closure cannot go on after it.
     pub async fn write<T: Send + 'static>(
         &self,
         run: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let written = match &self.inner.engine {
-            Engine::Sqlite(sqlite) => submit(sqlite, run).await,
-            Engine::Postgres { pools, lane, .. } => {
-                let mut chains = Arc::clone(lane).lock_owned().await;
-                let client = postgres::connect(&pools.writes).await?;
-                let runtime = tokio::runtime::Handle::current();
-                blocking(move || write_in_lane(&client, &runtime, &mut chains, run)).await
-            }
-        }?;
-        self.inner.appended.fetch_add(1, Ordering::Relaxed);
-        Ok(written)
+        match &self.inner.engine {
+            Engine::Sqlite(sqlite) => sqlite.write(run).await,
+            Engine::Postgres { lane, .. } => lane.write(run).await,
+        }
     }
 
     /// Makes an event durable, confirming in the same write that what was decided on still holds and the nonce is new.
     pub async fn append(&self, append: Append) -> Result<Appended> {
-        let appended = match &self.inner.engine {
-            Engine::Sqlite(sqlite) => match submit(sqlite, move |tx| hot::append(tx, &append)).await {
+        match &self.inner.engine {
+            Engine::Sqlite(sqlite) => match sqlite.write(move |tx| hot::append(tx, &append)).await {
                 Err(Error::Replayed) => Ok(Appended::Replayed),
                 other => other,
             },
-            Engine::Postgres { appends, .. } => {
-                let (reply, answer) = oneshot::channel();
-                appends.try_send(hot::Waiting { append, reply }).map_err(|_| Error::Busy)?;
-                answer.await.unwrap_or(Err(Error::Unavailable { what: "the append path has stopped".to_owned() }))
-            }
-        }?;
-        self.inner.appended.fetch_add(1, Ordering::Relaxed);
-        Ok(appended)
+            Engine::Postgres { appends, .. } => appends.append(append).await,
+        }
     }
 
-    /// Writes and appends of this process so far: tells a job whether there is anything new.
+    /// Events committed by this process so far, by writes and appends: tells a job whether there is anything new.
     pub fn appended(&self) -> u64 {
-        self.inner.appended.load(Ordering::Relaxed)
+        self.inner.tally.events()
+    }
+
+    /// Transactions this process has committed, and for how many calls.
+    pub fn commits(&self) -> Commits {
+        Commits { groups: self.inner.tally.groups(), calls: self.inner.tally.calls() }
     }
 
     /// One statement outside any transaction.
@@ -188,7 +161,7 @@ impl Store {
         match &self.inner.engine {
             Engine::Sqlite(_) => self.read(move |tx| tx.query(table, sql, &params)).await,
             Engine::Postgres { pools, .. } => {
-                let client = postgres::connect(&pools.reads).await?;
+                let client = postgres::connect(&pools.shared).await?;
                 let rows = postgres::query(&client, sql, &params).await?;
                 Ok(rows.into_iter().map(|values| Row::new(table, values)).collect())
             }
@@ -215,101 +188,27 @@ impl Store {
         migrate::fingerprint(self).await
     }
 
-    /// Waits until everything submitted is durable, and lets go of the database.
+    /// Lets an embedded database grow no further than it is, or again without bound. For stories of a full disk.
+    #[doc(hidden)]
+    pub async fn limit_growth(&self, stop: bool) -> Result<()> {
+        let Engine::Sqlite(sqlite) = &self.inner.engine else { return Ok(()) };
+        // The engine takes the current size where less is asked for, and has room for 2^32 - 2 pages.
+        let sql = if stop { "PRAGMA max_page_count = 1" } else { "PRAGMA max_page_count = 4294967294" };
+        sqlite.write(move |tx| tx.query("pages", sql, &[]).map(drop)).await
+    }
+
+    /// Lets nothing more in, waits until everything submitted is durable, and lets go of the database. Other clones of this store
+    /// answer `Unavailable` from now on.
     pub async fn close(self) {
-        if let Ok(Inner { engine: Engine::Sqlite(sqlite), .. }) = Arc::try_unwrap(self.inner) {
-            drop(tokio::task::spawn_blocking(move || sqlite.close()).await);
+        match &self.inner.engine {
+            Engine::Sqlite(sqlite) => sqlite.close().await,
+            Engine::Postgres { pools, lane, appends } => {
+                appends.close().await;
+                lane.close().await;
+                pools.close();
+            }
         }
     }
-}
-
-async fn blocking<T: Send + 'static>(run: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(run).await.unwrap_or(Err(Error::Panicked))
-}
-
-/// One transaction that is not retried.
-fn transaction<T>(
-    client: &deadpool_postgres::Client,
-    runtime: &tokio::runtime::Handle,
-    begin: &str,
-    chains: &mut Chains,
-    run: &mut impl FnMut(&mut Tx<'_>) -> Result<T>,
-) -> Result<T> {
-    runtime.block_on(postgres::batch(client, begin))?;
-    let mut tx = Tx { conn: Conn::Postgres { client, runtime }, chains };
-    let result = catch_unwind(AssertUnwindSafe(|| run(&mut tx))).unwrap_or(Err(Error::Panicked));
-    match result {
-        Ok(value) => match runtime.block_on(postgres::batch(client, "COMMIT")) {
-            Ok(()) => {
-                chains.committed();
-                Ok(value)
-            }
-            Err(Error::Busy) => {
-                chains.rolled_back();
-                Err(Error::Busy)
-            }
-            Err(e) => {
-                chains.fate_unknown();
-                Err(e)
-            }
-        },
-        Err(e) => {
-            chains.rolled_back();
-            // A connection that cannot even roll back is found broken when the pool looks at it again.
-            drop(runtime.block_on(postgres::batch(client, "ROLLBACK")));
-            Err(e)
-        }
-    }
-}
-
-fn write_in_lane<T>(
-    client: &deadpool_postgres::Client,
-    runtime: &tokio::runtime::Handle,
-    chains: &mut Chains,
-    mut run: impl FnMut(&mut Tx<'_>) -> Result<T>,
-) -> Result<T> {
-    for attempt in 0..=postgres::RETRIES_MAX {
-        match transaction(client, runtime, "BEGIN ISOLATION LEVEL SERIALIZABLE", chains, &mut run) {
-            Err(Error::Busy) => {
-                // Processes must not retry in step.
-                let wait_ms = u64::from(attempt + 1) * (3 + u64::from(std::process::id() % 7));
-                runtime.block_on(tokio::time::sleep(Duration::from_millis(wait_ms)));
-            }
-            other => return other,
-        }
-    }
-    Err(Error::Busy)
-}
-
-struct Closure<F, T> {
-    run: F,
-    result: Option<Result<T>>,
-    reply: oneshot::Sender<Result<T>>,
-}
-
-impl<F: FnMut(&mut Tx<'_>) -> Result<T> + Send, T: Send> Job for Closure<F, T> {
-    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
-        self.result.insert((self.run)(tx)).is_ok()
-    }
-
-    fn panicked(&mut self) {
-        self.result = Some(Err(Error::Panicked));
-    }
-
-    fn answer(self: Box<Self>, fate: Result<()>) {
-        let result = fate.and(self.result.unwrap_or(Err(Error::Panicked)));
-        // A caller that went away needs no answer.
-        drop(self.reply.send(result));
-    }
-}
-
-async fn submit<T: Send + 'static>(
-    sqlite: &Sqlite,
-    run: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let (reply, answer) = oneshot::channel();
-    sqlite.submit(Box::new(Closure { run, result: None, reply }))?;
-    answer.await.unwrap_or(Err(Error::Unavailable { what: "the writer has stopped".to_owned() }))
 }
 
 /// Appends an event to its chain, in the transaction of the change it tells of.

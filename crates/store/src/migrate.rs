@@ -4,7 +4,7 @@ use grantd_wire::TimeMs;
 use grantd_wire::sign::{hex, sha256};
 
 use crate::error::{Error, Result};
-use crate::seam::{Conn, Tx, Value, postgres};
+use crate::seam::{Tx, Value};
 use crate::{Engine, Store};
 
 struct Migration {
@@ -35,25 +35,16 @@ impl Migration {
 
     /// The text for an engine.
     fn text(&self, sqlite: bool) -> String {
-        let (bytes, clustered) = if sqlite { ("BLOB", "WITHOUT ROWID") } else { ("BYTEA", "") };
         let code: Vec<&str> = self.sql.lines().filter(|line| !line.starts_with("--")).collect();
-        code.join("\n").replace("BYTES", bytes).replace("CLUSTERED", clustered)
+        translated(&code.join("\n"), sqlite)
     }
 }
 
-impl Tx<'_> {
-    fn batch(&mut self, sql: &str) -> Result<()> {
-        match &self.conn {
-            Conn::Sqlite(conn) => {
-                conn.execute_batch(sql).map_err(|e| Error::Schema(format!("a migration failed: {e}")))
-            }
-            Conn::Postgres { client, runtime } => runtime.block_on(postgres::batch(client, sql)),
-        }
-    }
-
-    fn is_sqlite(&self) -> bool {
-        matches!(self.conn, Conn::Sqlite(_))
-    }
+/// Types for an engine. Text is ordered by its bytes on both, whatever the collation of the database: ids and prefixes are ranges.
+fn translated(sql: &str, sqlite: bool) -> String {
+    let (bytes, text, clustered) =
+        if sqlite { ("BLOB", " TEXT", "WITHOUT ROWID") } else { ("BYTEA", " TEXT COLLATE \"C\"", "") };
+    sql.replace("BYTES", bytes).replace(" TEXT", text).replace("CLUSTERED", clustered)
 }
 
 pub(crate) async fn migrate(store: &Store, now: TimeMs) -> Result<Migrated> {
@@ -69,12 +60,17 @@ pub(crate) async fn migrate(store: &Store, now: TimeMs) -> Result<Migrated> {
 }
 
 fn apply(tx: &mut Tx<'_>, now: TimeMs) -> Result<Migrated> {
-    tx.batch(
+    let sqlite = tx.is_sqlite();
+    if !sqlite {
+        // A long migration is no runaway query.
+        tx.batch("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")?;
+    }
+    tx.batch(&translated(
         "CREATE TABLE IF NOT EXISTS schema_migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, \
          applied_at_ms BIGINT NOT NULL)",
-    )?;
+        sqlite,
+    ))?;
     let pending = pending(tx)?;
-    let sqlite = tx.is_sqlite();
     for migration in &pending {
         tx.batch(&migration.text(sqlite))?;
         tx.execute(
@@ -156,8 +152,13 @@ mod tests {
     #[test]
     fn released_migrations_are_never_edited() {
         let pinned = include_str!("migrations/checksums.txt");
-        let now: String = MIGRATIONS.iter().map(|m| format!("{} {} {}\n", m.number, m.name, m.checksum())).collect();
-        assert_eq!(now, pinned, "an applied migration was edited, or a new one is not pinned yet");
+        let line = |m: &Migration| format!("{} {} {}", m.number, m.name, m.checksum());
+        let now: Vec<String> = MIGRATIONS.iter().map(line).collect();
+        assert_eq!(
+            now,
+            pinned.lines().collect::<Vec<_>>(),
+            "an applied migration was edited, or a new one is not pinned yet"
+        );
     }
 
     #[test]

@@ -10,8 +10,11 @@ use crate::seam::{Tx, id};
 /// What an operator may do. Ordered: a later one may do all an earlier one may.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Role {
+    /// Reads.
     Viewer,
+    /// Changes apps.
     Developer,
+    /// Changes everything.
     Admin,
 }
 
@@ -33,23 +36,34 @@ impl Role {
 /// A person who administers.
 #[derive(Clone, Debug)]
 pub struct Operator {
+    /// Its id.
     pub id: OperatorId,
+    /// Where.
     pub organization_id: OrganizationId,
+    /// How it signs in.
     pub email: String,
+    /// What it may do.
     pub role: Role,
+    /// Since when it may do nothing.
     pub disabled_at: Option<TimeMs>,
 }
 
 /// A personal access token.
 #[derive(Clone, Debug)]
 pub struct Pat {
+    /// Its id.
     pub id: PatId,
+    /// Whose.
     pub operator_id: OperatorId,
+    /// What its owner calls it.
     pub name: String,
+    /// At most its owner's.
     pub role: Role,
     /// `None`: every app of the organization.
     pub app_ids: Option<Vec<AppId>>,
+    /// When its time is over.
     pub expires_at: Option<TimeMs>,
+    /// When it was revoked.
     pub revoked_at: Option<TimeMs>,
 }
 

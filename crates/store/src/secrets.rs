@@ -84,10 +84,11 @@ pub fn insert(tx: &mut Tx<'_>, secret: &mut ManagedSecret) -> Result<()> {
     Ok(())
 }
 
-/// A secret of the app, by id or slug.
+/// A secret of the app, by id or slug. An id goes before a slug that looks like it.
 pub fn find(tx: &mut Tx<'_>, app: AppId, id_or_slug: &str) -> Result<Option<ManagedSecret>> {
     let sql = "SELECT id, app_id, slug, name, credential_type, header, format, injections, field_names, hosts, any_host_at_ms, \
-        created_at_ms, version FROM managed_secrets WHERE app_id = $1 AND (id = $2 OR slug = $2)";
+        created_at_ms, version FROM managed_secrets WHERE app_id = $1 AND (id = $2 OR slug = $2) \
+        ORDER BY CASE WHEN id = $2 THEN 0 ELSE 1 END LIMIT 1";
     tx.query_opt("managed_secrets", sql, &[id(app), id_or_slug.into()])?.map(|mut row| read(&mut row)).transpose()
 }
 

@@ -11,9 +11,13 @@ use crate::seam::{Tx, id};
 /// A signing key as stored.
 #[derive(Clone, Debug)]
 pub struct SigningKey {
+    /// Its id: the `kid` of what it signs.
     pub id: SigningKeyId,
+    /// The public half.
     pub public_jwk: Json,
+    /// What the private half is sealed under.
     pub data_key_id: DataKeyId,
+    /// The sealed seed.
     pub private_sealed: Vec<u8>,
 }
 

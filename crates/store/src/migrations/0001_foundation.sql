@@ -1,5 +1,5 @@
 -- The install, its operators, apps, keys, managed secrets, grants, and the audit trail.
--- BYTES stands for BLOB or BYTEA.
+-- BYTES stands for BLOB or BYTEA, CLUSTERED for WITHOUT ROWID where there is such a thing; on PostgreSQL every TEXT is COLLATE "C".
 
 CREATE TABLE installs (
     id BIGINT PRIMARY KEY CHECK (id = 1),
@@ -162,6 +162,7 @@ CREATE TABLE grants (
     principal_type TEXT NOT NULL,
     principal_id TEXT,
     label TEXT,
+    label_search TEXT,
     status TEXT NOT NULL,
     reason TEXT,
     tenant_value TEXT,

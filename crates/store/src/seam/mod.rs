@@ -2,24 +2,33 @@
 //!
 //! Statements are static text with `$1` parameters over TEXT, BIGINT and bytes. Rows are read column by column, in order; what a
 //! column cannot hold is an `Inconsistent` error.
+//!
+//! Invariant: once a statement of a transaction failed, no later one runs and it is not committed, whatever its closure makes of
+//! it. PostgreSQL would answer such a COMMIT with success and undo everything; SQLite would commit half of it.
 
+pub(crate) mod chains;
+pub(crate) mod lane;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
-use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use grantd_domain::audit::{Head, Linked, Owner, Prepared};
 use grantd_wire::TimeMs;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+pub use chains::Chains;
 
 /// A parameter or a cell.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
+    /// Nothing.
     Null,
+    /// BIGINT.
     Int(i64),
+    /// TEXT.
     Text(String),
+    /// BLOB or BYTEA.
     Bytes(Vec<u8>),
 }
 
@@ -173,8 +182,10 @@ impl Row {
 
 /// An open transaction.
 pub struct Tx<'c> {
-    pub(crate) conn: Conn<'c>,
+    conn: Conn<'c>,
     pub(crate) chains: &'c mut Chains,
+    /// The first statement's failure.
+    failed: Option<Error>,
 }
 
 pub(crate) enum Conn<'c> {
@@ -182,13 +193,58 @@ pub(crate) enum Conn<'c> {
     Postgres { client: &'c deadpool_postgres::Client, runtime: &'c tokio::runtime::Handle },
 }
 
-impl Tx<'_> {
+impl<'c> Tx<'c> {
+    pub(crate) fn new(conn: Conn<'c>, chains: &'c mut Chains) -> Self {
+        Self { conn, chains, failed: None }
+    }
+
+    /// What the transaction comes to, when its closure answered `result`.
+    pub(crate) fn settle<T>(self, result: Result<T>) -> Result<T> {
+        match (result, self.failed) {
+            (Ok(_), Some(failed)) => Err(failed),
+            (Err(_), Some(failed)) if failed.is_of_the_engine() => Err(failed),
+            (result, _) => result,
+        }
+    }
+
+    fn run<T>(&mut self, params: &[Value], run: impl FnOnce(&Conn<'_>) -> Result<T>) -> Result<T> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let result = check(params).and_then(|()| run(&self.conn));
+        if let Err(e) = &result {
+            self.failed = Some(e.clone());
+        }
+        result
+    }
+
+    /// Runs text without parameters: a migration.
+    pub(crate) fn batch(&mut self, sql: &str) -> Result<()> {
+        self.run(&[], |conn| match conn {
+            Conn::Sqlite(conn) => sqlite::batch(conn, sql),
+            Conn::Postgres { client, runtime } => runtime.block_on(postgres::batch(client, sql)),
+        })
+    }
+
+    pub(crate) fn is_sqlite(&self) -> bool {
+        matches!(self.conn, Conn::Sqlite(_))
+    }
+
     /// Runs a statement that changes rows; answers how many.
     pub(crate) fn execute(&mut self, sql: &'static str, params: &[Value]) -> Result<u64> {
-        match &self.conn {
+        self.run(params, |conn| match conn {
             Conn::Sqlite(conn) => sqlite::execute(conn, sql, params),
             Conn::Postgres { client, runtime } => runtime.block_on(postgres::execute(client, sql, params)),
-        }
+        })
+    }
+
+    /// Runs a query; `table` names the rows in errors.
+    pub(crate) fn query(&mut self, table: &'static str, sql: &'static str, params: &[Value]) -> Result<Vec<Row>> {
+        let rows = self.run(params, |conn| match conn {
+            Conn::Sqlite(conn) => sqlite::query(conn, sql, params),
+            Conn::Postgres { client, runtime } => runtime.block_on(postgres::query(client, sql, params)),
+        })?;
+        Ok(rows.into_iter().map(|values| Row::new(table, values)).collect())
     }
 
     /// Runs a guarded change of one row; `false` when the guard did not hold.
@@ -196,15 +252,6 @@ impl Tx<'_> {
         let changed = self.execute(sql, params)?;
         debug_assert!(changed <= 1, "a guarded change touched {changed} rows");
         Ok(changed == 1)
-    }
-
-    /// Runs a query; `table` names the rows in errors.
-    pub(crate) fn query(&mut self, table: &'static str, sql: &'static str, params: &[Value]) -> Result<Vec<Row>> {
-        let rows = match &self.conn {
-            Conn::Sqlite(conn) => sqlite::query(conn, sql, params)?,
-            Conn::Postgres { client, runtime } => runtime.block_on(postgres::query(client, sql, params))?,
-        };
-        Ok(rows.into_iter().map(|values| Row::new(table, values)).collect())
     }
 
     /// Runs a query for at most one row.
@@ -226,70 +273,45 @@ impl Tx<'_> {
     }
 }
 
-/// The ends of the chains that one writer extends.
-///
-/// Changes are staged until their transaction commits; what fails leaves no trace here either.
-pub struct Chains {
-    writer: String,
-    /// Whether this writer goes on with chains it finds in the database. Only where it is the only writer.
-    resumes: bool,
-    committed: HashMap<Owner, Head>,
-    staged: HashMap<Owner, Head>,
+/// What this process has committed.
+#[derive(Debug, Default)]
+pub struct Tally {
+    groups: AtomicU64,
+    calls: AtomicU64,
+    events: AtomicU64,
 }
 
-impl Chains {
-    pub(crate) fn new(writer: String, resumes: bool) -> Self {
-        Self { writer, resumes, committed: HashMap::new(), staged: HashMap::new() }
+impl Tally {
+    pub(crate) fn committed(&self, calls: usize) {
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        self.calls.fetch_add(calls as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn writer(&self) -> &str {
-        &self.writer
+    pub(crate) fn appended(&self, events: u64) {
+        self.events.fetch_add(events, Ordering::Relaxed);
     }
 
-    pub(crate) fn resumes(&self) -> bool {
-        self.resumes
+    pub(crate) fn groups(&self) -> u64 {
+        self.groups.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn head(&self, owner: &Owner) -> Option<&Head> {
-        self.staged.get(owner).or_else(|| self.committed.get(owner))
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
     }
 
-    /// Begins a chain, or takes one up that was found.
-    pub(crate) fn begin(&mut self, owner: Owner, head: Head) {
-        self.staged.insert(owner, head);
+    pub(crate) fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
     }
+}
 
-    /// Links the event to its owner's chain, which has begun.
-    pub(crate) fn link(&mut self, event: &Prepared) -> Linked {
-        let mut head = self.head(&event.owner).expect("the chain has begun").clone();
-        let linked = head.link(event);
-        self.staged.insert(event.owner, head);
-        linked
+/// PostgreSQL has no place for a NUL character in a text, so SQLite takes none either.
+pub(crate) fn check(params: &[Value]) -> Result<()> {
+    let has_nul = |value: &Value| matches!(value, Value::Text(text) if text.contains('\0'));
+    if params.iter().any(has_nul) {
+        let error = grantd_wire::Error::new(grantd_wire::Code::InvalidValue);
+        return Err(error.message("A text must not hold a NUL character.").into());
     }
-
-    pub(crate) fn mark(&self) -> HashMap<Owner, Head> {
-        self.staged.clone()
-    }
-
-    pub(crate) fn back_to(&mut self, mark: HashMap<Owner, Head>) {
-        self.staged = mark;
-    }
-
-    pub(crate) fn committed(&mut self) {
-        self.committed.extend(self.staged.drain());
-    }
-
-    /// The transaction was certainly undone.
-    pub(crate) fn rolled_back(&mut self) {
-        self.staged.clear();
-    }
-
-    /// Nobody knows whether the transaction was committed: look again (where we resume), or begin new chains.
-    pub(crate) fn fate_unknown(&mut self) {
-        for (owner, _) in self.staged.drain() {
-            self.committed.remove(&owner);
-        }
-    }
+    Ok(())
 }
 
 /// SQLite numbers bare `$1` by first use, not by its number: write `?1`.

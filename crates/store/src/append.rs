@@ -1,0 +1,376 @@
+//! The append path on PostgreSQL: whatever waits is written by one statement, at READ COMMITTED, beside the write lane.
+//!
+//! Invariant: nobody is answered before the statement that holds his event, his confirmation and his nonce was committed. One
+//! call that cannot be written costs the others of its group nothing but time.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, PoisonError};
+
+use deadpool_postgres::{Client, Pool};
+use grantd_domain::audit::{Linked, Owner, Prepared};
+use grantd_wire::ids::KeyId;
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use crate::audit;
+use crate::error::{Error, Result};
+use crate::hot::{Append, Appended, Confirm, Nonce};
+use crate::seam::postgres::{self, error};
+use crate::seam::{Chains, Row, Tally};
+
+/// Events in one statement.
+const GROUP_MAX: usize = 512;
+/// Times a group is written again after a deadlock with another process.
+const RETRIES_MAX: u32 = 5;
+
+/// A call that waits for its append.
+struct Waiting {
+    append: Append,
+    reply: oneshot::Sender<Result<Appended>>,
+}
+
+impl Waiting {
+    fn used(&self) -> Option<Used> {
+        self.append.nonce.map(|n| (n.key_id, n.nonce))
+    }
+}
+
+type Used = (KeyId, [u8; 16]);
+
+enum Message {
+    Append(Box<Waiting>),
+    /// Let nothing more in, and end after what waits.
+    Stop,
+}
+
+/// The way in.
+pub(crate) struct AppendPath {
+    queue: mpsc::Sender<Message>,
+    task: std::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+impl AppendPath {
+    /// Starts the path; `writer` names its chains.
+    pub(crate) fn start(pool: Pool, writer: String, tally: Arc<Tally>) -> Self {
+        let (sender, queue) = mpsc::channel(grantd_wire::limits::AUDIT_QUEUE_MAX);
+        let task = tokio::spawn(supervise(pool, writer, tally, Arc::new(Mutex::new(queue))));
+        Self { queue: sender, task: std::sync::Mutex::new(Some(task)) }
+    }
+
+    pub(crate) async fn append(&self, append: Append) -> Result<Appended> {
+        let stopped = || Error::Unavailable { what: "the append path has stopped".to_owned() };
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(Message::Append(Box::new(Waiting { append, reply }))).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => Error::Busy,
+            mpsc::error::TrySendError::Closed(_) => stopped(),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Ends after everything that waits.
+    pub(crate) async fn close(&self) {
+        // It fails only when the path has stopped already.
+        drop(self.queue.send(Message::Stop).await);
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // A path that panicked has told its callers already: their channels closed.
+            drop(task.await);
+        }
+    }
+}
+
+/// A bug in one group must not end the path: its callers learn that it failed, and new chains begin.
+async fn supervise(pool: Pool, writer: String, tally: Arc<Tally>, queue: Arc<Mutex<mpsc::Receiver<Message>>>) {
+    loop {
+        let chains = Chains::new(writer.clone(), false, Arc::clone(&tally));
+        let appender = Appender { pool: pool.clone(), chains, tally: Arc::clone(&tally) };
+        match tokio::spawn(append_groups(appender, Arc::clone(&queue))).await {
+            Err(e) if e.is_panic() => tracing::error!("The append path panicked and begins anew"),
+            _ => return,
+        }
+    }
+}
+
+async fn append_groups(mut appender: Appender, queue: Arc<Mutex<mpsc::Receiver<Message>>>) {
+    let mut queue = queue.lock().await;
+    while let Some(first) = queue.recv().await {
+        let mut group = Vec::new();
+        let mut message = Some(first);
+        while let Some(next) = message {
+            match next {
+                Message::Append(waiting) => group.push(*waiting),
+                Message::Stop => queue.close(),
+            }
+            message = if group.len() < GROUP_MAX { queue.try_recv().ok() } else { None };
+        }
+        appender.append(group).await;
+    }
+}
+
+fn answer(calls: Vec<Waiting>, result: &Result<Appended>) {
+    for waiting in calls {
+        // A caller that went away needs no answer.
+        drop(waiting.reply.send(result.clone()));
+    }
+}
+
+/// Splits off calls whose nonce an earlier one of the group brings too: whether it is used is known only when that one is written.
+fn split_doubles(group: Vec<Waiting>) -> (Vec<Waiting>, Vec<Waiting>) {
+    let mut seen = HashSet::new();
+    group.into_iter().partition(|w| w.used().is_none_or(|nonce| seen.insert(nonce)))
+}
+
+/// What became of one statement.
+enum Written {
+    All,
+    /// Nothing was written: these members of the group stand in the way.
+    Without {
+        out: Vec<usize>,
+        why: Appended,
+    },
+}
+
+struct Appender {
+    pool: Pool,
+    chains: Chains,
+    tally: Arc<Tally>,
+}
+
+impl Appender {
+    /// Writes a group, in as many statements as it takes, and answers every member.
+    async fn append(&mut self, group: Vec<Waiting>) {
+        let mut rounds = VecDeque::from([group]);
+        while let Some(round) = rounds.pop_front() {
+            let (round, doubles) = split_doubles(round);
+            match self.append_round(round, &mut rounds).await {
+                Ok(used) => {
+                    let is_used = |w: &Waiting| w.used().is_some_and(|nonce| used.contains(&nonce));
+                    let (replayed, rest) = doubles.into_iter().partition(is_used);
+                    answer(replayed, &Ok(Appended::Replayed));
+                    if !rest.is_empty() {
+                        rounds.push_back(rest);
+                    }
+                }
+                Err(e) => answer(doubles, &Err(e)),
+            }
+        }
+    }
+
+    /// Calls that do not hold are answered and taken out until the rest goes in whole. Answers the nonces that are used now.
+    async fn append_round(
+        &mut self,
+        mut round: Vec<Waiting>,
+        rounds: &mut VecDeque<Vec<Waiting>>,
+    ) -> Result<HashSet<Used>> {
+        let mut used = HashSet::new();
+        let mut retries = 0;
+        while !round.is_empty() {
+            match self.write(&round).await {
+                Ok(Written::All) => {
+                    self.tally.committed(round.len());
+                    used.extend(round.iter().filter_map(Waiting::used));
+                    answer(std::mem::take(&mut round), &Ok(Appended::Done));
+                }
+                Ok(Written::Without { out, why }) => {
+                    let (gone, rest): (Vec<_>, Vec<_>) =
+                        round.into_iter().enumerate().partition(|(i, _)| out.contains(i));
+                    round = rest.into_iter().map(|(_, w)| w).collect();
+                    let gone: Vec<_> = gone.into_iter().map(|(_, w)| w).collect();
+                    if why == Appended::Replayed {
+                        used.extend(gone.iter().filter_map(Waiting::used));
+                    }
+                    answer(gone, &Ok(why));
+                }
+                Err(Error::Busy) if retries < RETRIES_MAX => retries += 1,
+                // One of them cannot be written. Each on its own, so that only that one fails.
+                Err(Error::Duplicate | Error::Statement { .. }) if round.len() > 1 => {
+                    rounds.extend(std::mem::take(&mut round).into_iter().map(|w| vec![w]));
+                }
+                Err(e) => {
+                    tracing::error!(error = %e, calls = round.len(), "A group of events was not written");
+                    answer(round, &Err(e.clone()));
+                    return Err(e);
+                }
+            }
+        }
+        Ok(used)
+    }
+
+    async fn write(&mut self, group: &[Waiting]) -> Result<Written> {
+        // Only a bug or a cancelled task could have left something staged.
+        self.chains.rolled_back();
+        let client = postgres::connect(&self.pool).await?;
+        let linked = match Group::link(&client, &mut self.chains, group).await {
+            Ok(linked) => linked,
+            Err(e) => {
+                self.chains.rolled_back();
+                return Err(e);
+            }
+        };
+        match linked.insert(&client).await {
+            Ok(rows) if rows.is_empty() => {
+                self.chains.committed();
+                Ok(Written::All)
+            }
+            Ok(rows) => {
+                self.chains.rolled_back();
+                let out = rows.iter().map(|r| usize::try_from(r.get::<_, i64>(0)).unwrap_or(usize::MAX)).collect();
+                Ok(Written::Without { out, why: Appended::Moved })
+            }
+            Err(e) => {
+                if postgres::was_undone(&e) {
+                    self.chains.rolled_back();
+                } else {
+                    self.chains.fate_unknown();
+                }
+                match error(&e) {
+                    Error::Duplicate => find_replayed(&client, group).await,
+                    other => Err(other),
+                }
+            }
+        }
+    }
+}
+
+/// The nonces that are used already, or the duplicate that no nonce explains.
+async fn find_replayed(client: &Client, group: &[Waiting]) -> Result<Written> {
+    let nonces: Vec<Nonce> = group.iter().filter_map(|w| w.append.nonce).collect();
+    let used = used_nonces(client, &nonces).await?;
+    let is_used =
+        |w: &Waiting| w.append.nonce.is_some_and(|n| used.contains(&(n.key_id.to_string(), n.nonce.to_vec())));
+    let out: Vec<usize> = (0..group.len()).filter(|i| is_used(&group[*i])).collect();
+    if out.is_empty() { Err(Error::Duplicate) } else { Ok(Written::Without { out, why: Appended::Replayed }) }
+}
+
+// Text that comes out of `unnest` has the database's collation, and our columns have "C": say which one compares.
+const APPEND_SQL: &str = "WITH asked AS ( \
+      SELECT i, organization_id COLLATE \"C\" AS organization_id, organization_epoch, app_id COLLATE \"C\" AS app_id, app_epoch, \
+        credential_id COLLATE \"C\" AS credential_id, credential_version \
+      FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::bigint[]) \
+        AS t(i, organization_id, organization_epoch, app_id, app_epoch, credential_id, credential_version) \
+    ), moved AS ( \
+      SELECT i FROM asked q WHERE NOT EXISTS ( \
+        SELECT 1 FROM apps a JOIN organizations o ON o.id = a.organization_id JOIN credentials c ON c.app_id = a.id \
+        WHERE a.id = q.app_id AND a.epoch = q.app_epoch AND o.id = q.organization_id AND o.epoch = q.organization_epoch \
+          AND c.id = q.credential_id AND c.version = q.credential_version) \
+    ), new_nonces AS ( \
+      INSERT INTO nonces (key_id, nonce, seen_at_ms) \
+      SELECT * FROM unnest($8::text[], $9::bytea[], $10::bigint[]) WHERE NOT EXISTS (SELECT 1 FROM moved) \
+    ), new_chains AS ( \
+      INSERT INTO chains (id, app_id, writer, first_previous, checkpointed_seq) \
+      SELECT t.*, 0 FROM unnest($11::text[], $12::text[], $13::text[], $14::bytea[]) AS t WHERE NOT EXISTS (SELECT 1 FROM moved) \
+    ), new_events AS ( \
+      INSERT INTO events (id, app_id, chain_id, seq, at_ms, core, private, salt, private_hash, event_hash, hash) \
+      SELECT * FROM unnest($15::text[], $16::text[], $17::text[], $18::bigint[], $19::bigint[], $20::text[], $21::text[], \
+        $22::bytea[], $23::bytea[], $24::bytea[], $25::bytea[]) WHERE NOT EXISTS (SELECT 1 FROM moved) \
+    ), new_terms AS ( \
+      INSERT INTO event_terms (app_id, term, event_id) \
+      SELECT * FROM unnest($26::text[], $27::bigint[], $28::text[]) WHERE NOT EXISTS (SELECT 1 FROM moved) ON CONFLICT DO NOTHING \
+    ) SELECT i FROM moved";
+
+/// A group in its places.
+struct Group<'g> {
+    asked: Vec<(i64, Confirm)>,
+    nonces: Vec<Nonce>,
+    new_chains: Vec<NewChain>,
+    linked: Vec<(&'g Prepared, Linked)>,
+    terms: Vec<(String, i64, String)>,
+}
+
+struct NewChain {
+    id: String,
+    owner: String,
+    writer: String,
+    first_previous: [u8; 32],
+}
+
+impl<'g> Group<'g> {
+    /// Gives every event its place, and every owner that has none a chain.
+    async fn link(client: &Client, chains: &mut Chains, calls: &'g [Waiting]) -> Result<Self> {
+        let mut new_chains = Vec::new();
+        let mut linked = Vec::with_capacity(calls.len());
+        for Waiting { append: Append { event, .. }, .. } in calls {
+            if chains.head(&event.owner).is_none() {
+                let first_previous = latest_checkpoint(client, event.owner).await?;
+                let head = audit::new_chain(event, first_previous);
+                new_chains.push(NewChain {
+                    id: head.chain_id.to_string(),
+                    owner: event.owner.key(),
+                    writer: chains.writer().to_owned(),
+                    first_previous,
+                });
+                chains.begin(event.owner, head);
+            }
+            linked.push((event, chains.link(event)));
+        }
+        let asked = calls.iter().zip(0..).filter_map(|(w, i)| w.append.confirm.map(|c| (i, c))).collect();
+        let mut nonces: Vec<Nonce> = calls.iter().filter_map(|w| w.append.nonce).collect();
+        // In one order everywhere, so that two processes with the same nonces wait for each other and do not deadlock.
+        nonces.sort_by_key(|n| (n.key_id, n.nonce));
+        let terms_of = |event: &Prepared| {
+            let (owner, id) = (event.owner.key(), event.id.to_string());
+            event.terms.iter().map(|term| (owner.clone(), *term, id.clone())).collect::<Vec<_>>()
+        };
+        let terms = linked.iter().flat_map(|(event, _)| terms_of(event)).collect();
+        Ok(Self { asked, nonces, new_chains, linked, terms })
+    }
+
+    /// The rows that moved. The statement writes either all of the group or, when a row moved, nothing.
+    async fn insert(&self, client: &Client) -> std::result::Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
+        macro_rules! column {
+            ($items:ident, |$x:pat_param| $value:expr) => {
+                self.$items.iter().map(|$x| $value).collect::<Vec<_>>()
+            };
+        }
+        let statement = client.prepare_cached(APPEND_SQL).await?;
+        client
+            .query(
+                &statement,
+                &[
+                    &column!(asked, |(i, _)| *i),
+                    &column!(asked, |(_, c)| c.organization_id.to_string()),
+                    &column!(asked, |(_, c)| c.epochs.organization),
+                    &column!(asked, |(_, c)| c.app_id.to_string()),
+                    &column!(asked, |(_, c)| c.epochs.app),
+                    &column!(asked, |(_, c)| c.credential_id.to_string()),
+                    &column!(asked, |(_, c)| c.credential_version),
+                    &column!(nonces, |n| n.key_id.to_string()),
+                    &column!(nonces, |n| n.nonce.as_slice()),
+                    &column!(nonces, |n| n.seen_at.0),
+                    &column!(new_chains, |c| c.id.as_str()),
+                    &column!(new_chains, |c| c.owner.as_str()),
+                    &column!(new_chains, |c| c.writer.as_str()),
+                    &column!(new_chains, |c| c.first_previous.as_slice()),
+                    &column!(linked, |(e, _)| e.id.to_string()),
+                    &column!(linked, |(e, _)| e.owner.key()),
+                    &column!(linked, |(_, l)| l.chain_id.to_string()),
+                    &column!(linked, |(_, l)| l.seq),
+                    &column!(linked, |(_, l)| l.at.0),
+                    &column!(linked, |(_, l)| l.core.as_str()),
+                    &column!(linked, |(e, _)| e.private.as_deref()),
+                    &column!(linked, |(e, _)| e.salt.as_slice()),
+                    &column!(linked, |(e, _)| e.private_hash.as_slice()),
+                    &column!(linked, |(_, l)| l.event_hash.as_slice()),
+                    &column!(linked, |(_, l)| l.hash.as_slice()),
+                    &column!(terms, |(owner, _, _)| owner.as_str()),
+                    &column!(terms, |(_, term, _)| *term),
+                    &column!(terms, |(_, _, event)| event.as_str()),
+                ],
+            )
+            .await
+    }
+}
+
+async fn used_nonces(client: &Client, nonces: &[Nonce]) -> Result<HashSet<(String, Vec<u8>)>> {
+    let keys: Vec<String> = nonces.iter().map(|n| n.key_id.to_string()).collect();
+    let bytes: Vec<&[u8]> = nonces.iter().map(|n| n.nonce.as_slice()).collect();
+    let sql = "SELECT n.key_id, n.nonce FROM nonces n JOIN unnest($1::text[], $2::bytea[]) AS t(key_id, nonce) \
+        ON n.key_id = t.key_id COLLATE \"C\" AND n.nonce = t.nonce";
+    let statement = client.prepare_cached(sql).await.map_err(|e| error(&e))?;
+    let rows = client.query(&statement, &[&keys, &bytes]).await.map_err(|e| error(&e))?;
+    Ok(rows.iter().map(|r| (r.get(0), r.get(1))).collect())
+}
+
+async fn latest_checkpoint(client: &Client, owner: Owner) -> Result<[u8; 32]> {
+    let rows = postgres::query(client, audit::LATEST_CHECKPOINT_SQL, &[owner.key().into()]).await?;
+    audit::checkpoint_hash(rows.into_iter().next().map(|values| Row::new("checkpoints", values)))
+}

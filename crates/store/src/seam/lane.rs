@@ -1,0 +1,185 @@
+//! PostgreSQL transactions: the lane in which a process writes, one closure after another, and reads beside it.
+//!
+//! Invariant: a connection whose transaction may still be open is not given back to its pool.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::{Client, Pool};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, Semaphore};
+
+use super::{Chains, Conn, Tally, Tx, postgres};
+use crate::error::{Error, Result};
+
+/// Times a write closure is run again after a serialization failure.
+const RETRIES_MAX: u32 = 10;
+/// Closures that wait for the lane; one more is `Busy`.
+const QUEUE_MAX: u32 = 8_192;
+/// Longest wait before a first retry; it doubles.
+const RETRY_WAIT_MS: u64 = 4;
+/// Longest wait before any retry.
+const RETRY_WAIT_MS_MAX: u64 = 200;
+
+/// The write lane of this process.
+pub(crate) struct Lane {
+    pool: Pool,
+    chains: Arc<Mutex<Chains>>,
+    places: Arc<Semaphore>,
+    closed: AtomicBool,
+    tally: Arc<Tally>,
+}
+
+impl Lane {
+    pub(crate) fn new(pool: Pool, chains: Chains, tally: Arc<Tally>) -> Self {
+        let places = Arc::new(Semaphore::new(QUEUE_MAX as usize));
+        Self { pool, chains: Arc::new(Mutex::new(chains)), places, closed: AtomicBool::new(false), tally }
+    }
+
+    /// Runs the closure alone and SERIALIZABLE, again when it met others.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        run: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Unavailable { what: "the store is closed".to_owned() });
+        }
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Error::Busy)?;
+        let mut chains = Arc::clone(&self.chains).lock_owned().await;
+        let client = postgres::connect(&self.pool).await?;
+        let (runtime, pool, tally) = (Handle::current(), self.pool.clone(), Arc::clone(&self.tally));
+        blocking(move || {
+            let result = retried(client, &pool, &runtime, &mut chains, run);
+            if result.is_ok() {
+                tally.committed(1);
+            }
+            // Held until the commit, even when the caller has gone: closing waits for it.
+            drop(place);
+            result
+        })
+        .await
+    }
+
+    /// Lets nothing more in and waits for what is inside.
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        // The semaphore is never closed, so this ends when every place is free.
+        drop(self.places.acquire_many(QUEUE_MAX).await);
+    }
+}
+
+/// Reads in one snapshot.
+pub(crate) async fn read<T: Send + 'static>(
+    pool: &Pool,
+    mut run: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let client = postgres::connect(pool).await?;
+    let runtime = Handle::current();
+    blocking(move || {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        transaction(client, &runtime, begin, &mut Chains::none(), &mut run).0
+    })
+    .await
+}
+
+/// Runs on a thread that may wait.
+pub(crate) async fn blocking<T: Send + 'static>(run: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(run).await.unwrap_or(Err(Error::Panicked))
+}
+
+fn retried<T>(
+    mut client: Client,
+    pool: &Pool,
+    runtime: &Handle,
+    chains: &mut Chains,
+    mut run: impl FnMut(&mut Tx<'_>) -> Result<T>,
+) -> Result<T> {
+    let (mut retries, mut duplicates) = (0, 0);
+    loop {
+        let (result, healthy) = transaction(client, runtime, "BEGIN ISOLATION LEVEL SERIALIZABLE", chains, &mut run);
+        match result {
+            Err(Error::Busy) if retries < RETRIES_MAX => {
+                runtime.block_on(tokio::time::sleep(retry_wait(retries)));
+                retries += 1;
+            }
+            // PostgreSQL may report a race for a unique value as its violation. The closure that looks first sees it now.
+            Err(Error::Duplicate) if duplicates == 0 => duplicates = 1,
+            other => return other,
+        }
+        client = match healthy {
+            Some(client) => client,
+            None => runtime.block_on(postgres::connect(pool))?,
+        };
+    }
+}
+
+/// Processes must not retry in step.
+fn retry_wait(retries: u32) -> Duration {
+    let longest = (RETRY_WAIT_MS << retries).min(RETRY_WAIT_MS_MAX);
+    // Spreading needs no secret, and every `RandomState` has keys of its own.
+    let random = RandomState::new().build_hasher().finish();
+    Duration::from_millis(1 + random % longest)
+}
+
+/// One transaction, not retried; with the connection, if it can be used again.
+fn transaction<T>(
+    client: Client,
+    runtime: &Handle,
+    begin: &str,
+    chains: &mut Chains,
+    run: &mut impl FnMut(&mut Tx<'_>) -> Result<T>,
+) -> (Result<T>, Option<Client>) {
+    // Only a bug between two transactions could have left something staged.
+    chains.rolled_back();
+    if let Err(e) = runtime.block_on(postgres::batch(&client, begin)) {
+        return (Err(e), discard(client));
+    }
+    let mut tx = Tx::new(Conn::Postgres { client: &client, runtime }, chains);
+    let result = catch_unwind(AssertUnwindSafe(|| run(&mut tx))).unwrap_or(Err(Error::Panicked));
+    match tx.settle(result) {
+        Ok(value) => match runtime.block_on(client.batch_execute("COMMIT")) {
+            Ok(()) => {
+                chains.committed();
+                (Ok(value), Some(client))
+            }
+            Err(e) if postgres::was_undone(&e) => {
+                chains.rolled_back();
+                (Err(postgres::error(&e)), Some(client))
+            }
+            Err(e) => {
+                chains.fate_unknown();
+                (Err(postgres::error(&e)), discard(client))
+            }
+        },
+        Err(e) => {
+            chains.rolled_back();
+            match runtime.block_on(postgres::batch(&client, "ROLLBACK")) {
+                Ok(()) => (Err(e), Some(client)),
+                Err(_) => (Err(e), discard(client)),
+            }
+        }
+    }
+}
+
+fn discard(client: Client) -> Option<Client> {
+    drop(Client::take(client));
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_before_a_retry_are_bounded_and_spread() {
+        for retries in 0..RETRIES_MAX {
+            let wait = retry_wait(retries).as_millis();
+            assert!((1..=u128::from(RETRY_WAIT_MS_MAX)).contains(&wait), "{wait}");
+        }
+        let waits: std::collections::HashSet<_> = (0..64).map(|_| retry_wait(RETRIES_MAX)).collect();
+        assert!(waits.len() > 1);
+    }
+}
