@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use grantd_domain::audit::{Kind, Owner};
-use grantd_store::{Append, Appended, Error, Location, Store, append_event, apps, audit};
+use grantd_store::{Append, Appended, Error, Store, append_event, apps, audit};
 use grantd_wire::Code;
 use tokio::sync::Barrier;
 
@@ -210,9 +210,6 @@ async fn processes_that_sign_together_make_one_row_of_checkpoints(store: &Databa
 
 /// Two processes read the same row and change it: the later one has to look again.
 async fn a_closure_that_met_another_runs_again(store: &Database) {
-    if !matches!(store.location, Location::Postgres(_)) {
-        return;
-    }
     let world = World::create(store).await;
     let replica = store.open_again("replica").await;
     let together = Arc::new(Barrier::new(2));
@@ -256,13 +253,17 @@ on_every_engine! {
 
 mod kept {
     use super::{
-        a_closure_that_met_another_runs_again, a_reopened_store_goes_on,
-        processes_that_sign_together_make_one_row_of_checkpoints, two_processes_leave_it_whole,
+        a_reopened_store_goes_on, processes_that_sign_together_make_one_row_of_checkpoints,
+        two_processes_leave_it_whole,
     };
     on_kept_engines! {
         a_reopened_store_goes_on,
         two_processes_leave_it_whole,
         processes_that_sign_together_make_one_row_of_checkpoints,
-        a_closure_that_met_another_runs_again,
     }
+}
+
+mod server {
+    use super::a_closure_that_met_another_runs_again;
+    on_postgres! { a_closure_that_met_another_runs_again, }
 }

@@ -15,6 +15,13 @@ macro_rules! on_every_engine {
 macro_rules! on_kept_engines {
     ($($story:ident,)*) => {
         mod file { $(#[test] fn $story() { crate::engine::on_file(|db| async move { super::$story(&db).await }); })* }
+        on_postgres! { $($story,)* }
+    };
+}
+
+/// Runs stories of what only a server can do to us.
+macro_rules! on_postgres {
+    ($($story:ident,)*) => {
         mod postgres { $(#[test] fn $story() { crate::engine::on_postgres(|db| async move { super::$story(&db).await }); })* }
     };
 }
@@ -25,6 +32,7 @@ mod disk;
 mod engine;
 mod events;
 mod group;
+mod lost;
 mod nonce;
 mod race;
 mod rows;
