@@ -38,7 +38,7 @@ const POOL_SIZE_MAX: u32 = 1_000;
 pub struct Config {
     pub listen: SocketAddr,
     pub tls: Option<TlsFiles>,
-    /// `None`: from the address that was bound; see [`Config::public_url`].
+    /// `None`: from the address that was bound.
     pub public_url: Option<Url>,
     pub data_dir: PathBuf,
     pub database_url: DatabaseUrl,

@@ -105,6 +105,8 @@ fn json(status: StatusCode, text: String) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[tokio::test]

@@ -94,7 +94,13 @@ pub struct UpdateArgs {
     #[arg(long, value_name = "ON|OFF", group = "change")]
     retrieve: Option<Switch>,
     /// Context keys that audit finds by index, at most 8; replaces the present ones
-    #[arg(long = "indexed-context-key", value_name = "KEY", group = "change", value_delimiter = ',')]
+    #[arg(
+        long = "index",
+        visible_alias = "indexed-context-key",
+        value_name = "KEY",
+        group = "change",
+        value_delimiter = ','
+    )]
     indexed_context_keys: Option<Vec<String>>,
 }
 

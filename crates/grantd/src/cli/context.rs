@@ -190,7 +190,7 @@ impl Context {
         if page.partial_scan {
             self.term.warn(
                 "this context key is not indexed, so only the newest events were searched; \
-                 `grantd apps update --indexed-context-key` changes that for later events",
+                 `grantd apps update --index KEY` changes that for later events",
             );
         }
         match &page.next_cursor {

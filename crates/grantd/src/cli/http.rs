@@ -87,7 +87,11 @@ impl Api {
 
     /// A failure while reading a streamed answer.
     pub fn broken(&self, error: &reqwest::Error) -> Failure {
-        self.unreachable(error)
+        if is_refused(error) || error.is_timeout() {
+            return self.unreachable(error);
+        }
+        let message = format!("the answer of {} broke off: {}", self.shown, cause(error));
+        Failure::new(Exit::Error, "broken_off", message).hint("Run the command again.")
     }
 
     async fn call(
@@ -140,7 +144,7 @@ impl Api {
 
     async fn bytes(&self, mut response: Response) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let mut bytes = Zeroizing::new(Vec::new());
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(&error))? {
             if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
                 let message = format!("{} answers with more than {ANSWER_BYTES_MAX} bytes", self.shown);
                 return Err(Failure::new(Exit::Error, "unexpected_answer", message).hint("Check --server."));

@@ -452,3 +452,21 @@ async fn a_request_without_a_key_mints_one_for_the_grant_and_revokes_it() {
     let done = server.run_with(&["request", "GET", "https://api.example.com/v1", "--grant", ID], "", &env).await;
     assert_eq!((done.exit, server.seen().len()), (Exit::Forbidden, 1), "--server counts: {}", done.err);
 }
+
+#[tokio::test]
+async fn an_export_that_breaks_off_leaves_nothing() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 4096];
+        let _ = stream.read(&mut head).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n").await.unwrap();
+    });
+    let out = std::env::temp_dir().join(format!("grantd-broken-{}.jsonl", std::process::id()));
+    let arguments = ["audit", "export", "--server", &url, "--out", out.to_str().unwrap()];
+    let done = grantd(&arguments, "", &[("GRANTD_PAT", PAT), ("GRANTD_APP_ID", APP)]).await;
+    assert_eq!(done.exit, Exit::Error);
+    assert!(done.err.contains("broke off") && !out.exists(), "{}", done.err);
+}
