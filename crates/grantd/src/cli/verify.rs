@@ -56,12 +56,6 @@ pub fn run(args: &VerifyArgs, context: &mut Context) -> Result<(), Failure> {
     } else {
         context.show(&node)?;
     }
-    if trust.key.is_none() && trust.checkpoint.is_none() {
-        context.term.note(
-            "Nothing outside the file vouches for it: a holder of the signing key could have rewritten it. \
-             Pass --trust or --checkpoint.",
-        );
-    }
     if report.ok { Ok(()) } else { Err(Failure::silent(Exit::Error)) }
 }
 
