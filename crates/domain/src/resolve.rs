@@ -82,9 +82,8 @@ fn allowed<'a>(
         Retrieve::On => {}
     }
     let tenant = tenant(facts.app, &held.grant, ask.context)?;
-    let target = ask.target.as_ref().map_err(|_| Error::new(Code::BlockedDestination))?;
-    destination::allow(target, &held.secret.hosts, held.secret.any_host, outbound)
-        .map_err(|_| Error::new(Code::BlockedDestination))?;
+    let target = ask.target.as_ref().map_err(|blocked| Error::from(*blocked))?;
+    destination::allow(target, &held.secret.hosts, held.secret.any_host, outbound).map_err(Error::from)?;
     Ok((held, tenant))
 }
 

@@ -38,6 +38,9 @@ pub fn refusal(error: &Error) -> Answer {
     if let Some(seconds) = error.retry_after_s {
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    if let Some(allow) = error.details.get("allow").and_then(serde_json::Value::as_str) {
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_str(allow).expect("methods are ASCII"));
+    }
     // So that the log line can name it without reading the body.
     answer.extensions_mut().insert(error.code);
     answer

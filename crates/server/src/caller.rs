@@ -18,14 +18,15 @@ use grantd_domain::replay::Seen;
 use grantd_store::hot::{Epochs, Known, Nonce};
 use grantd_store::{Append, keys};
 use grantd_wire::ids::{ActorId, AgentId, RequestId};
-use grantd_wire::scope::{SCOPE_VERSION, Scope};
+use grantd_wire::scope::Scope;
 use grantd_wire::sign::{self, SigningKey, ToSign};
 use grantd_wire::{Code, Error, TimeMs, key, limits};
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use crate::answer::of_store;
-use crate::routes::{Needs, SdkRoute};
+use crate::routes::SdkRoute;
+use crate::scopes;
 use crate::vault::Vault;
 
 /// Where a request comes from.
@@ -103,7 +104,7 @@ impl Told {
     }
 }
 
-/// The key was found alive and the request is from an address it allows; nothing is proved yet.
+/// The key was found; nothing is proved yet.
 struct Claimed {
     known: Known,
     key_hash: [u8; 32],
@@ -120,49 +121,64 @@ pub async fn authenticate(
     source: Source,
     told: &mut Told,
 ) -> Result<Call, Error> {
-    let claimed = match find_key(vault, parts, &source).await {
+    let claimed = match find_key(vault, parts).await {
         Ok(claimed) => claimed,
         Err(e) => return Err(failed(vault, &source, None, e).await),
     };
     let known = claimed.known.clone();
-    match prove(vault, route, params, parts, body, &source, claimed, told).await {
-        Err(e) if e.code.status() == 401 => Err(failed(vault, &source, Some(&known), e).await),
-        other => other,
+    if let Err(e) = may_call(&known, &source) {
+        return Err(failed(vault, &source, Some(&known), e).await);
+    }
+    let (mut call, signed, unsigned) = match prove(vault, route, params, parts, body, &source, claimed).await {
+        Ok(proved) => proved,
+        Err(e) => return Err(failed(vault, &source, Some(&known), e).await),
+    };
+    match admit(vault, route, &mut call, &parts.headers, &signed, unsigned, told).await {
+        Ok(()) => Ok(call),
+        Err(e) if e.code == Code::NonceReplayed => Err(failed(vault, &source, Some(&known), e).await),
+        // A limit must stay cheap: what it refuses is not written down.
+        Err(e) if route.releases && e.code.status() < 500 && e.code != Code::RateLimitExceeded => {
+            Err(crate::sdk::record_refusal(vault, &call, e).await)
+        }
+        Err(e) => Err(e),
     }
 }
 
-async fn find_key(vault: &Vault, parts: &Parts, source: &Source) -> Result<Claimed, Error> {
+async fn find_key(vault: &Vault, parts: &Parts) -> Result<Claimed, Error> {
     let text = single(&parts.headers, sign::HEADER_KEY)?.ok_or(Code::InvalidKey)?;
     let unknown = || Error::new(Code::InvalidKey).hint("Keys look like alter_rk_…; `grantd keys mint` makes one.");
     key::check(text).map_err(|_| unknown())?;
     let key_hash = vault.pepper.hash(text);
     let known = vault.store.find_key(key_hash).await.map_err(of_store)?.ok_or_else(unknown)?;
+    Ok(Claimed { known, key_hash, api_key: zeroize::Zeroizing::new(text.to_owned()) })
+}
+
+/// Whether the key may be used now, and from there.
+fn may_call(known: &Known, source: &Source) -> Result<(), Error> {
     known.key.alive(known.app.state, source.now)?;
     if !known.key.cidrs.is_empty() && !known.key.cidrs.iter().any(|net| net.contains(&source.ip)) {
         return Err(Code::IpNotAllowed.into());
     }
-    Ok(Claimed { known, key_hash, api_key: zeroize::Zeroizing::new(text.to_owned()) })
+    Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call site; each is a different part of the request")]
-async fn prove(
+/// Up to the signature: after this the request is the key holder's, though nothing it says of itself is looked at yet.
+async fn prove<'h>(
     vault: &Vault,
     route: &SdkRoute,
     params: Vec<String>,
-    parts: &Parts,
+    parts: &'h Parts,
     body: Body,
     source: &Source,
     claimed: Claimed,
-    told: &mut Told,
-) -> Result<Call, Error> {
+) -> Result<(Call, Signed<'h>, bool), Error> {
     let headers = &parts.headers;
-    let now = source.now;
     let Known { key, app, epochs } = claimed.known;
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Code::EncodingUnsupported.into());
     }
     let signed = Signed::read(headers)?;
-    let off_s = now.0.div_euclid(1000) - signed.timestamp;
+    let off_s = source.now.0.div_euclid(1000) - signed.timestamp;
     if off_s.abs() > limits::SIGNATURE_WINDOW_S {
         return Err(Code::TimestampOutOfRange.into());
     }
@@ -172,40 +188,56 @@ async fn prove(
     }
     let target = sign::canonical_target(parts.uri.path(), parts.uri.query());
     let unsigned = verify(&signed, parts.method.as_str(), &target, &claimed.api_key, key.allow_unsigned_identity)?;
-    drop(claimed.api_key);
-    let identity = Identity::read(&signed.to_sign)?;
-    let context = match signed.to_sign.context {
-        "" => Context::default(),
-        text => Context::parse(text)?,
-    };
-    let nonce = Nonce { key_id: key.id, nonce: signed.nonce, seen_at: now };
-    match vault.nonces.lock().unwrap_or_else(PoisonError::into_inner).insert(*key.id.as_bytes(), signed.nonce, now) {
-        Seen::New => {}
-        Seen::Replayed => return Err(Code::NonceReplayed.into()),
-        Seen::Full => return Err(Code::Busy.into()),
-    }
-    told.deprecated = key.deprecated_at.is_some();
-    let rate = rate(vault, &key, now, told)?;
-    let caller = caller(vault, &app, headers, identity, unsigned, now).await?;
-    told.actor_id = caller.as_ref().filter(|_| signs_identity(headers)).and_then(|c| c.actor_id);
-    let scopes = narrowed(&key, signed.to_sign.scope_constraints)?;
-    check_scopes(&key, &scopes, route.needs)?;
-    let has_request_rule = check_request_rule(signed.to_sign.request_rule)?;
-    Ok(Call {
+    let call = Call {
+        nonce: Nonce { key_id: key.id, nonce: signed.nonce, seen_at: source.now },
+        scopes: key.scopes.clone(),
         key,
         app,
         epochs,
         key_hash: claimed.key_hash,
-        caller,
-        context,
-        scopes,
-        has_request_rule,
-        nonce,
+        caller: None,
+        context: Context::default(),
+        has_request_rule: false,
         body,
         params,
         source: source.clone(),
-        rate,
-    })
+        rate: None,
+    };
+    Ok((call, signed, unsigned))
+}
+
+/// After the signature: what the caller says of itself, the nonce, the rate, the scopes.
+async fn admit(
+    vault: &Vault,
+    route: &SdkRoute,
+    call: &mut Call,
+    headers: &HeaderMap,
+    signed: &Signed<'_>,
+    unsigned: bool,
+    told: &mut Told,
+) -> Result<(), Error> {
+    let now = call.source.now;
+    let identity = Identity::read(&signed.to_sign)?;
+    if !signed.to_sign.context.is_empty() {
+        call.context = Context::parse(signed.to_sign.context)?;
+    }
+    let seen = {
+        let mut nonces = vault.nonces.lock().unwrap_or_else(PoisonError::into_inner);
+        nonces.insert(*call.key.id.as_bytes(), signed.nonce, now)
+    };
+    match seen {
+        Seen::New => {}
+        Seen::Replayed => return Err(Code::NonceReplayed.into()),
+        Seen::Full => return Err(Code::Busy.into()),
+    }
+    told.deprecated = call.key.deprecated_at.is_some();
+    call.rate = rate(vault, &call.key, now, told)?;
+    call.caller = caller(vault, &call.app, headers, identity, unsigned, now).await?;
+    told.actor_id = call.caller.as_ref().filter(|_| signs_identity(headers)).and_then(|c| c.actor_id);
+    call.scopes = scopes::narrowed(&call.key, signed.to_sign.scope_constraints)?;
+    scopes::check(&call.key, &call.scopes, route.needs)?;
+    call.has_request_rule = check_request_rule(signed.to_sign.request_rule)?;
+    Ok(())
 }
 
 /// The signing headers, well formed.
@@ -398,54 +430,6 @@ fn signs_identity(headers: &HeaderMap) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (0, 21)
 }
 
-/// The scopes of this call: the key's, or those it narrows itself to.
-fn narrowed(key: &ApiKey, constraints: &str) -> Result<Vec<Scope>, Error> {
-    if constraints.is_empty() {
-        return Ok(key.scopes.clone());
-    }
-    let atom = |text: &str| {
-        Scope::parse(text).filter(|atom| key.scopes.iter().any(|s| s.covers(atom))).ok_or_else(|| {
-            Error::new(Code::ConstraintNotNarrowing).with("scope", text.chars().take(100).collect::<String>())
-        })
-    };
-    constraints.split(',').map(atom).collect()
-}
-
-fn check_scopes(key: &ApiKey, have: &[Scope], needs: Needs) -> Result<(), Error> {
-    let reaches = |wanted: &str| {
-        let wanted = Scope::parse(wanted).expect("the table names scopes of the catalogue");
-        have.iter().any(|s| s.without_id().covers(&wanted))
-    };
-    let (wanted, any, enough) = match needs {
-        Needs::Nothing => return Ok(()),
-        Needs::All(wanted) => (wanted, false, wanted.iter().all(|w| reaches(w))),
-        Needs::Any(wanted) => (wanted, true, wanted.iter().any(|w| reaches(w))),
-    };
-    if enough {
-        return Ok(());
-    }
-    let required: Vec<String> = wanted.iter().map(|w| (*w).to_owned()).collect();
-    let missing = required.iter().filter(|w| !reaches(w)).cloned().collect();
-    Err(insufficient(key, have, required, missing, any))
-}
-
-fn insufficient(key: &ApiKey, have: &[Scope], required: Vec<String>, missing: Vec<String>, any: bool) -> Error {
-    let granted: Vec<String> = have.iter().map(ToString::to_string).collect();
-    Error::new(Code::InsufficientScope)
-        .message(format!(
-            "The API key lacks {}. Mint a key that has it.",
-            missing.join(if any { " or " } else { " and " })
-        ))
-        .with("required", required)
-        .with("granted", granted)
-        .with("missing", missing)
-        .with("scope_version", key.scope_version)
-        .with("current_scope_version", SCOPE_VERSION)
-        .with("scope_version_mismatch", key.scope_version != SCOPE_VERSION)
-        .with("documentation_url", "https://github.com/grantd/grantd/blob/main/docs/wire.md")
-        .with("required_any_of", any)
-}
-
 /// Whether the request carries a rule; a malformed one is refused.
 fn check_request_rule(text: &str) -> Result<bool, Error> {
     use base64::Engine as _;
@@ -471,37 +455,6 @@ fn check_request_rule(text: &str) -> Result<bool, Error> {
 }
 
 impl Call {
-    /// Whether this call may do `scope` to the object `id`.
-    pub fn check_scope_for(&self, scope: &str, id: &str) -> Result<(), Error> {
-        let wanted = format!("{scope}:{id}");
-        let covered = Scope::parse(&wanted).is_some_and(|wanted| self.scopes.iter().any(|s| s.covers(&wanted)));
-        if covered || self.covers(scope) {
-            return Ok(());
-        }
-        Err(insufficient(&self.key, &self.scopes, vec![wanted.clone()], vec![wanted], false))
-    }
-
-    /// Whether this call may do `scope` to anything.
-    pub fn check_scope(&self, scope: &str) -> Result<(), Error> {
-        if self.covers(scope) {
-            return Ok(());
-        }
-        Err(insufficient(&self.key, &self.scopes, vec![scope.to_owned()], vec![scope.to_owned()], false))
-    }
-
-    fn covers(&self, scope: &str) -> bool {
-        Scope::parse(scope).is_some_and(|wanted| self.scopes.iter().any(|s| s.covers(&wanted)))
-    }
-
-    /// The objects `scope` is narrowed to; `None` when it is not narrowed.
-    pub fn narrowed_to(&self, scope: &str) -> Option<Vec<&str>> {
-        let wanted = Scope::parse(scope)?;
-        if self.covers(scope) {
-            return None;
-        }
-        Some(self.scopes.iter().filter(|s| s.without_id().covers(&wanted)).filter_map(Scope::id).collect())
-    }
-
     /// An event of this call.
     pub fn event(&self, vault: &Vault, kind: Kind, outcome: Outcome) -> Event {
         let actor = Actor::Key(self.key.id);
@@ -526,7 +479,7 @@ impl Call {
 
 /// Counts a failed authentication, leaves one event per source and minute, and slows a source that fails too often.
 pub async fn failed(vault: &Vault, source: &Source, known: Option<&Known>, error: Error) -> Error {
-    if error.code.status() != 401 {
+    if error.code.status() != 401 && error.code != Code::IpNotAllowed {
         return error;
     }
     let subject = network(source.ip);

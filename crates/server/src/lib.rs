@@ -14,6 +14,7 @@ pub mod keyring;
 pub mod limiter;
 pub mod parse;
 pub mod routes;
+pub mod scopes;
 pub mod sdk;
 pub mod vault;
 

@@ -117,22 +117,24 @@ pub async fn export(vault: &Arc<Vault>, request: &Request, owner: Owner) -> Resu
         return Err(Error::invalid("context", "an export filters by indexed context keys only")
             .hint("`grantd apps update --index KEY` indexes one from now on."));
     }
-    let format = query.format.clone().unwrap_or_else(|| "jsonl".to_owned());
+    let format = query.format.as_deref().unwrap_or("jsonl");
+    if !["jsonl", "csv"].contains(&format) {
+        return Err(Error::invalid("format", "must be jsonl or csv"));
+    }
     let shown = shown_filter(&query);
-    let exported = request.event(vault, owner, Kind::AuditExported).core("format", format.clone());
+    let exported = request.event(vault, owner, Kind::AuditExported).core("format", format);
     let lines = export::jsonl(Arc::clone(vault), owner, filter, shown, exported).await.map_err(of_store)?;
     let told = |e: grantd_store::Error| {
         tracing::error!(error = %e, "An export broke off");
         std::io::Error::other("the export broke off")
     };
-    match format.as_str() {
-        "jsonl" => Ok(raw(200, "application/jsonl", Body::from_stream(lines.map_err(told)))),
+    match format {
         "csv" => {
             let rows = lines.map_ok(|bytes| csv_rows(&bytes)).map_err(told);
             let head = stream::iter([Ok(bytes::Bytes::from(csv_head()))]);
             Ok(raw(200, "text/csv; charset=utf-8", Body::from_stream(head.chain(rows))))
         }
-        _ => Err(Error::invalid("format", "must be jsonl or csv")),
+        _ => Ok(raw(200, "application/jsonl", Body::from_stream(lines.map_err(told)))),
     }
 }
 
