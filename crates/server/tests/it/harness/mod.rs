@@ -1,0 +1,221 @@
+//! A server in process: the whole router on a real store, with time and randomness of the test's own.
+//!
+//! When a test is over, [`run`] asserts what must hold after every one: the trail of each app exports and verifies; the canary,
+//! which every key, token, data key and stored value holds, was in no log line, no event, no answer but the two that hand a
+//! secret out, and no `Debug` output.
+
+pub mod database;
+pub mod env;
+pub mod request;
+pub mod watch;
+pub mod world;
+
+use std::future::Future;
+use std::io::BufReader;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use grantd_domain::audit::{Report, Trust, verify};
+use grantd_domain::destination::OutboundAllow;
+use grantd_domain::env::{Clock as _, new_token, new_uuid};
+use grantd_domain::seal::{RootKey, RootKeys};
+use grantd_server::{Settings, Vault, entry, install};
+use grantd_store::operators::{self, Pat, Role};
+use grantd_store::{Location, Store};
+use grantd_wire::TimeMs;
+use grantd_wire::ids::{AppId, OperatorId, PatId};
+use grantd_wire::sign::sha256;
+use http::Request;
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+pub use database::{Database, Engine};
+pub use env::{START, TestEnv};
+pub use request::{Answer, Raw, Sign};
+pub use world::World;
+
+/// A running server. Cheap to clone.
+#[derive(Clone)]
+pub struct Server {
+    pub vault: Arc<Vault>,
+    pub env: Arc<TestEnv>,
+    pub database: Arc<Database>,
+    pub operator: OperatorId,
+    /// An admin's token for every app, without an end.
+    pub pat: String,
+    router: Router,
+}
+
+impl Server {
+    /// A new install on a new database.
+    pub async fn create(database: Database) -> Self {
+        watch::start();
+        let env = Arc::new(TestEnv::default());
+        let created = install::create(&database.store, &root(), &*env).await.unwrap();
+        let store = database.store.clone();
+        let vault = open(store, &env, settings()).await;
+        let router = entry::router(Arc::clone(&vault));
+        let (database, operator) = (Arc::new(database), created.operator_id);
+        let server = Self { vault, env, database, operator, pat: String::new(), router };
+        let pat = server.new_pat(Role::Admin, None, None).await;
+        Self { pat, ..server }
+    }
+
+    /// Another process on the same database, with nothing in memory yet.
+    pub async fn another(&self, process: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = settings();
+        change(&mut settings);
+        let vault = open(self.database.open_again(process).await, &self.env, settings).await;
+        let router = entry::router(Arc::clone(&vault));
+        Self { vault, router, ..self.clone() }
+    }
+
+    pub fn now(&self) -> TimeMs {
+        self.env.now()
+    }
+
+    pub fn advance_ms(&self, ms: i64) {
+        self.env.advance_ms(ms);
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.vault.store
+    }
+
+    /// Mints a token behind the API, which has no route for it yet.
+    pub async fn new_pat(&self, role: Role, apps: Option<Vec<AppId>>, expires_at: Option<TimeMs>) -> String {
+        let token = new_token(&*self.env, "grantd_pat_");
+        let hash = sha256(token.reveal().as_bytes());
+        let pat = Pat {
+            id: PatId::from_uuid(new_uuid(&*self.env)),
+            operator_id: self.operator,
+            name: "test".to_owned(),
+            role,
+            app_ids: apps,
+            expires_at,
+            revoked_at: None,
+        };
+        let at = self.now();
+        self.store().write(move |tx| operators::insert_pat(tx, &pat, &hash, at)).await.unwrap();
+        token.reveal().to_owned()
+    }
+
+    /// Signs with the key, at the server's time.
+    pub fn sign<'a>(&self, key: &'a str) -> Sign<'a> {
+        Sign::new(key, self.now().0.div_euclid(1000))
+    }
+
+    /// Sends a request and looks the answer over.
+    pub async fn send(&self, raw: Raw) -> Answer {
+        let what = format!("{} {}", raw.method, raw.target);
+        self.send_request(&what, raw.into_request()).await
+    }
+
+    pub async fn send_request(&self, what: &str, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let status = parts.status.as_u16();
+        let hands_out = (path.ends_with("/sdk/token") && status == 200)
+            || (path.starts_with("/api/v1/") && path.ends_with("/keys") && method == "POST" && status == 201);
+        Answer::checked(what, hands_out, status, parts.headers, &body)
+    }
+
+    /// Calls the management API with the admin's token.
+    pub async fn api(&self, method: &str, path: &str, body: Value) -> Answer {
+        self.api_as(&self.pat, method, path, body).await
+    }
+
+    pub async fn api_as(&self, pat: &str, method: &str, path: &str, body: Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.send(api_request(pat, method, path, body)).await
+    }
+
+    /// Every event of the owner, oldest first, from an export that verifies.
+    pub async fn events(&self, path: &str) -> Vec<Value> {
+        let (report, text) = self.export(path).await;
+        assert!(report.ok, "{path}: {:?}\n{text}", report.problems);
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["type"] == "event").collect()
+    }
+
+    pub async fn export(&self, path: &str) -> (Report, String) {
+        let answer = self.api("GET", path, Value::Null).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let trust = Trust { key: None, checkpoint: None };
+        (verify(BufReader::new(answer.text.as_bytes()), &trust).unwrap(), answer.text)
+    }
+
+    /// Ids of every app there is.
+    pub async fn apps(&self) -> Vec<String> {
+        let page = self.api("GET", "/api/v1/apps?limit=1000", Value::Null).await.ok(200);
+        page["items"].as_array().unwrap().iter().map(|app| app["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What must hold after every test.
+    async fn assert_invariants(&self) {
+        let organization = self.events("/api/v1/audit/export").await;
+        assert!(!organization.is_empty());
+        for app in self.apps().await {
+            self.events(&format!("/api/v1/apps/{app}/audit/export")).await;
+            for list in ["keys", "managed-secrets", "grants", "audit/events"] {
+                let answer = self.api("GET", &format!("/api/v1/apps/{app}/{list}?limit=1000"), Value::Null).await;
+                assert_eq!(answer.status, 200, "{}", answer.text);
+            }
+        }
+        watch::clean("Debug of the settings", &format!("{:?}", self.vault.settings));
+        watch::logs_are_clean();
+    }
+}
+
+pub fn api_request(pat: &str, method: &str, path: &str, body: impl Into<bytes::Bytes>) -> Raw {
+    Raw::new(method, path, body).set("authorization", format!("Bearer {pat}"))
+}
+
+fn root() -> RootKeys {
+    let mut material = [7; 32];
+    material[..6].copy_from_slice(b"canary");
+    RootKeys::new(RootKey::new(&material), Vec::new())
+}
+
+fn settings() -> Settings {
+    Settings {
+        base_path: String::new(),
+        trusted_proxies: Vec::new(),
+        replicas: 1,
+        outbound: OutboundAllow::parse(&["127.0.0.1:9001"]).unwrap(),
+    }
+}
+
+async fn open(store: Store, env: &Arc<TestEnv>, settings: Settings) -> Arc<Vault> {
+    Vault::open(store, root(), Arc::<TestEnv>::clone(env), settings).await.unwrap()
+}
+
+/// Runs a test on a server of its own, then asserts what must hold after every one.
+pub fn run<F: Future<Output = ()> + Send + 'static>(engine: Engine, test: impl FnOnce(Server) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let Some(database) = Database::create(engine).await else { return };
+        let server = Server::create(database).await;
+        // A task of its own, so that the database goes away when the test panics.
+        let test = test(server.clone());
+        let checked = server.clone();
+        let ended = tokio::spawn(async move {
+            test.await;
+            checked.assert_invariants().await;
+        });
+        let ended = ended.await;
+        server.database.remove().await;
+        if let Err(e) = ended {
+            std::panic::resume_unwind(e.into_panic());
+        }
+    });
+}
+
+/// Whether the data outlives the store that wrote it.
+pub fn is_kept(server: &Server) -> bool {
+    server.database.location != Location::Memory
+}

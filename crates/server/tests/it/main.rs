@@ -1,0 +1,35 @@
+//! The whole router in process, on the real store. Tests run on SQLite in memory; those that depend on the engine also on a
+//! SQLite file, and on PostgreSQL when `GRANTD_TEST_POSTGRES_URL` names a server's administrator (`cargo xtask postgres`
+//! starts one); in CI it must.
+
+/// Tests that need no more than a database in memory: `async fn test(server: Server)`.
+macro_rules! in_memory {
+    ($($test:ident,)*) => {
+        mod memory { $(#[test] fn $test() { crate::harness::run(crate::harness::Engine::Memory, super::$test); })* }
+    };
+}
+
+/// Tests that look behind the store, or whose data must outlive it.
+macro_rules! on_kept_engines {
+    ($($test:ident,)*) => {
+        mod kept_in_file { $(#[test] fn $test() { crate::harness::run(crate::harness::Engine::File, super::$test); })* }
+        mod kept_in_postgres {
+            $(#[test] fn $test() { crate::harness::run(crate::harness::Engine::Postgres, super::$test); })*
+        }
+    };
+}
+
+/// Tests of what an engine could do differently.
+macro_rules! on_every_engine {
+    ($($test:ident,)*) => {
+        mod on_memory { $(#[test] fn $test() { crate::harness::run(crate::harness::Engine::Memory, super::$test); })* }
+        mod on_file { $(#[test] fn $test() { crate::harness::run(crate::harness::Engine::File, super::$test); })* }
+        mod on_postgres {
+            $(#[test] fn $test() { crate::harness::run(crate::harness::Engine::Postgres, super::$test); })*
+        }
+    };
+}
+
+mod harness;
+mod schema;
+mod token;
