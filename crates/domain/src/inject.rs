@@ -29,43 +29,13 @@ use grantd_wire::limits::{
     INJECTION_FORMAT_CHARS_MAX, INJECTION_HEADER_CHARS_MAX, INJECTION_KEY_CHARS_MAX, INJECTIONS_MAX,
     SECRET_FIELD_BYTES_MAX, SECRET_FIELD_NAME_CHARS_MAX, SECRET_FIELDS_MAX, SECRET_VALUE_BYTES_MAX,
 };
-use grantd_wire::sdk::{Injection, InjectionTarget};
+use grantd_wire::sdk::{INJECTION_HEADERS_FORBIDDEN, INJECTION_SIGV4, INJECTION_TOKEN, Injection, InjectionTarget};
 use zeroize::Zeroizing;
 
-/// Stands for `access_token` in a format. Only the first one is replaced.
-pub const TOKEN: &str = "{token}";
-/// The format that makes the client sign. It knows no other.
-pub const SIGV4_FORMAT: &str = "AWS4-HMAC-SHA256";
 /// Fields of `aws_sig_v4` the client signs with.
 const SIGV4_FIELDS: [&str; 4] = ["secret_key", "session_token", "region", "service"];
 /// Begins a value source that is a field.
 const FIELD_SOURCE: &str = "additional_credentials.";
-
-/// Headers the client does not let a credential set.
-const HEADERS_FORBIDDEN: [&str; 22] = [
-    "host",
-    "content-length",
-    "content-type",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "upgrade",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "cookie",
-    "set-cookie",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "x-http-method-override",
-    "x-method-override",
-    "www-authenticate",
-    "strict-transport-security",
-    "content-security-policy",
-];
 
 /// How a secret is sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,9 +72,9 @@ pub fn plan(create: &SecretCreate) -> Result<Plan, Error> {
     let credential_type = create.credential_type.unwrap_or(CredentialType::BearerToken);
     let (header, format) = match credential_type {
         CredentialType::BearerToken => ("Authorization", "Bearer {token}"),
-        CredentialType::HeaderKey => ("X-API-Key", TOKEN),
+        CredentialType::HeaderKey => ("X-API-Key", INJECTION_TOKEN),
         CredentialType::BasicAuth => ("Authorization", "Basic {token}"),
-        CredentialType::AwsSigV4 => ("Authorization", SIGV4_FORMAT),
+        CredentialType::AwsSigV4 => ("Authorization", INJECTION_SIGV4),
     };
     let plan = Plan {
         header: create.injection_header.clone().unwrap_or_else(|| header.to_owned()),
@@ -250,10 +220,10 @@ fn check_format(format: &str) -> Result<(), Error> {
     if format.chars().count() > INJECTION_FORMAT_CHARS_MAX {
         return refuse(&format!("at most {INJECTION_FORMAT_CHARS_MAX} characters"));
     }
-    if format.starts_with(SIGV4_FORMAT) {
+    if format.starts_with(INJECTION_SIGV4) {
         return refuse("use credential_type aws_sig_v4 to sign");
     }
-    match format.matches(TOKEN).count() {
+    match format.matches(INJECTION_TOKEN).count() {
         0 => return refuse("must contain `{token}`, in place of which the value is sent"),
         1 => {}
         _ => return refuse("must contain `{token}` once: clients replace the first one only"),
@@ -295,7 +265,7 @@ fn is_same_place(one: &Injection, other: &Injection) -> bool {
 fn check_header_name(path: &str, name: &str, chars_max: usize) -> Result<(), Error> {
     // The main header's name has no `_`; the keys of further injections may.
     check_key(path, name, chars_max, if chars_max == INJECTION_HEADER_CHARS_MAX { "-" } else { "-_" })?;
-    if HEADERS_FORBIDDEN.iter().any(|forbidden| forbidden.eq_ignore_ascii_case(name)) {
+    if INJECTION_HEADERS_FORBIDDEN.iter().any(|forbidden| forbidden.eq_ignore_ascii_case(name)) {
         return Err(Error::impossible(path, "is a header that a credential may not set"));
     }
     Ok(())

@@ -10,44 +10,17 @@ use grantd_wire::limits::{
     INJECTION_FORMAT_CHARS_MAX, INJECTION_HEADER_CHARS_MAX, INJECTION_KEY_CHARS_MAX, INJECTIONS_MAX,
     SECRET_FIELD_BYTES_MAX, SECRET_FIELD_NAME_CHARS_MAX, SECRET_FIELDS_MAX,
 };
-use grantd_wire::sdk::{Injection, InjectionTarget, TokenAnswer};
+use grantd_wire::sdk::{
+    INJECTION_HEADERS_FORBIDDEN, INJECTION_SIGV4, INJECTION_TOKEN, Injection, InjectionTarget, TokenAnswer,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
 use crate::sigv4;
 
-/// The place of the credential in a format.
-const TOKEN: &str = "{token}";
-/// A format that asks for AWS Signature Version 4.
-const SIGV4: &str = "AWS4-HMAC-SHA256";
 /// Everything but letters, digits and `- . _ ~`.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// Headers no injection may set.
-const FORBIDDEN_HEADERS: &[&str] = &[
-    "host",
-    "content-length",
-    "content-type",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "upgrade",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "cookie",
-    "set-cookie",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "x-http-method-override",
-    "x-method-override",
-    "www-authenticate",
-    "strict-transport-security",
-    "content-security-policy",
-];
 
 /// Percent-encodes everything but unreserved characters.
 pub fn percent_encode(text: &str) -> String {
@@ -101,7 +74,7 @@ pub fn check(answer: &TokenAnswer) -> Result<(), &'static str> {
         return Err("injection_header is not a header a credential may go into");
     }
     let format = &answer.injection_format;
-    let has_place = format.contains(TOKEN) || format.starts_with(SIGV4);
+    let has_place = format.contains(INJECTION_TOKEN) || format.starts_with(INJECTION_SIGV4);
     if !has_place || !one_line(format) || format.chars().count() > INJECTION_FORMAT_CHARS_MAX {
         return Err("injection_format has no place for the credential");
     }
@@ -129,12 +102,12 @@ pub fn check(answer: &TokenAnswer) -> Result<(), &'static str> {
 ///
 /// Answers the names of the headers it set. With AWS signing, nothing of `call` may change afterwards.
 pub fn inject(call: &mut Call, answer: &TokenAnswer, now: SystemTime) -> Result<Vec<HeaderName>, &'static str> {
-    if answer.injection_format.starts_with(SIGV4) {
+    if answer.injection_format.starts_with(INJECTION_SIGV4) {
         let fields = answer.additional_credentials.as_ref().ok_or("an AWS credential without its secret key")?;
         return sign_aws(call, &answer.access_token, fields, now);
     }
     let mut set = Vec::new();
-    let value = answer.injection_format.replacen(TOKEN, &answer.access_token, 1);
+    let value = answer.injection_format.replacen(INJECTION_TOKEN, &answer.access_token, 1);
     set.push(set_header(&mut call.headers, &answer.injection_header, &value)?);
     for injection in answer.additional_injections.iter().flatten() {
         let Some(value) = source_value(answer, &injection.value_source).filter(|v| !v.is_empty()) else { continue };
@@ -218,7 +191,7 @@ fn is_possible(injection: &Injection) -> bool {
 }
 
 fn is_forbidden(header: &str) -> bool {
-    FORBIDDEN_HEADERS.iter().any(|f| f.eq_ignore_ascii_case(header))
+    INJECTION_HEADERS_FORBIDDEN.iter().any(|f| f.eq_ignore_ascii_case(header))
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ fn header_names_are_the_clients() {
             "{name:?}"
         );
     }
-    for name in HEADERS_FORBIDDEN {
+    for name in INJECTION_HEADERS_FORBIDDEN {
         assert_eq!(
             refused(&with(|create| create.injection_header = Some(name.to_ascii_uppercase()))),
             "injection_header"
@@ -236,7 +236,7 @@ fn aws_needs_what_the_client_signs_with_and_nothing_else() {
     create.injection_header = Some("authorization".to_owned());
     create.injection_format = Some("AWS4-HMAC-SHA256 {token}".to_owned());
     assert_eq!(refused(&create), "injection_format");
-    create.injection_format = Some(SIGV4_FORMAT.to_owned());
+    create.injection_format = Some(INJECTION_SIGV4.to_owned());
     assert!(plan(&create).is_ok());
     create.injections = vec![inject(InjectionTarget::QueryParam, "k", "token")];
     assert_eq!(refused(&create), "injections");

@@ -42,6 +42,36 @@ pub enum InjectionTarget {
     QueryParam,
 }
 
+/// Stands for `access_token` in an injection format. Only the first one is replaced.
+pub const INJECTION_TOKEN: &str = "{token}";
+/// The injection format that makes the client sign with AWS Signature Version 4.
+pub const INJECTION_SIGV4: &str = "AWS4-HMAC-SHA256";
+/// Headers no injection may set, in lower case.
+pub const INJECTION_HEADERS_FORBIDDEN: &[&str] = &[
+    "host",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "upgrade",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "cookie",
+    "set-cookie",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-http-method-override",
+    "x-method-override",
+    "www-authenticate",
+    "strict-transport-security",
+    "content-security-policy",
+];
+
 /// One further injection: exactly these three keys.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
