@@ -210,6 +210,8 @@ impl Sqlite {
     pub(crate) async fn close(&self) {
         if let Some(readers) = &self.readers {
             readers.places.close();
+            // Before the writer: the last connection to close empties the WAL, and readers may not write.
+            readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         // It fails only when the writer has stopped already.
         drop(self.jobs.send(Message::Stop).await);
