@@ -161,8 +161,7 @@ impl Store {
         match &self.inner.engine {
             Engine::Sqlite(_) => self.read(move |tx| tx.query(table, sql, &params)).await,
             Engine::Postgres { pools, .. } => {
-                let client = postgres::connect(&pools.shared).await?;
-                let rows = postgres::query(&client, sql, &params).await?;
+                let rows = postgres::fetch(&pools.shared, sql, &params).await?;
                 Ok(rows.into_iter().map(|values| Row::new(table, values)).collect())
             }
         }

@@ -49,10 +49,9 @@ impl Lane {
         }
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Error::Busy)?;
         let mut chains = Arc::clone(&self.chains).lock_owned().await;
-        let client = postgres::connect(&self.pool).await?;
         let (runtime, pool, tally) = (Handle::current(), self.pool.clone(), Arc::clone(&self.tally));
         blocking(move || {
-            let result = retried(client, &pool, &runtime, &mut chains, run);
+            let result = retried(&pool, &runtime, &mut chains, run);
             if result.is_ok() {
                 tally.committed(1);
             }
@@ -76,13 +75,9 @@ pub(crate) async fn read<T: Send + 'static>(
     pool: &Pool,
     mut run: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let client = postgres::connect(pool).await?;
+    let client = begin(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let runtime = Handle::current();
-    blocking(move || {
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        transaction(client, &runtime, begin, &mut Chains::none(), &mut run).0
-    })
-    .await
+    blocking(move || transaction(client, &runtime, &mut Chains::none(), &mut run)).await
 }
 
 /// Runs on a thread that may wait.
@@ -91,7 +86,6 @@ pub(crate) async fn blocking<T: Send + 'static>(run: impl FnOnce() -> Result<T> 
 }
 
 fn retried<T>(
-    mut client: Client,
     pool: &Pool,
     runtime: &Handle,
     chains: &mut Chains,
@@ -99,8 +93,8 @@ fn retried<T>(
 ) -> Result<T> {
     let (mut retries, mut duplicates) = (0, 0);
     loop {
-        let (result, healthy) = transaction(client, runtime, "BEGIN ISOLATION LEVEL SERIALIZABLE", chains, &mut run);
-        match result {
+        let client = runtime.block_on(begin(pool, "BEGIN ISOLATION LEVEL SERIALIZABLE"))?;
+        match transaction(client, runtime, chains, &mut run) {
             Err(Error::Busy) if retries < RETRIES_MAX => {
                 runtime.block_on(tokio::time::sleep(retry_wait(retries)));
                 retries += 1;
@@ -109,10 +103,20 @@ fn retried<T>(
             Err(Error::Duplicate) if duplicates == 0 => duplicates = 1,
             other => return other,
         }
-        client = match healthy {
-            Some(client) => client,
-            None => runtime.block_on(postgres::connect(pool))?,
-        };
+    }
+}
+
+/// A connection with an open transaction. Nothing has happened yet, so a connection that has ended is simply replaced.
+async fn begin(pool: &Pool, sql: &str) -> Result<Client> {
+    let mut tries = 1;
+    loop {
+        let client = postgres::connect(pool).await?;
+        let Err(e) = client.batch_execute(sql).await else { return Ok(client) };
+        discard(client);
+        if tries == postgres::CONNECTIONS_MAX || postgres::was_undone(&e) {
+            return Err(postgres::error(&e));
+        }
+        tries += 1;
     }
 }
 
@@ -124,49 +128,46 @@ fn retry_wait(retries: u32) -> Duration {
     Duration::from_millis(1 + random % longest)
 }
 
-/// One transaction, not retried; with the connection, if it can be used again.
+/// Runs the closure in the transaction that is open, and ends it.
 fn transaction<T>(
     client: Client,
     runtime: &Handle,
-    begin: &str,
     chains: &mut Chains,
     run: &mut impl FnMut(&mut Tx<'_>) -> Result<T>,
-) -> (Result<T>, Option<Client>) {
+) -> Result<T> {
     // Only a bug between two transactions could have left something staged.
     chains.rolled_back();
-    if let Err(e) = runtime.block_on(postgres::batch(&client, begin)) {
-        return (Err(e), discard(client));
-    }
     let mut tx = Tx::new(Conn::Postgres { client: &client, runtime }, chains);
     let result = catch_unwind(AssertUnwindSafe(|| run(&mut tx))).unwrap_or(Err(Error::Panicked));
     match tx.settle(result) {
         Ok(value) => match runtime.block_on(client.batch_execute("COMMIT")) {
             Ok(()) => {
                 chains.committed();
-                (Ok(value), Some(client))
-            }
-            Err(e) if postgres::was_undone(&e) => {
-                chains.rolled_back();
-                (Err(postgres::error(&e)), Some(client))
+                Ok(value)
             }
             Err(e) => {
-                chains.fate_unknown();
-                (Err(postgres::error(&e)), discard(client))
+                if postgres::was_undone(&e) {
+                    chains.rolled_back();
+                } else {
+                    chains.fate_unknown();
+                    discard(client);
+                }
+                Err(postgres::error(&e))
             }
         },
         Err(e) => {
             chains.rolled_back();
-            match runtime.block_on(postgres::batch(&client, "ROLLBACK")) {
-                Ok(()) => (Err(e), Some(client)),
-                Err(_) => (Err(e), discard(client)),
+            if runtime.block_on(postgres::batch(&client, "ROLLBACK")).is_err() {
+                discard(client);
             }
+            Err(e)
         }
     }
 }
 
-fn discard(client: Client) -> Option<Client> {
+/// Closes the connection instead of giving it back.
+fn discard(client: Client) {
     drop(Client::take(client));
-    None
 }
 
 #[cfg(test)]

@@ -17,12 +17,14 @@ use crate::error::{Error, Result};
 const WAIT: Duration = Duration::from_secs(2);
 /// A peer that is silent for this long is gone.
 const SILENCE: Duration = Duration::from_secs(10);
+/// Connections tried for what may be tried again: the pool may lend some that have ended, and hears of it only when they are used.
+pub(crate) const CONNECTIONS_MAX: u32 = 16;
 /// Oldest server promised, as `server_version_num`.
 const VERSION_MIN: i64 = 140_000;
 
-/// What every connection is set to. Nothing waits without end; an answer given after a commit is on disk; a database that was set to
-/// `off` for speed is not taken at its word.
-const SETUP: &str = "SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
+/// What every connection is set to, whatever its role or database says. Nothing waits without end; single statements are READ
+/// COMMITTED; what is answered after a commit is on disk.
+const SETUP: &str = "SET default_transaction_isolation = 'read committed'; SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
     SET idle_in_transaction_session_timeout = '30s'; \
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
@@ -52,10 +54,13 @@ pub(crate) fn error(error: &tokio_postgres::Error) -> Error {
     let what = text(error);
     let Some(code) = error.as_db_error().map(|db| db.code().code()) else {
         // Not from the server: the connection, or a value that does not fit its column.
-        let ours = error.source().is_some_and(<dyn std::error::Error>::is::<WrongType>);
-        return if ours { Error::Statement { what } } else { Error::Unavailable { what } };
+        return if is_ours(error) { Error::Statement { what } } else { Error::Unavailable { what } };
     };
     meaning(code, what)
+}
+
+fn is_ours(error: &tokio_postgres::Error) -> bool {
+    error.source().is_some_and(<dyn std::error::Error>::is::<WrongType>)
 }
 
 fn text(error: &tokio_postgres::Error) -> String {
@@ -180,6 +185,24 @@ pub(crate) async fn query(client: &Client, sql: &'static str, params: &[Value]) 
     let statement = client.prepare_cached(sql).await.map_err(|e| error(&e))?;
     let rows = client.query(&statement, &as_params(params)).await.map_err(|e| error(&e))?;
     rows.iter().map(values).collect()
+}
+
+/// One reading statement outside of any transaction. A connection that has ended is replaced.
+pub(crate) async fn fetch(pool: &Pool, sql: &'static str, params: &[Value]) -> Result<Vec<Vec<Value>>> {
+    let mut tries = 1;
+    loop {
+        let client = connect(pool).await?;
+        let rows = match client.prepare_cached(sql).await {
+            Ok(statement) => client.query(&statement, &as_params(params)).await,
+            Err(e) => Err(e),
+        };
+        match rows {
+            Ok(rows) => return rows.iter().map(values).collect(),
+            Err(e) if tries == CONNECTIONS_MAX || was_undone(&e) || is_ours(&e) => return Err(error(&e)),
+            Err(_) => drop(Client::take(client)),
+        }
+        tries += 1;
+    }
 }
 
 pub(crate) fn values(row: &tokio_postgres::Row) -> Result<Vec<Value>> {

@@ -205,7 +205,8 @@ async fn create_empty(admin: &Client, name: &str) {
 /// The migrated template of this very schema: made by whoever comes first, of any process, and kept for the next. Those of other
 /// schemas are dropped.
 async fn template(url: &str) -> String {
-    let schema = include_str!("../../src/migrations/checksums.txt");
+    // What the migrations say, and how they are said to an engine.
+    let schema = concat!(include_str!("../../src/migrations/checksums.txt"), include_str!("../../src/migrate.rs"));
     let sum = grantd_wire::sign::hex(&grantd_wire::sign::sha256(schema.as_bytes()));
     let name = format!("grantd_template_{}", &sum[..16]);
     let admin = admin(url).await;
