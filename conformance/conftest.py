@@ -53,7 +53,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @pytest.fixture(scope="session")
 def binary() -> str:
     path = os.environ.get("GRANTD_BIN", "")
-    assert os.access(path, os.X_OK), f"GRANTD_BIN={path!r} does not name an executable"
+    if not os.access(path, os.X_OK):
+        pytest.exit(f"GRANTD_BIN={path!r} does not name an executable", returncode=4)
     return os.path.abspath(path)
 
 

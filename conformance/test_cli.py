@@ -37,7 +37,7 @@ def test_apps(world: World):
     made = world.server.cli("apps", "create", "--name", "From the CLI", "--description", "d")
     schema.uuid(made["id"], "id")
     assert (made["name"], made["state"]) == ("From the CLI", "active")
-    listed = world.server.cli("apps", "list")
+    listed = world.server.cli("apps", "list", "--limit", "1000")
     assert listed.keys() >= LIST and made["id"] in [a["id"] for a in listed["items"]]
     assert world.server.cli("apps", "show", made["id"])["name"] == "From the CLI"
     changed = world.server.cli("apps", "update", made["id"], "--tenant-key", "user_id", "--tenant-mode", "observe")
@@ -262,11 +262,16 @@ def test_foreign_objects_are_missing(world: World):
     assert other.cli("grants", "show", secret.grant_id)["status"] == "active"
 
 
-def failing_start(server: Grantd, *flags: str, env: dict[str, str] | None = None) -> str:
+def plain_environment() -> dict[str, str]:
+    """Without the variables that tell these tests what to test: the binary refuses settings that it does not know."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("GRANTD_")}
+
+
+def failing_start(server: Grantd, *flags: str) -> str:
     """Starts a server that shall refuse to start, and gives back what it said."""
     done = subprocess.run(
         [server.binary, "serve", *flags],
-        env={**os.environ, **(env or {})},
+        env=plain_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -355,7 +360,7 @@ async def test_dev_is_a_vault_that_works_at_once(binary: str, tmp_path: Path):
     process = subprocess.Popen(
         [binary, "dev", "--ephemeral", "--listen", "127.0.0.1:0", "--output", "json"],
         cwd=tmp_path,
-        env={k: v for k, v in os.environ.items() if not k.startswith("GRANTD_")},
+        env=plain_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -398,7 +403,7 @@ def test_dev_is_for_loopback_only(binary: str, tmp_path: Path):
     done = subprocess.run(
         [binary, "dev", "--ephemeral", "--listen", "0.0.0.0:0"],
         cwd=tmp_path,
-        env={k: v for k, v in os.environ.items() if not k.startswith("GRANTD_")},
+        env=plain_environment(),
         capture_output=True,
         text=True,
         timeout=60,

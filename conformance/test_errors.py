@@ -100,6 +100,29 @@ async def test_core_50_wildcards_never_include_action_verbs(world: World):
                 await app.request("GET", world.corner.url(), grant_id=secret.grant_id)
 
 
+def test_core_50_id_scoped_keys_list_and_revoke_those_grants_alone(world: World):
+    secret = world.secret()
+    first, second, third = secret.grant_id, world.grant(secret), world.grant(secret)
+
+    def listed(*scopes: str) -> set[str]:
+        answer = world.send(world.signed("POST", "/sdk/grants/list", {}, key=world.mint(list(scopes))))
+        page = answer.json()
+        assert page["total"] == len(page["grants"])
+        return {g["grant_id"] for g in page["grants"]}
+
+    assert listed(f"grants:read:{first}") == {first}
+    assert listed(f"grants:read:{first}", f"grants:read:{second}") == {first, second}
+    assert listed(f"grants:write:{first}", f"grants:read:{second}") == {first, second}
+    assert listed(f"grants:read:{UNKNOWN}") == set()
+    assert listed(f"grants:read:{first}", "grants:read") == {first, second, third}
+    one = world.mint([f"grants:write:{third}"])
+    refused = world.send(world.signed("POST", f"/sdk/oauth/grants/{second}/revoke", {}, key=one))
+    assert (refused.status, refused.error) == (403, "insufficient_scope")
+    path, body = f"/sdk/managed-secrets/{secret.id}/grants", {"principal": {"type": "system"}}
+    assert world.send(world.signed("POST", path, body, key=one)).error == "insufficient_scope"
+    assert world.send(world.signed("POST", f"/sdk/oauth/grants/{third}/revoke", {}, key=one)).status == 200
+
+
 @pytest.mark.parametrize(
     ("scopes", "reads", "writes"),
     [
@@ -202,6 +225,20 @@ async def test_core_51_tenant_guard(world: World):
     assert {e["code"] for e in world.events(kind="token.denied")} == {"tenant_mismatch"}
 
 
+def test_core_51_rebinding_a_grant_takes_effect_at_once(world: World):
+    world.update_app(tenant_key="user_id", tenant_mode="enforce")
+    grant = world.grant(world.secret(), tenant="acme")
+
+    def status(user: str) -> int:
+        return world.send(world.token_request(grant, context=f'{{"user_id":"{user}"}}')).status
+
+    assert (status("acme"), status("globex")) == (200, 403)
+    world.cli("grants", "update", grant, "--tenant", "globex")
+    assert (status("acme"), status("globex")) == (403, 200)
+    world.cli("grants", "update", grant, "--tenant-exempt")
+    assert (status("acme"), status("globex")) == (200, 200)
+
+
 async def test_core_52_expired_grant(world: World):
     secret = world.secret()
     grant = world.grant(secret, expires_in_seconds=1)
@@ -230,13 +267,13 @@ async def test_core_53_caller_names_no_agent(world: World):
 
 async def test_core_57_app_that_never_hands_out_credentials(world: World):
     secret = world.secret()
-    world.cli("apps", "update", world.app_id, "--retrieve", "off")
+    world.server.cli("apps", "update", world.app_id, "--retrieve", "off")
     async with world.vault() as app:
         with pytest.raises(RestrictedGrantRequiresProxyError) as error:
             await app.request("GET", world.corner.url(), grant_id=secret.grant_id)
         assert (error.value.status_code, error.value.details["error"]) == (400, "restricted_grant_requires_proxy")
         assert world.corner.seen == []
-        world.cli("apps", "update", world.app_id, "--retrieve", "on")
+        world.server.cli("apps", "update", world.app_id, "--retrieve", "on")
         await app.request("GET", world.corner.url(), grant_id=secret.grant_id)
 
 
@@ -413,6 +450,51 @@ async def test_core_63_codes_that_the_token_call_would_garble_are_not_used(world
     world.revoke(secret.grant_id)
     answer = world.send(world.token_request(secret.grant_id))
     assert answer.error in ("grant_revoked", "grant_deleted")
+
+
+def test_every_refused_credential_call_is_an_event(world: World):
+    """At whichever step it was refused, once the caller had proved who it is."""
+    secret = world.secret()
+    grant = secret.grant_id
+    lapsed, revoked = world.grant(secret, expires_in_seconds=1), world.grant(secret)
+    world.revoke(revoked)
+    wait_until(lambda: world.send(world.token_request(lapsed)).error == "grant_expired", what="the grant lapses")
+    before = len(world.events(kind="token.denied"))
+    body = world.token_body
+    for request, code in (
+        (world.token_request(UNKNOWN), "grant_not_found"),
+        (world.token_request("no id"), "grant_not_found"),
+        (world.token_request(lapsed), "grant_expired"),
+        (world.token_request(revoked), "grant_revoked"),
+        (world.signed("POST", "/sdk/token", body(grant, "https://evil.example/")), "blocked_destination"),
+        (world.signed("POST", "/sdk/token", body(grant, user_token="a.b.c")), "jwt_validation_error"),
+        (world.signed("POST", "/sdk/token", {}), "invalid_request"),
+        (world.token_request(grant, key=world.mint(["grants:read"])), "insufficient_scope"),
+        (world.token_request(grant, key=world.mint([f"tokens:retrieve:{revoked}"])), "insufficient_scope"),
+        (world.token_request(grant, constraints="grants:read"), "insufficient_scope"),
+        (world.token_request(grant, constraints="x:y"), "constraint_not_narrowing"),
+        (world.token_request(grant, caller=UNKNOWN, caller_type="agent"), "caller_agent_unresolved"),
+    ):
+        answer = world.send(request)
+        assert answer.error == code
+        denied = world.events(kind="token.denied")[before:]
+        assert [e["code"] for e in denied] == [code], (code, denied)
+        assert denied[0]["outcome"] == "denied" and denied[0]["key_id"]
+        before += 1
+    assert world.events(kind="token.released") == []
+
+
+def test_failed_authentications_leave_one_event_a_source_and_minute(world: World):
+    key = world.mint()
+    bad = world.token_request(world.secret().grant_id, key=key)
+    for _ in range(5):
+        assert world.send(bad.set("X-Alter-Signature", "0" * 64)).error == "signature_invalid"
+    failed = world.events(kind="auth.failed")
+    assert 1 <= len(failed) <= 2  # the minute may turn
+    assert (failed[0]["key_id"], failed[0]["ip"], failed[0]["code"]) == (key.id, world.source, "signature_invalid")
+    world.source = "127.9.9.9"
+    assert world.send(bad).status == 401
+    assert world.events(kind="auth.failed")[-1]["ip"] == "127.9.9.9"
 
 
 async def test_unbuilt_parts_answer_501_through_the_client(world: World):

@@ -228,6 +228,9 @@ async def test_core_83_lifetime_of_a_grant(world: World):
         assert _seconds_until(await expiry(default_ttl_seconds=600)) == pytest.approx(600, abs=60)
         capped = await expiry(max_ttl_seconds=300, default_ttl_seconds=300)
         assert _seconds_until(capped) == pytest.approx(300, abs=60)
+        assert _seconds_until(await expiry(max_ttl_seconds=300, default_ttl_seconds=900)) < 301
+        late = {"expires_at": (soon + datetime.timedelta(days=1)).isoformat(), "max_ttl_seconds": 300}
+        assert _seconds_until(await expiry(**late)) < 301
 
 
 def _seconds_until(text: str) -> float:
@@ -259,7 +262,6 @@ async def test_core_83_short_lived_grant_lapses(world: World):
         ({"default_ttl_seconds": 1.5}, "default_ttl_seconds"),
         ({"default_ttl_seconds": "60"}, "default_ttl_seconds"),
         ({"default_ttl_seconds": 10**30}, "default_ttl_seconds"),
-        ({"max_ttl_seconds": 60, "default_ttl_seconds": 61}, "default_ttl_seconds"),
         ({"maxTtlSeconds": 5}, "maxTtlSeconds"),
     ],
 )
@@ -291,7 +293,7 @@ def test_core_83_labels_that_cannot_be(world: World, label: object):
     body = {"principal": {"type": "system", "label": label}, "grant_policy": {}}
     answer = world.send(world.signed("POST", f"/sdk/managed-secrets/{secret.id}/grants", body))
     assert answer.status in (400, 422), answer
-    assert "label" in json.dumps(answer.json())
+    assert any(f'"{name}"' in answer.body.decode() for name in ("principal.label", "principal", "label"))
 
 
 async def test_core_83_principals_that_need_unbuilt_parts(world: World):

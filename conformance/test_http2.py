@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,9 +17,8 @@ from signing import Request, invent_key
 
 @asynccontextmanager
 async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(
-        http2=True, verify=str(world.services.authority_file), base_url=world.server.url, timeout=30
-    ) as http:
+    trust = ssl.create_default_context(cafile=str(world.services.authority_file))
+    async with httpx.AsyncClient(http2=True, verify=trust, base_url=world.server.url, timeout=30) as http:
         yield http
 
 
