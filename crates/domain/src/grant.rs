@@ -241,12 +241,9 @@ mod tests {
 
     #[test]
     fn a_lifetime_is_the_tighter_of_what_is_asked_and_what_is_allowed() {
-        let life = |expires_at, max, default| {
-            expires_at_of(Lifetime { expires_at, max_ttl_seconds: max, default_ttl_seconds: default })
+        let life = |at, max_ttl_seconds, default_ttl_seconds| {
+            expires_at(Lifetime { expires_at: at, max_ttl_seconds, default_ttl_seconds }, NOW).map_err(|e| e.code)
         };
-        fn expires_at_of(l: Lifetime) -> Result<Option<TimeMs>, Code> {
-            expires_at(l, NOW).map_err(|e| e.code)
-        }
         assert_eq!(life(None, None, None), Ok(None));
         assert_eq!(life(None, Some(10), None), Ok(Some(NOW.plus_seconds(10))));
         assert_eq!(life(None, Some(10), Some(20)), Ok(Some(NOW.plus_seconds(10))));

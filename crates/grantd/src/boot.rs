@@ -15,7 +15,7 @@ use crate::cli::{Exit, Failure};
 use crate::config::{Config, DatabaseUrl};
 use crate::env::Env;
 use crate::host::Host;
-use crate::root_key::{self, Database};
+use crate::root_key::{self, Database, RootKeyError};
 
 /// The name of the first operator's token in the data directory.
 pub const PAT_FILE: &str = "operator.pat";
@@ -45,8 +45,11 @@ impl DataDir {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(Failure::local(format!("the data directory {} is in use by another grantd", path.display()))
-                    .hint("Stop the other one, or give this one a directory of its own with --data-dir."));
+                return Err(Failure::local(format!(
+                    "the data directory {} is in use by another grantd",
+                    path.display()
+                ))
+                .hint("Stop the other one, or give this one a directory of its own with --data-dir."));
             }
             Err(TryLockError::Error(e)) => return Err(failed("lock", &e)),
         }
@@ -89,14 +92,15 @@ fn write_private(options: &mut OpenOptions, path: &Path, bytes: &[u8]) -> std::i
     file.sync_all()
 }
 
-/// Nothing of this process's memory ends in a core file, and no other process of the user may look into it.
+/// Nothing of this process's memory ends in a core file, and (on Linux) no other process of the user may look into it.
 pub fn keep_memory_private() {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    use rustix::process::{Resource, Rlimit, setrlimit};
     let no_core = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(e) = setrlimit(Resource::Core, no_core) {
         tracing::warn!(error = %e, "Core files could not be switched off");
     }
-    if let Err(e) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+    #[cfg(target_os = "linux")]
+    if let Err(e) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
         tracing::warn!(error = %e, "This process could not be closed to debuggers");
     }
 }
@@ -134,34 +138,28 @@ pub fn load_root_keys(config: &Config, env: &Env) -> Result<RootKeys, Failure> {
 }
 
 /// Applies the schema and makes the install, with a new root key where there is neither key nor database.
-pub async fn create_install(
-    config: &Config,
-    data_dir: &DataDir,
-    env: &Env,
-    store: &Store,
-) -> Result<Created, Failure> {
-    store.migrate(Host.now()).await.map_err(schema_failure)?;
+pub async fn create_install(config: &Config, data_dir: &DataDir, env: &Env, store: &Store) -> Result<Created, Failure> {
+    store.migrate(Host.now()).await.map_err(|e| schema_failure(&e))?;
     let root = match load_root_keys(config, env) {
         Ok(root) => root,
         // There is no key: make one, unless there is a database that needs its own.
         Err(missing) => {
-            let database = match install::exists(store).await.map_err(install_failure)? {
+            let database = match install::exists(store).await.map_err(|e| install_failure(&e))? {
                 true => Database::Present,
                 false => Database::Absent,
             };
             let made = root_key::create(&config.root_key, database, env, &Host);
             match (database, made) {
                 (_, Ok(key)) => RootKeys::new(RootKey::new(&key), Vec::new()),
-                (Database::Present, Err(_)) => return Err(missing),
-                // The file is there, and what is wrong with it was found when it was read.
-                (Database::Absent, Err(root_key::RootKeyError::Exists(_))) => return Err(missing),
+                // A database needs its own key; a file that is there was found wrong when it was read.
+                (Database::Present, Err(_)) | (_, Err(RootKeyError::Exists(_))) => return Err(missing),
                 (Database::Absent, Err(e)) => return Err(Failure::from_error(Exit::Error, &e)),
             }
         }
     };
-    let created = install::create(store, &root, &Host).await.map_err(install_failure)?;
+    let created = install::create(store, &root, &Host).await.map_err(|e| install_failure(&e))?;
     // Fails now, with words, when the key is another one.
-    install::open(store, &root).await.map_err(install_failure)?;
+    install::open(store, &root).await.map_err(|e| install_failure(&e))?;
     if let Some(pat) = &created.pat {
         let path = data_dir.path.join(PAT_FILE);
         write_over(&path, format!("{}\n", pat.reveal()).as_bytes())
@@ -185,13 +183,13 @@ pub async fn open_vault(
         replicas: config.replicas,
         outbound: config.outbound(also_outbound).map_err(|e| Failure::from_error(Exit::Usage, &e))?,
     };
-    Vault::open(store, root, Arc::new(Host), settings).await.map_err(install_failure)
+    Vault::open(store, root, Arc::new(Host), settings).await.map_err(|e| install_failure(&e))
 }
 
-pub fn schema_failure(error: grantd_store::Error) -> Failure {
+pub fn schema_failure(error: &grantd_store::Error) -> Failure {
     Failure::local(format!("the database's schema: {error}"))
 }
 
-fn install_failure(error: InstallError) -> Failure {
-    Failure::from_error(Exit::Error, &error)
+fn install_failure(error: &InstallError) -> Failure {
+    Failure::from_error(Exit::Error, error)
 }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use grantd_domain::env::new_token;
 use grantd_wire::api::{
-    AllowedHosts, App, AppCreate, CreatedSecret, Event, Grant, KeyMint, ListQuery, MintedKey, Page, Secret, SecretCreate,
+    AllowedHosts, App, AppCreate, CreatedSecret, Event, Grant, KeyMint, ListQuery, MintedKey, Page, Secret,
+    SecretCreate,
 };
 use grantd_wire::scope;
 use reqwest::Method;
@@ -199,8 +200,9 @@ async fn show(
 fn read_pat(data_dir: &Path) -> Result<Zeroizing<String>, Failure> {
     let path = data_dir.join(PAT_FILE);
     let text = std::fs::read_to_string(&path).map(Zeroizing::new).map_err(|e| {
-        Failure::local(format!("cannot read {}: {e}", path.display()))
-            .hint("`grantd dev` works with the token it made. Start afresh with another --data-dir, or with --ephemeral.")
+        Failure::local(format!("cannot read {}: {e}", path.display())).hint(
+            "`grantd dev` works with the token it made. Start afresh with another --data-dir, or with --ephemeral.",
+        )
     })?;
     Ok(Zeroizing::new(text.trim().to_owned()))
 }
@@ -236,8 +238,7 @@ async fn make(api: &Api, data_dir: &Path, demo_host: &str) -> Result<Made, Failu
     let secret: CreatedSecret = api.send(Method::POST, &["apps", &app_id, "managed-secrets"], &secret).await?;
     let made = Made { app_id, api_key: key.api_key, grant_id: secret.grant_id };
     let bytes = Zeroizing::new(serde_json::to_vec(&made).expect("texts have a JSON form"));
-    boot::write_over(&state, &bytes)
-        .map_err(|e| Failure::local(format!("cannot write {}: {e}", state.display())))?;
+    boot::write_over(&state, &bytes).map_err(|e| Failure::local(format!("cannot write {}: {e}", state.display())))?;
     Ok(made)
 }
 
@@ -257,8 +258,7 @@ fn demo_secret(demo_host: &str) -> SecretCreate {
 
 /// Whether the grant still stands on the demo secret.
 async fn is_alive(api: &Api, made: &Made) -> bool {
-    let grant: Result<Grant, Failure> =
-        api.get(&["apps", &made.app_id, "grants", &made.grant_id], &NoQuery {}).await;
+    let grant: Result<Grant, Failure> = api.get(&["apps", &made.app_id, "grants", &made.grant_id], &NoQuery {}).await;
     grant.is_ok_and(|g| g.status == "active" && g.provider_id == SECRET_SLUG)
 }
 

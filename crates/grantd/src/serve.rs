@@ -36,9 +36,12 @@ pub async fn run(config: Config, args: ServeArgs, context: &mut Context) -> Resu
     let tls = config.tls.as_ref().map(load_tls).transpose()?;
     let store = boot::open_store(&config).await?;
     match args.no_migrate {
-        true => store.check_schema().await.map_err(boot::schema_failure)?,
+        true => store.check_schema().await.map_err(|e| boot::schema_failure(&e))?,
         false => {
-            store.migrate(grantd_domain::env::Clock::now(&crate::host::Host)).await.map_err(boot::schema_failure)?;
+            store
+                .migrate(grantd_domain::env::Clock::now(&crate::host::Host))
+                .await
+                .map_err(|e| boot::schema_failure(&e))?;
         }
     }
     let base_path = config.public_url.as_ref().map_or("", |url| url.path()).to_owned();

@@ -129,7 +129,7 @@ pub async fn authenticate(
     if let Err(e) = may_call(&known, &source) {
         return Err(failed(vault, &source, Some(&known), e).await);
     }
-    let (mut call, signed, unsigned) = match prove(vault, route, params, parts, body, &source, claimed).await {
+    let (mut call, signed, unsigned) = match prove(route, params, parts, body, &source, claimed).await {
         Ok(proved) => proved,
         Err(e) => return Err(failed(vault, &source, Some(&known), e).await),
     };
@@ -164,7 +164,6 @@ fn may_call(known: &Known, source: &Source) -> Result<(), Error> {
 
 /// Up to the signature: after this the request is the key holder's, though nothing it says of itself is looked at yet.
 async fn prove<'h>(
-    vault: &Vault,
     route: &SdkRoute,
     params: Vec<String>,
     parts: &'h Parts,

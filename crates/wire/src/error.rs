@@ -100,7 +100,8 @@ impl Code {
 pub struct Error {
     #[serde(skip)]
     pub code: Code,
-    error: &'static str,
+    #[serde(rename = "error")]
+    text: &'static str,
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
@@ -120,7 +121,7 @@ impl Error {
         let retry_after_s = if code.status() == 503 { Some(1) } else { None };
         Self {
             code,
-            error: code.as_str(),
+            text: code.as_str(),
             message: code.message().to_owned(),
             hint: None,
             details: Map::new(),

@@ -92,7 +92,7 @@ pub async fn list(vault: &Vault, request: &Request, owner: Owner) -> Result<Answ
             continue;
         }
         if items.len() == wanted {
-            next = items.last().and_then(|e: &(EventId, Event)| Some(e.0.to_string())).or(next);
+            next = items.last().map(|(id, _): &(EventId, Event)| id.to_string());
             break;
         }
         items.push((event.id, shown));

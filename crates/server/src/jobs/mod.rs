@@ -15,7 +15,7 @@ use crate::vault::Vault;
 
 const NONCE_PRUNE_EVERY: Duration = Duration::from_secs(10);
 const USED_FLUSH_EVERY: Duration = Duration::from_secs(5);
-const CLOCK_TICK: Duration = Duration::from_secs(60);
+const CLOCK_TICK: Duration = Duration::from_mins(1);
 /// How often the number of new events is looked at.
 const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(1);
 
