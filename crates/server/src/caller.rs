@@ -25,6 +25,7 @@ use http::{HeaderMap, HeaderValue, header, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use crate::answer::of_store;
+use crate::flow;
 use crate::routes::SdkRoute;
 use crate::scopes;
 use crate::vault::Vault;
@@ -501,8 +502,8 @@ pub async fn failed(vault: &Vault, source: &Source, known: Option<&Known>, error
             event = event.key(known.key.id, &known.key.key_prefix);
         }
         let append = Append { event: event.prepare(), confirm: None, nonce: None };
-        if let Err(e) = vault.store.append(append).await {
-            tracing::error!(error = %e, "The event of a failed authentication was not written");
+        if let Err(e) = flow::append(vault, append).await {
+            tracing::error!(code = e.code.as_str(), "The event of a failed authentication was not written");
         }
     }
     match verdict {

@@ -4,8 +4,15 @@ pub mod export;
 pub mod grants;
 pub mod release;
 
+use std::time::Duration;
+
 use grantd_domain::audit::{Event, Kind};
 use grantd_domain::env::Env;
+use grantd_store::{Append, Appended};
+use grantd_wire::{Code, Error, limits};
+
+use crate::answer::of_store;
+use crate::vault::Vault;
 
 /// Events begun outside a write, so that a write that runs again tells of the same happenings under the same ids.
 #[derive(Clone)]
@@ -21,5 +28,18 @@ impl Drafts {
     pub fn of(&self, kind: Kind) -> Event {
         let found = self.0.iter().find(|(k, _)| *k == kind);
         found.map(|(_, event)| event.clone()).expect("every kind a flow writes was begun")
+    }
+}
+
+/// Appends within the bound a caller waits.
+pub async fn append(vault: &Vault, append: Append) -> Result<Appended, Error> {
+    let wait = Duration::from_millis(limits::APPEND_WAIT_MS);
+    match tokio::time::timeout(wait, vault.store.append(append)).await {
+        Ok(Ok(appended)) => Ok(appended),
+        Ok(Err(e)) => Err(match of_store(e) {
+            e if e.code == Code::StorageUnavailable || e.code == Code::Internal => e,
+            _ => Code::AuditUnavailable.into(),
+        }),
+        Err(_) => Err(Code::AuditUnavailable.into()),
     }
 }

@@ -14,6 +14,7 @@ use grantd_wire::{Code, Error, limits};
 
 use crate::answer::of_store;
 use crate::caller::Call;
+use crate::flow;
 use crate::vault::Vault;
 
 /// A release that is asked for.
@@ -105,7 +106,7 @@ async fn append(
         credential_version: held.credential.version,
     };
     let append = Append { event: event.prepare(), confirm: Some(confirm), nonce: Some(call.nonce) };
-    Ok((write(vault, append).await?, event_id))
+    Ok((flow::append(vault, append).await?, event_id))
 }
 
 /// The event of a refusal; what cannot be recorded is not answered as refused but as unavailable.
@@ -117,22 +118,9 @@ async fn deny(vault: &Vault, call: &Call, wanted: &Wanted, held: Option<&Held>, 
 
 /// Writes the event of a refusal, and gives the refusal back.
 pub async fn record(vault: &Vault, event: grantd_domain::audit::Event, error: Error) -> Error {
-    match write(vault, Append { event: event.prepare(), confirm: None, nonce: None }).await {
+    match flow::append(vault, Append { event: event.prepare(), confirm: None, nonce: None }).await {
         Ok(_) => error,
         Err(unavailable) => unavailable,
-    }
-}
-
-/// Appends within the bound a caller waits.
-async fn write(vault: &Vault, append: Append) -> Result<Appended, Error> {
-    let wait = Duration::from_millis(limits::APPEND_WAIT_MS);
-    match tokio::time::timeout(wait, vault.store.append(append)).await {
-        Ok(Ok(appended)) => Ok(appended),
-        Ok(Err(e)) => Err(match of_store(e) {
-            e if e.code == Code::StorageUnavailable || e.code == Code::Internal => e,
-            _ => Code::AuditUnavailable.into(),
-        }),
-        Err(_) => Err(Code::AuditUnavailable.into()),
     }
 }
 

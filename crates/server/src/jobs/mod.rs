@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
-use grantd_store::{Error as StoreError, append_event, audit, keys};
+use grantd_store::{Error as StoreError, append_event, audit};
 use grantd_wire::ids::{AppId, OrganizationId};
 use grantd_wire::limits;
 use tokio_util::sync::CancellationToken;
@@ -65,8 +65,7 @@ async fn flush_used(vault: &Vault) -> Result<(), StoreError> {
     }
     let keys: Vec<_> = used.keys.into_iter().collect();
     for chunk in keys.chunks(ROWS_MAX) {
-        let chunk = chunk.to_vec();
-        vault.store.write(move |tx| chunk.iter().try_for_each(|(key, at)| keys::touch(tx, *key, *at))).await?;
+        vault.store.touch_keys(chunk.to_vec()).await?;
     }
     Ok(())
 }
@@ -109,9 +108,9 @@ async fn checkpoints(vault: &Arc<Vault>, stop: &CancellationToken) {
         }
         let (appended, now) = (vault.store.appended(), vault.env.now());
         if is_due(appended - signed_at, now.since(signed_time)) {
-            // Signing writes too: what it writes is not new.
             can_fail("checkpoint", checkpoint_all(vault).await);
-            (signed_at, signed_time) = (vault.store.appended(), now);
+            // As it was before signing: what came meanwhile is new.
+            (signed_at, signed_time) = (appended, now);
         }
     }
 }

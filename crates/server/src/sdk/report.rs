@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::answer::{Answer, empty, json as json_answer, of_store};
 use crate::caller::Call;
+use crate::flow;
 use crate::parse;
 use crate::vault::Vault;
 
@@ -130,7 +131,7 @@ async fn released(vault: &Vault, call: &Call, grant: GrantId, generation: Genera
 
 async fn append(vault: &Vault, call: &Call, event: grantd_domain::audit::Event) -> Result<(), Error> {
     let append = Append { event: event.prepare(), confirm: None, nonce: Some(call.nonce) };
-    match vault.store.append(append).await.map_err(of_store)? {
+    match flow::append(vault, append).await? {
         grantd_store::Appended::Replayed => Err(Code::NonceReplayed.into()),
         _ => Ok(()),
     }
