@@ -60,10 +60,7 @@ pub async fn list(vault: &Vault, request: &Request) -> Result<Answer, Error> {
 
 pub async fn create(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     let ask: AppCreate = parse::json(&request.body)?;
-    if request.pat.app_ids.is_some() {
-        return Err(Error::new(grantd_wire::Code::RoleRequired)
-            .message("This token is for some apps only, and cannot create another."));
-    }
+    request.every_app("create another")?;
     check(Some(&ask.name), ask.description.as_deref(), ask.website_url.as_deref())?;
     let env = &*vault.env;
     let app = App {

@@ -67,8 +67,8 @@ pub async fn answer(
         Api::Whoami => Ok(json(200, &request.whoami())),
         Api::AppsList => apps::list(vault, &request).await,
         Api::AppsCreate => apps::create(vault, &request).await,
-        Api::OrganizationEventsList => audit::list(vault, &request, request.organization()).await,
-        Api::OrganizationEventsExport => audit::export(vault, &request, request.organization()).await,
+        Api::OrganizationEventsList => audit::list(vault, &request, request.organization()?).await,
+        Api::OrganizationEventsExport => audit::export(vault, &request, request.organization()?).await,
         route => {
             let app = request.app(vault).await?;
             in_app(vault, route, &request, &app).await
@@ -122,8 +122,20 @@ async fn authenticate(vault: &Vault, parts: &Parts, source: &Source) -> Result<(
 }
 
 impl Request {
-    fn organization(&self) -> Owner {
-        Owner::Organization(self.operator.organization_id)
+    fn organization(&self) -> Result<Owner, Error> {
+        self.every_app("see what happened outside of them")?;
+        Ok(Owner::Organization(self.operator.organization_id))
+    }
+
+    /// A token for some apps cannot do `what`.
+    fn every_app(&self, what: &str) -> Result<(), Error> {
+        match self.pat.app_ids {
+            None => Ok(()),
+            Some(_) => {
+                Err(Error::new(Code::RoleRequired)
+                    .message(format!("This token is for some apps only, and cannot {what}.")))
+            }
+        }
     }
 
     fn whoami(&self) -> Whoami {
