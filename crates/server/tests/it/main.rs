@@ -32,4 +32,6 @@ macro_rules! on_every_engine {
 
 mod harness;
 mod schema;
+mod signing;
 mod token;
+mod walk;

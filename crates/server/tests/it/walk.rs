@@ -1,0 +1,351 @@
+//! Every route of both tables: as nobody, as a stranger, with each scope or role too small.
+
+use grantd_domain::env::Clock as _;
+use grantd_server::routes::{self, Api, ApiRoute, Needs, Sdk, SdkRoute};
+use grantd_store::operators::Role;
+use grantd_wire::Code;
+use grantd_wire::ids::AppId;
+use grantd_wire::scope::{self, Scope};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::world::{ask, text};
+use crate::harness::{Raw, Server, World, api_request};
+
+in_memory! {
+    nobody_reaches_a_route_of_the_sdk,
+    each_missing_scope_closes_its_route,
+    a_wildcard_opens_no_action,
+    what_is_not_built_says_so_after_authentication_only,
+    every_route_as_another_app,
+    unknown_routes_and_methods_are_told_apart,
+    nobody_reaches_a_route_of_the_management_api,
+    each_role_too_small_is_refused,
+    a_token_for_some_apps_sees_no_other,
+    objects_of_another_app_are_missing,
+    a_token_ends_at_its_very_millisecond,
+}
+
+on_kept_engines! {
+    a_revoked_token_and_a_disabled_operator_are_nobody,
+}
+
+/// The route's path with the world's ids in it.
+fn path_of(pattern: &str, world: &World) -> String {
+    let id = if pattern.contains("/managed-secrets/") { &world.secret } else { &world.grant };
+    pattern.replace("{}", id)
+}
+
+fn call(server: &Server, key: &str, route: &SdkRoute, world: &World) -> Raw {
+    let body = match route.route {
+        Sdk::Token => ask(&world.grant),
+        Sdk::CallReport => {
+            json!({"grant_id": world.grant, "method": "GET", "url": "https://x.test/", "response_status": 200})
+        }
+        Sdk::ScopeMismatch => json!({"provider_status_code": 403, "provider_error_code": "insufficient_scope"}),
+        Sdk::SecretGrant => json!({"principal": {"type": "system"}}),
+        _ => json!({}),
+    };
+    let body = if route.method == "GET" { String::new() } else { body.to_string() };
+    server.sign(key).request(route.method, &path_of(route.path, world), body)
+}
+
+async fn nobody_reaches_a_route_of_the_sdk(server: Server) {
+    let world = server.world().await;
+    for route in routes::SDK {
+        let raw = call(&server, &world.key, route, &world);
+        let answer = server.send(raw.clone().without("x-api-key")).await;
+        answer.refused(Code::InvalidKey);
+        server.send(raw.without("x-alter-signature")).await.refused(Code::SignatureInvalid);
+        // A token of the management API opens nothing here.
+        let raw = api_request(&server.pat, route.method, &path_of(route.path, &world), "");
+        server.send(raw).await.refused(Code::InvalidKey);
+    }
+    assert!(server.told(&world, "token.released").await.is_empty());
+}
+
+/// Every scope by name but those that cover one of these.
+fn all_but(removed: &[&str]) -> Vec<String> {
+    let removed: Vec<Scope> = removed.iter().map(|scope| Scope::parse(scope).unwrap()).collect();
+    let keeps = |scope: &String| removed.iter().all(|removed| !Scope::parse(scope).unwrap().covers(removed));
+    scope::all().into_iter().filter(keeps).collect()
+}
+
+async fn each_missing_scope_closes_its_route(server: Server) {
+    let world = server.world().await;
+    for route in routes::SDK {
+        let (required, any) = match route.needs {
+            Needs::Nothing => continue,
+            Needs::All(required) => (required, false),
+            Needs::Any(required) => (required, true),
+        };
+        let removals: Vec<Vec<&str>> = match any {
+            true => vec![required.to_vec()],
+            false => required.iter().map(|scope| vec![*scope]).collect(),
+        };
+        for removed in removals {
+            let have = all_but(&removed);
+            let (_, key) = server.key(&world.app, json!({"scopes": have})).await;
+            let json = server.send(call(&server, &key, route, &world)).await.refused(Code::InsufficientScope);
+            let covered = |wanted: &&str| {
+                let wanted = Scope::parse(wanted).unwrap();
+                have.iter().any(|scope| Scope::parse(scope).unwrap().covers(&wanted))
+            };
+            let missing: Vec<&str> = required.iter().copied().filter(|scope| !covered(scope)).collect();
+            assert_eq!(json["required"], json!(required), "{}", route.path);
+            assert_eq!(json["missing"], json!(missing), "{}", route.path);
+            assert_eq!(json["granted"], json!(have), "{}", route.path);
+            assert_eq!(json["required_any_of"], any, "{}", route.path);
+            assert_eq!((&json["scope_version"], &json["current_scope_version"]), (&json!(1), &json!(1)));
+            assert_eq!(json["scope_version_mismatch"], false);
+            assert!(json["documentation_url"].is_string());
+        }
+        // With what it names, and nothing else, it opens: for `any`, with each alone.
+        let enough: Vec<Vec<&str>> = match any {
+            true => required.iter().map(|scope| vec![*scope]).collect(),
+            false => vec![required.to_vec()],
+        };
+        for scopes in enough {
+            let key = server.key_with(&world.app, &scopes).await;
+            let fresh = World { grant: server.grant(&world, json!({})).await, ..world.clone() };
+            let answer = server.send(call(&server, &key, route, &fresh)).await;
+            assert_ne!(answer.code(), "insufficient_scope", "{} with {scopes:?}", route.path);
+            server.revoke(&world, &fresh.grant).await.ok(200);
+        }
+    }
+}
+
+async fn a_wildcard_opens_no_action(server: Server) {
+    let world = server.world().await;
+    let wildcards: Vec<String> = scope::RESOURCES.iter().map(|r| format!("{r}:*")).chain(["*".to_owned()]).collect();
+    let (_, key) = server.key(&world.app, json!({"scopes": wildcards})).await;
+    let is_action = |scope: &&str| scope::ACTION_VERBS.contains(scope);
+    for route in routes::SDK {
+        let closed = match route.needs {
+            Needs::Nothing => false,
+            Needs::All(scopes) => scopes.iter().any(|s| is_action(&s)),
+            Needs::Any(scopes) => scopes.iter().all(|s| is_action(&s)),
+        };
+        let answer = server.send(call(&server, &key, route, &world)).await;
+        assert_eq!(answer.code() == "insufficient_scope", closed, "{} {}", route.method, route.path);
+    }
+}
+
+async fn what_is_not_built_says_so_after_authentication_only(server: Server) {
+    let world = server.world().await;
+    for route in routes::SDK.iter().filter(|route| route.route == Sdk::Later) {
+        let raw = call(&server, &world.key, route, &world);
+        server.send(raw.clone()).await.refused(Code::FeatureUnavailable);
+        server.send(raw.set("x-alter-signature", "0".repeat(64))).await.refused(Code::SignatureInvalid);
+    }
+}
+
+async fn every_route_as_another_app(server: Server) {
+    let (world, other) = (server.world().await, server.world_named("Other").await);
+    let before = server.trail(&world).await.len();
+    for route in routes::SDK {
+        // The stranger's own key, the world's ids.
+        let answer = server.send(call(&server, &other.key, route, &world)).await;
+        match route.route {
+            Sdk::Token | Sdk::CallReport | Sdk::ScopeMismatch | Sdk::GrantRevoke => {
+                answer.refused(Code::GrantNotFound);
+            }
+            // Slugs are the same in both apps, so this one is asked for by id.
+            Sdk::SecretGrant => {
+                let path = format!("/sdk/managed-secrets/{}/grants", world.secret_id);
+                let raw = server.sign(&other.key).post(&path, &json!({"principal": {"type": "system"}}));
+                server.send(raw).await.refused(Code::SecretNotFound);
+            }
+            Sdk::GrantsList => {
+                let list = answer.ok(200);
+                assert!(
+                    list["grants"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .all(|g| g["managed_secret_id"] != world.secret_id.as_str())
+                );
+            }
+            Sdk::Scopes => drop(answer.ok(200)),
+            Sdk::Later => drop(answer.refused(Code::FeatureUnavailable)),
+        }
+    }
+    server.token(&world).await.ok(200);
+    // One release and the export of before: nothing of the stranger's.
+    assert_eq!(server.trail(&world).await.len(), before + 2);
+}
+
+async fn unknown_routes_and_methods_are_told_apart(server: Server) {
+    let world = server.world().await;
+    for unknown in [
+        "/sdk",
+        "/sdk/",
+        "/sdk/token/",
+        "/sdk//token",
+        "/SDK/token",
+        "/sdk/nothing",
+        "/sdk/agents/a/b/c",
+        "/sdk/grants//mint",
+        "/",
+        "/sdkx",
+        "/api",
+        "/api/v1",
+        "/api/v2/apps",
+    ] {
+        for method in ["GET", "POST", "DELETE"] {
+            server.send(Raw::new(method, unknown, "")).await.refused(Code::UnknownRoute);
+        }
+        // Whoever asks.
+        server.send(server.sign(&world.key).get(unknown)).await.refused(Code::UnknownRoute);
+    }
+    for unknown in ["/api/v1/", "/api/v1/nothing", "/api/v1/apps/", "/api/v1/apps//keys"] {
+        server.send(Raw::new("GET", unknown, "")).await.refused(Code::NotFound);
+    }
+    let all = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+    let paths = routes::SDK.iter().map(|r| r.path).chain(routes::API.iter().map(|r| r.path));
+    for pattern in paths {
+        let taken: Vec<&str> = routes::SDK
+            .iter()
+            .map(|r| (r.path, r.method))
+            .chain(routes::API.iter().map(|r| (r.path, r.method)))
+            .filter(|(path, _)| *path == pattern)
+            .map(|(_, method)| method)
+            .collect();
+        let path = path_of(pattern, &world);
+        for method in all.iter().filter(|method| !taken.contains(&method.as_str())) {
+            // `/sdk/agents/{}` stands for `/sdk/agents/me` as well, and so on: another row may take the method.
+            let raw = Raw::new(method.as_str(), &path, "");
+            let answer = server.send(raw).await;
+            if answer.status != 401 {
+                answer.refused(Code::MethodNotAllowed);
+                assert!(taken.iter().all(|method| answer.header("allow").contains(method)), "{method} {path}");
+            }
+        }
+    }
+}
+
+fn api_body(route: Api) -> Value {
+    match route {
+        Api::AppsCreate | Api::KeysMint => json!({"name": "New"}),
+        Api::AppsUpdate | Api::GrantsUpdate => json!({}),
+        Api::SecretsCreate => json!({"name": "New", "value": "canary", "allowed_hosts": ["api.example.com"]}),
+        Api::SecretsRotate => json!({"value": "canary"}),
+        Api::SecretsSetHosts => json!({"allowed_hosts": ["api.example.com"]}),
+        Api::SecretGrantsCreate => json!({"principal_type": "system"}),
+        _ => Value::Null,
+    }
+}
+
+/// The path of a route: the app, and an object of `objects`.
+async fn api_path(server: &Server, route: &ApiRoute, app: &str, objects: &World) -> String {
+    let object = match route.route {
+        Api::KeysShow | Api::KeysRevoke => objects.key_id.clone(),
+        Api::GrantsShow | Api::GrantsUpdate | Api::GrantsRevoke => objects.grant.clone(),
+        Api::EventsShow => text(&server.told(objects, "app.created").await[0], "id"),
+        _ => objects.secret_id.clone(),
+    };
+    let with_app = route.path.replacen("{}", app, 1);
+    with_app.replacen("{}", &object, 1)
+}
+
+async fn nobody_reaches_a_route_of_the_management_api(server: Server) {
+    let world = server.world().await;
+    for route in routes::API {
+        let path = api_path(&server, route, &world.app, &world).await;
+        let raw = Raw::new(route.method, &path, api_body(route.route).to_string());
+        server.send(raw.clone()).await.refused(Code::SessionRequired);
+        let unknown = format!("grantd_pat_{}", "A".repeat(43));
+        for wrong in [
+            format!("Bearer {unknown}"),
+            format!("Bearer {}", &server.pat[..server.pat.len() - 1]),
+            format!("bearer {}", server.pat),
+            format!("Bearer  {}", server.pat),
+            server.pat.clone(),
+            format!("Basic {}", server.pat),
+            format!("Bearer {}", world.key),
+        ] {
+            server.send(raw.clone().set("authorization", wrong)).await.refused(Code::SessionRequired);
+        }
+        server.send(raw.set("x-api-key", &world.key)).await.refused(Code::SessionRequired);
+    }
+}
+
+async fn each_role_too_small_is_refused(server: Server) {
+    let world = server.world().await;
+    let viewer = server.new_pat(Role::Viewer, None, None).await;
+    let developer = server.new_pat(Role::Developer, None, None).await;
+    for route in routes::API {
+        let path = api_path(&server, route, &world.app, &world).await;
+        let body = api_body(route.route);
+        for (pat, role) in [(&viewer, Role::Viewer), (&developer, Role::Developer)] {
+            let answer = server.api_as(pat, route.method, &path, body.clone()).await;
+            match role < route.role {
+                true => drop(answer.refused(Code::RoleRequired)),
+                false => assert!(answer.status < 300, "{} {path}: {}", route.method, answer.text),
+            }
+        }
+        assert!(route.method == "GET" || route.role > Role::Viewer, "a viewer changes nothing: {}", route.path);
+    }
+    let who = server.api_as(&viewer, "GET", "/api/v1/whoami", Value::Null).await.ok(200);
+    assert_eq!(who["role"], "viewer", "the lower of operator and token");
+}
+
+async fn a_token_for_some_apps_sees_no_other(server: Server) {
+    let (world, other) = (server.world().await, server.world_named("Other").await);
+    let only = vec![AppId::parse(&other.app).unwrap()];
+    let pat = server.new_pat(Role::Admin, Some(only), None).await;
+    for route in routes::API.iter().filter(|route| route.path.contains("{}")) {
+        let path = api_path(&server, route, &world.app, &world).await;
+        server.api_as(&pat, route.method, &path, api_body(route.route)).await.refused(Code::NotFound);
+        let path = api_path(&server, route, &other.app, &other).await;
+        let answer = server.api_as(&pat, route.method, &path, api_body(route.route)).await;
+        assert!(answer.status < 300, "{} {path}: {}", route.method, answer.text);
+    }
+    let list = server.api_as(&pat, "GET", "/api/v1/apps", Value::Null).await.ok(200);
+    assert_eq!((&list["total"], &list["items"][0]["id"]), (&json!(1), &json!(other.app)));
+    server.api_as(&pat, "POST", "/api/v1/apps", json!({"name": "Third"})).await.refused(Code::RoleRequired);
+    // What happened outside of its apps is not its business.
+    for path in ["/api/v1/audit/events", "/api/v1/audit/export"] {
+        server.api_as(&pat, "GET", path, Value::Null).await.refused(Code::RoleRequired);
+    }
+}
+
+async fn objects_of_another_app_are_missing(server: Server) {
+    let (world, other) = (server.world().await, server.world_named("Other").await);
+    for route in routes::API.iter().filter(|route| route.path.matches("{}").count() == 2) {
+        let path = api_path(&server, route, &other.app, &world).await;
+        let answer = server.api(route.method, &path, api_body(route.route)).await;
+        assert_eq!(answer.status, 404, "{} {path}: {}", route.method, answer.text);
+        for not_an_id in [world.app.to_uppercase(), "%ff".to_owned(), "a%2Fb".to_owned(), "nothing".to_owned()] {
+            let path = route.path.replacen("{}", &other.app, 1).replacen("{}", &not_an_id, 1);
+            let answer = server.api(route.method, &path, api_body(route.route)).await;
+            assert_eq!(answer.status, 404, "{} {path}: {}", route.method, answer.text);
+        }
+    }
+    server.token(&world).await.ok(200);
+}
+
+async fn a_token_ends_at_its_very_millisecond(server: Server) {
+    let ends = server.env.now().plus_ms(1_000);
+    let pat = server.new_pat(Role::Viewer, None, Some(ends)).await;
+    server.advance_ms(999);
+    server.api_as(&pat, "GET", "/api/v1/whoami", Value::Null).await.ok(200);
+    server.advance_ms(1);
+    server.api_as(&pat, "GET", "/api/v1/whoami", Value::Null).await.refused(Code::SessionRequired);
+}
+
+async fn a_revoked_token_and_a_disabled_operator_are_nobody(server: Server) {
+    let pat = server.new_pat(Role::Viewer, None, None).await;
+    let who = || server.api_as(&pat, "GET", "/api/v1/whoami", Value::Null);
+    let id = text(&who().await.ok(200), "pat_id");
+    server.database.behind_its_back(&format!("UPDATE pats SET revoked_at_ms = 1 WHERE id = '{id}'")).await;
+    who().await.refused(Code::SessionRequired);
+    server.database.behind_its_back(&format!("UPDATE pats SET revoked_at_ms = NULL WHERE id = '{id}'")).await;
+    who().await.ok(200);
+    server.database.behind_its_back("UPDATE operators SET disabled_at_ms = 1").await;
+    who().await.refused(Code::SessionRequired);
+    // A token is never more than its operator.
+    server.database.behind_its_back("UPDATE operators SET disabled_at_ms = NULL, role = 'viewer'").await;
+    server.api("POST", "/api/v1/apps", json!({"name": "x"})).await.refused(Code::RoleRequired);
+    server.database.behind_its_back("UPDATE operators SET role = 'admin'").await;
+}
