@@ -109,9 +109,13 @@ pub fn keep_memory_private() {
 pub fn tell_panics_without_their_text() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
-        let literal = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(text not shown)");
-        tracing::error!(panic.place = place, "A panic: {literal}");
+        tracing::error!(panic.place = place, "A panic: {}", literal(info.payload()));
     }));
+}
+
+/// A panic's text if it is a literal of the code; one that was put together may hold anything.
+fn literal(payload: &dyn std::any::Any) -> &'static str {
+    payload.downcast_ref::<&'static str>().copied().unwrap_or("(text not shown)")
 }
 
 /// Opens the database the configuration names.
@@ -192,4 +196,35 @@ pub fn schema_failure(error: &grantd_store::Error) -> Failure {
 
 fn install_failure(error: &InstallError) -> Failure {
     Failure::from_error(Exit::Error, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_that_carries_a_secret_shows_nothing_of_it() {
+        let made = std::panic::catch_unwind(|| panic!("token is {}", String::from("canary"))).unwrap_err();
+        assert_eq!(literal(&*made), "(text not shown)");
+        let fixed = std::panic::catch_unwind(|| panic!("the chain has begun")).unwrap_err();
+        assert_eq!(literal(&*fixed), "the chain has begun");
+    }
+
+    #[test]
+    fn a_data_directory_is_for_its_owner_and_for_one_process() {
+        let place = std::env::temp_dir().join(format!("grantd-boot-{}", new_uuid(&Host)));
+        let taken = DataDir::take(&place).unwrap();
+        let mode = |path: &Path| {
+            std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions()) & 0o777
+        };
+        assert_eq!(mode(&place), 0o700);
+        assert_eq!(std::fs::read_to_string(place.join(".gitignore")).unwrap(), "*\n");
+        let second = DataDir::take(&place).err().expect("it is taken");
+        assert!(second.message.contains("in use by another grantd"), "{}", second.message);
+        drop(taken);
+        assert!(DataDir::take(&place).is_ok());
+        write_over(&place.join("operator.pat"), b"x").unwrap();
+        assert_eq!(mode(&place.join("operator.pat")), 0o600);
+        std::fs::remove_dir_all(&place).unwrap();
+    }
 }

@@ -41,6 +41,10 @@ pub fn refusal(error: &Error) -> Answer {
     if let Some(allow) = error.details.get("allow").and_then(serde_json::Value::as_str) {
         answer.headers_mut().insert(header::ALLOW, HeaderValue::from_str(allow).expect("methods are ASCII"));
     }
+    // RFC 9110 wants the methods in a header, too.
+    if let Some(allow) = error.details.get("allow").and_then(|a| HeaderValue::from_str(a.as_str()?).ok()) {
+        answer.headers_mut().insert(header::ALLOW, allow);
+    }
     // So that the log line can name it without reading the body.
     answer.extensions_mut().insert(error.code);
     answer

@@ -21,7 +21,7 @@ pub enum InstallError {
     #[error("the database holds no install. Run `grantd init` first")]
     Missing,
     #[error(
-        "the root key is not the one this database was made with. Point root_key at the right key (id in the backup of your keys); nothing was changed"
+        "the root key is not the one this database was made with; nothing was changed. Point root_key at the right key, or restore the key from where you keep it"
     )]
     WrongRootKey,
     #[error("the database is damaged: {0}")]

@@ -253,4 +253,43 @@ mod tests {
         assert_eq!(unhex::<2>("0FA0"), None);
         assert_eq!(unhex::<2>("0fa"), None);
     }
+
+    /// `text` with every byte that `plain` does not keep written as `%XX`, in either case.
+    fn encoded(text: &str, lower: bool, plain: impl Fn(u8) -> bool) -> String {
+        let escaped = |b: u8| if lower { format!("%{b:02x}") } else { format!("%{b:02X}") };
+        text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { escaped(b) }).collect()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn however_a_target_is_encoded_its_canonical_form_is_one(
+            path in "/[a-z0-9 é%/._~+-]{0,24}",
+            pairs in proptest::collection::vec(("[a-z &=+%é~*-]{0,6}", "[a-z &=+%é~*-]{0,6}"), 0..5),
+            lower in proptest::prelude::any::<bool>(),
+            swap in proptest::prelude::any::<bool>(),
+        ) {
+            let strict = |b: u8| b.is_ascii_alphanumeric() || b == b'/';
+            let loose = |b: u8| b.is_ascii_alphanumeric() || b"/._~-+".contains(&b);
+            let form = |plain: &dyn Fn(u8) -> bool, pairs: &[(String, String)]| {
+                let pair = |(n, v): &(String, String)| format!("{}={}", encoded(n, lower, plain), encoded(v, lower, plain));
+                pairs.iter().map(pair).collect::<Vec<_>>().join("&")
+            };
+            let bare = |b: u8| b.is_ascii_alphanumeric();
+            let first = canonical_target(&encoded(&path, lower, strict), Some(&form(&bare, &pairs)));
+            let mut other = pairs.clone();
+            if swap { other.reverse(); }
+            let typed = |b: u8| b.is_ascii_alphanumeric() || b"~-*".contains(&b);
+            let second = canonical_target(&encoded(&path, !lower, loose), Some(&format!("&{}&", form(&typed, &other))));
+            // Without pairs the bare `&&` is a query of nothing, and says so with a lone `?`.
+            proptest::prop_assert_eq!(first, if pairs.is_empty() { second.trim_end_matches('?').to_owned() } else { second });
+        }
+
+        #[test]
+        fn a_canonical_query_is_its_own_canonical_form(query in "[ -~é]{0,40}") {
+            let once = canonical_target("/p", Some(&query));
+            if let Some(("/p", canonical)) = once.split_once('?') {
+                proptest::prop_assert_eq!(&canonical_target("/p", Some(canonical).filter(|c| !c.is_empty())), if canonical.is_empty() { "/p" } else { &once });
+            }
+        }
+    }
 }
