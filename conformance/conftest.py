@@ -91,14 +91,13 @@ def launch(
 def leaks(server: Grantd) -> list[canary.Find]:
     """Looks for secrets, API keys and tokens wherever the server writes: audit, log, data directory, database."""
     finds: list[canary.Find] = []
-    if server.process and server.process.poll() is None and server.url.startswith("http://"):
-        offset = 0
+    if server.process and server.process.poll() is None:
+        admin, offset = Admin(server), 0
         while True:
-            page = Admin(server).call("GET", f"/apps?limit=1000&offset={offset}")
+            page = admin.call("GET", f"/apps?limit=1000&offset={offset}")
             for app in page["items"]:
-                out = server.directory / f"leaks-{app['id']}.jsonl"
-                server.cli("audit", "export", "--app", app["id"], "--format", "jsonl", "--out", str(out))
-                finds += canary.scan(f"audit export of {app['name']}", out.read_bytes())
+                export = admin.fetch(f"/apps/{app['id']}/audit/export?format=jsonl")
+                finds += canary.scan(f"audit export of {app['name']}", export)
             offset += len(page["items"])
             if not page["has_more"]:
                 break

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from alter_sdk import AlterSDKError, BackendError
 
+from harness import http
 from harness.server import wait_until
 from harness.world import World
 
@@ -184,3 +186,36 @@ def test_exported_audit_is_verified_offline_and_every_edit_is_found(private_worl
         verdict = world.server.verify(path)
         assert not verdict["ok"], name
         assert verdict["problems"] and all({"line", "what"} <= p.keys() for p in verdict["problems"]), name
+
+
+def test_verifier_can_be_told_whom_to_trust(private_world: World, tmp_path: Path):
+    world = private_world
+    grant = world.secret().grant_id
+    assert world.send(world.token_request(grant)).status == 200
+    first = world.export(tmp_path / "first.jsonl")
+    assert world.send(world.token_request(grant)).status == 200
+    export = world.export(tmp_path / "second.jsonl")
+    lines = first.read_text().splitlines()
+    (key,) = json.loads(lines[0])["keys"]
+    kept = next(line for line in reversed(lines) if json.loads(line)["type"] == "checkpoint")
+    (tmp_path / "kept.json").write_text(kept)
+    assert world.server.verify(export, "--trust", json.dumps(key))["ok"]
+    assert world.server.verify(export, "--checkpoint", str(tmp_path / "kept.json"))["ok"]
+    stranger = {**key, "x": ("A" if key["x"][0] != "A" else "B") + key["x"][1:]}
+    assert not world.server.verify(export, "--trust", json.dumps(stranger))["ok"]
+    # Another install's checkpoint is not in this past.
+    body = json.loads(kept)
+    body["body"]["n"] += 1000
+    (tmp_path / "kept.json").write_text(json.dumps(body))
+    assert not world.server.verify(export, "--checkpoint", str(tmp_path / "kept.json"))["ok"]
+
+
+def test_stop_does_not_wait_for_idle_callers(private_world: World):
+    world = private_world
+    with http.connect(world.server.url) as idle, http.connect(world.server.url) as half:
+        idle.sendall(world.signed("GET", "/sdk/scopes").wire())
+        http.read_answer(idle)
+        half.sendall(b"POST /sdk/token HTTP/1.1\r\nHost: x\r\n")
+        began = time.monotonic()
+        assert world.server.stop() == 0
+        assert time.monotonic() - began < 15

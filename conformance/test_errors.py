@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 from alter_sdk import (
@@ -20,7 +21,7 @@ from alter_sdk import (
 )
 
 from harness import http, schema
-from harness.server import wait_until
+from harness.server import Grantd, wait_until
 from harness.world import ALL_SCOPES, World
 from signing import Request, invent_key
 
@@ -201,6 +202,28 @@ def test_core_51_forwarded_address_of_an_untrusted_peer_does_not_count(world: Wo
         assert world.send(request.add(name, value)).error == "ip_not_allowed", name
 
 
+def test_core_51_forwarded_address_of_a_trusted_proxy_counts(private_server: Callable[..., Grantd], world: World):
+    server = private_server(env={"GRANTD_TRUSTED_PROXIES": "127.0.0.1/32,192.0.2.0/24"})
+    proxied = World(server, None, world.services, world.corner, world.name, source="127.0.0.1")
+    key = proxied.mint(cidr_allowlist=["10.0.0.0/8"])
+    for forwarded, allowed in {
+        "10.1.2.3": True,
+        "203.0.113.9": False,
+        "10.1.2.3, 203.0.113.9": False,  # who wrote the first one is not known
+        "203.0.113.9, 10.1.2.3": True,
+        "10.1.2.3, 192.0.2.1": True,
+        "10.1.2.3, nonsense": False,
+        "nonsense": False,
+    }.items():
+        request = proxied.signed("POST", "/sdk/grants/list", {}, key=key).add("X-Forwarded-For", forwarded)
+        answer = proxied.send(request)
+        assert (answer.status == 200) is allowed, (forwarded, answer)
+    # From anybody else it is only a claim.
+    proxied.source = "127.0.0.2"
+    request = proxied.signed("POST", "/sdk/grants/list", {}, key=key).add("X-Forwarded-For", "10.1.2.3")
+    assert proxied.send(request).error == "ip_not_allowed"
+
+
 async def test_core_51_tenant_guard(world: World):
     secret = world.secret()
     bound = world.grant(secret, tenant="acme")
@@ -316,6 +339,14 @@ DESTINATIONS = {
     "*.example.com": (
         ["https://a.example.com/", "https://a.b.example.com/"],
         ["https://example.com/", "https://badexample.com/", "https://a.example.com.evil.net/"],
+    ),
+    "Bücher.example:8443": (
+        ["https://bücher.example:8443/", "https://xn--bcher-kva.example:8443/x", "https://BÜCHER.example.:8443/"],
+        ["https://bücher.example/", "https://bucher.example:8443/", "https://xn--bcher-kva.example:443/"],
+    ),
+    "[2606:4700::1111]": (
+        ["https://[2606:4700::1111]/", "https://[2606:4700:0:0::1111]:443/"],
+        ["https://[2606:4700::1112]/", "https://2606:4700::1111/"],
     ),
     "api.example.com/v1": (
         ["https://api.example.com/v1", "https://api.example.com/v1/", "https://api.example.com/v1/x?q"],

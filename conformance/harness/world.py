@@ -54,16 +54,17 @@ class Admin:
         self.server = server
 
     def call(self, method: str, path: str, value: object = None) -> object:
-        headers = {"Authorization": f"Bearer {self.server.pat}"}
-        body = None
-        if value is not None:
-            headers["Content-Type"] = "application/json"
-            body = json.dumps(value).encode()
+        """The parsed answer, or the refusal as an exception."""
+        body = self.fetch(path, method, None if value is None else json.dumps(value).encode())
+        return json.loads(body) if body else None
+
+    def fetch(self, path: str, method: str = "GET", body: bytes | None = None) -> bytes:
+        headers = {"Authorization": f"Bearer {self.server.pat}", "Content-Type": "application/json"}
         url = f"{self.server.url}/api/v1{path}"
         answer = http.call(method, url, headers=headers, body=body, authority=self.server.authority)
         if answer.status >= 300:
             raise ApiError(method, path, answer)
-        return answer.json() if answer.body else None
+        return answer.body
 
 
 @dataclass
