@@ -1,6 +1,6 @@
 """Fixtures: the real server on each engine, the services beside it, and one world per test.
 
-`GRANTD_BIN` names the binary. SQLite is always tested; PostgreSQL if `GRANTD_TEST_POSTGRES_URL` is set, which CI must do.
+`GRANTD_BIN` names the binary. SQLite is always tested; PostgreSQL if `GRANTD_TEST_POSTGRES_URL` is set, as CI must.
 """
 
 from __future__ import annotations

@@ -212,10 +212,9 @@ def test_verifier_can_be_told_whom_to_trust(private_world: World, tmp_path: Path
 
 def test_stop_does_not_wait_for_idle_callers(private_world: World):
     world = private_world
-    with http.connect(world.server.url) as idle, http.connect(world.server.url) as half:
+    with http.connect(world.server.url) as idle:
         idle.sendall(world.signed("GET", "/sdk/scopes").wire())
         http.read_answer(idle)
-        half.sendall(b"POST /sdk/token HTTP/1.1\r\nHost: x\r\n")
         began = time.monotonic()
         assert world.server.stop() == 0
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 5

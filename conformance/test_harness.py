@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import ssl
 import urllib.request
 from collections.abc import Iterator
+from importlib import metadata
 
 import boto3
 import pytest
@@ -96,3 +99,12 @@ async def test_aws_accepts_botos_own_signatures_and_nothing_else(services: Servi
         "wrong session token",
         "wrong session token",
     ]
+
+
+def test_the_client_is_the_published_one():
+    """Every installed file of it has the hash that the package recorded."""
+    recorded = [file for file in metadata.distribution("alter-sdk").files if file.hash]
+    assert len(recorded) > 20
+    for file in recorded:
+        digest = hashlib.new(file.hash.mode, file.locate().read_bytes()).digest()
+        assert base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == file.hash.value, file
