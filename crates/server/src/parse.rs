@@ -2,13 +2,14 @@
 //!
 //! Invariant: an error names the field and what was expected, and never shows a value, which may be a secret.
 
+use grantd_wire::object::Object;
 use grantd_wire::{Code, Error, limits};
 use serde::de::DeserializeOwned;
 
 /// Parses a JSON body.
 pub fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|e| {
+    let Object(value) = serde_path_to_error::deserialize(&mut deserializer).map_err(|e| {
         let path = e.path().to_string();
         let inner = e.into_inner();
         match inner.classify() {

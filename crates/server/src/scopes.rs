@@ -67,6 +67,15 @@ impl Call {
         Err(insufficient(&self.key, &self.scopes, vec![wanted.clone()], vec![wanted], false))
     }
 
+    /// Whether this call may do `scope` at all, or else `narrow` to the object `id`.
+    pub fn check_either(&self, scope: &str, narrow: &str, id: &str) -> Result<(), Error> {
+        if self.covers(scope) || self.check_scope_for(narrow, id).is_ok() {
+            return Ok(());
+        }
+        let wanted = vec![scope.to_owned(), format!("{narrow}:{id}")];
+        Err(insufficient(&self.key, &self.scopes, wanted.clone(), wanted, true))
+    }
+
     /// Whether this call may do `scope` to anything.
     pub fn check_scope(&self, scope: &str) -> Result<(), Error> {
         if self.covers(scope) {

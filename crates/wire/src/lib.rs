@@ -8,6 +8,7 @@ pub mod error;
 pub mod ids;
 pub mod key;
 pub mod limits;
+pub mod object;
 pub mod scope;
 pub mod sdk;
 pub mod sign;

@@ -1,11 +1,13 @@
 //! Grants through `/sdk`: list, revoke, and a new one on a managed secret.
 
+use std::collections::BTreeSet;
+
 use grantd_domain::audit::{Kind, Outcome};
 use grantd_domain::grant::{Grant, GrantStatus, Tenant, check_text, expires_at};
 use grantd_store::grants::{GrantFilter, Listed};
 use grantd_store::hot::use_nonce;
-use grantd_store::secrets;
-use grantd_wire::ids::{CredentialId, GrantId};
+use grantd_store::{Tx, secrets};
+use grantd_wire::ids::{AppId, CredentialId, GrantId};
 use grantd_wire::sdk::{
     GrantsListRequest, GrantsPage, ManagedSecretGrant, Principal, RevokeAnswer, RevokeRequest, SecretGrantAnswer,
     SecretGrantRequest,
@@ -24,7 +26,7 @@ pub async fn list(vault: &Vault, call: &Call) -> Result<Answer, Error> {
     let ask: GrantsListRequest = parse::json(&call.body)?;
     let (limit, offset) = parse::page(Some(ask.limit), Some(ask.offset))?;
     refuse_user_token(ask.user_token.as_deref())?;
-    let mut filter = GrantFilter {
+    let filter = GrantFilter {
         status: ask.status,
         provider: ask.provider_id,
         label: ask.label,
@@ -32,20 +34,39 @@ pub async fn list(vault: &Vault, call: &Call) -> Result<Answer, Error> {
         offset,
         ..GrantFilter::default()
     };
-    // A key narrowed to one grant sees that one; an account is something only OAuth grants have.
-    let narrowed = call.narrowed_to("grants:read").map(|ids| ids.first().and_then(|id| GrantId::parse(id)));
-    let nothing = ask.account.is_some() || narrowed == Some(None);
-    filter.grant = narrowed.flatten();
     let (app, now) = (call.app.id, call.source.now);
-    let (grants, total) = match nothing {
-        true => (Vec::new(), 0),
-        false => {
+    let (grants, total) = match call.narrowed_to("grants:read") {
+        // An account is something only OAuth grants have.
+        _ if ask.account.is_some() => (Vec::new(), 0),
+        None => {
             vault.store.read(move |tx| grantd_store::grants::list(tx, app, &filter, now)).await.map_err(of_store)?
+        }
+        Some(ids) => {
+            let ids: BTreeSet<GrantId> = ids.into_iter().filter_map(GrantId::parse).collect();
+            vault.store.read(move |tx| named(tx, app, &ids, &filter, now)).await.map_err(of_store)?
         }
     };
     let has_more = offset + i64::try_from(grants.len()).unwrap_or(i64::MAX) < total;
     let grants = grants.iter().map(|listed| item(listed, now)).collect();
     Ok(json(200, &GrantsPage::<ManagedSecretGrant> { grants, total, limit, offset, has_more }))
+}
+
+/// A page of these grants only, newest first as every list. A key names at most `limits::SCOPES_MAX` of them.
+fn named(
+    tx: &mut Tx<'_>,
+    app: AppId,
+    ids: &BTreeSet<GrantId>,
+    filter: &GrantFilter,
+    now: TimeMs,
+) -> grantd_store::Result<(Vec<Listed>, i64)> {
+    let mut found = Vec::new();
+    for id in ids.iter().rev() {
+        let one = GrantFilter { grant: Some(*id), limit: 1, offset: 0, ..filter.clone() };
+        found.extend(grantd_store::grants::list(tx, app, &one, now)?.0);
+    }
+    let total = i64::try_from(found.len()).unwrap_or(i64::MAX);
+    let (skip, take) = (usize::try_from(filter.offset).unwrap_or(0), usize::try_from(filter.limit).unwrap_or(0));
+    Ok((found.into_iter().skip(skip).take(take).collect(), total))
 }
 
 fn item((grant, credential, secret): &Listed, now: TimeMs) -> ManagedSecretGrant {

@@ -112,8 +112,10 @@ fn bounded(mut claimed: Map<String, Value>) -> Value {
     Value::Object(claimed)
 }
 
+/// The grant a report is about, if the key may report on it: a key for one grant learns nothing of another.
 async fn known_grant(vault: &Vault, call: &Call, text: &str) -> Result<GrantId, Error> {
     let grant_id = GrantId::parse(text).ok_or(Code::GrantNotFound)?;
+    call.check_either("audit:emit", "tokens:retrieve", &grant_id.to_string())?;
     let app = call.app.id;
     let found = vault.store.read(move |tx| grants::find(tx, app, grant_id)).await.map_err(of_store)?;
     found.map(|_| grant_id).ok_or_else(|| Code::GrantNotFound.into())

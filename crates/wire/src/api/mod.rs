@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::TimeMs;
+use crate::object::objects;
 use crate::sdk::Injection;
 
 /// A page counted by offset.
@@ -207,7 +208,7 @@ pub struct SecretCreate {
     pub injection_header: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injection_format: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub injections: Vec<Injection>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_hosts: Vec<String>,

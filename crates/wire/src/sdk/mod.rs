@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::TimeMs;
+use crate::object::object;
 
 /// `POST /sdk/token`: what is asked for.
 #[derive(Debug, Deserialize, Serialize)]
@@ -16,6 +17,7 @@ pub struct TokenRequest {
     pub provider_id: Option<String>,
     #[serde(default)]
     pub reason: Option<String>,
+    #[serde(deserialize_with = "object")]
     pub request: Target,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_token: Option<String>,
@@ -236,8 +238,9 @@ pub struct RevokeAnswer {
 /// `POST /sdk/managed-secrets/{id or slug}/grants`.
 #[derive(Debug, Deserialize)]
 pub struct SecretGrantRequest {
+    #[serde(deserialize_with = "object")]
     pub principal: Principal,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub grant_policy: Lifetime,
     #[serde(default)]
     pub credential_id: Option<String>,
