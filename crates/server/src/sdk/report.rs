@@ -105,7 +105,7 @@ fn bounded(mut claimed: Map<String, Value>) -> Value {
                 }
             }
             // Numbers of an event are integers below 2^53.
-            Value::Number(n) if n.as_i64().is_none_or(|n| n.abs() >= 1 << 53) => *value = Value::Null,
+            Value::Number(n) if n.as_i64().is_none_or(|n| n.unsigned_abs() >= 1 << 53) => *value = Value::Null,
             _ => {}
         }
     }
