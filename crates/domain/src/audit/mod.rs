@@ -93,7 +93,7 @@ pub enum Actor {
     Operator(OperatorId),
     /// grantd itself: a job, or a command run on the host.
     Job,
-    /// Nobody: authentication failed.
+    /// Nobody: authentication failed. The event has no actor.
     Nobody,
 }
 
@@ -152,18 +152,13 @@ impl Event {
         }
         event.indexed("kind", kind.as_str());
         event.indexed("outcome", outcome.as_str());
-        let (actor_type, actor_id) = match actor {
-            Actor::Key(id) => ("key", Some(id.to_string())),
-            Actor::Operator(id) => ("operator", Some(id.to_string())),
-            Actor::Job => ("job", None),
-            Actor::Nobody => ("nobody", None),
+        let actor_object = match actor {
+            Actor::Key(id) => json!({"type": "key", "id": id}),
+            Actor::Operator(id) => json!({"type": "operator", "id": id}),
+            Actor::Job => json!({"type": "job"}),
+            Actor::Nobody => return event,
         };
-        let mut object = serde_json::Map::new();
-        object.insert("type".to_owned(), json!(actor_type));
-        if let Some(id) = &actor_id {
-            object.insert("id".to_owned(), json!(id));
-        }
-        event.core.insert("actor", Value::Object(object));
+        event.core.insert("actor", actor_object);
         if let Actor::Key(id) = actor {
             event.indexed("key_id", &id.to_string());
         }
@@ -180,7 +175,8 @@ impl Event {
         self.id = EventId::from_uuid(grantd_wire::ids::uuid_v7(self.at.0, random(entropy)));
         self.salt = random(entropy);
         self.core.insert("id", json!(self.id));
-        self.terms.retain(|t| !Kind::ALL.iter().any(|k| term("kind", k.as_str()) == *t));
+        let old = self.core["kind"].as_str().map(|old| term("kind", old));
+        self.terms.retain(|t| Some(*t) != old);
         self.indexed("kind", kind.as_str());
         self
     }
