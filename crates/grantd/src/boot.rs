@@ -118,6 +118,17 @@ fn literal(payload: &dyn std::any::Any) -> &'static str {
     payload.downcast_ref::<&'static str>().copied().unwrap_or("(text not shown)")
 }
 
+/// Refuses to make an embedded database by looking for one.
+pub fn require_database(config: &Config) -> Result<(), Failure> {
+    match &config.database_url {
+        DatabaseUrl::Sqlite(path) if !path.exists() => {
+            Err(Failure::local(format!("there is no database {}", path.display()))
+                .hint("Name the data directory with --data-dir, or run `grantd init` to make one."))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Opens the database the configuration names.
 pub async fn open_store(config: &Config) -> Result<Store, Failure> {
     let location = match &config.database_url {
@@ -194,7 +205,7 @@ pub fn schema_failure(error: &grantd_store::Error) -> Failure {
     Failure::local(format!("the database's schema: {error}"))
 }
 
-fn install_failure(error: &InstallError) -> Failure {
+pub fn install_failure(error: &InstallError) -> Failure {
     Failure::from_error(Exit::Error, error)
 }
 

@@ -8,6 +8,7 @@ mod dev;
 mod env;
 mod host;
 mod init;
+mod operator;
 mod root_key;
 mod serve;
 mod telemetry;

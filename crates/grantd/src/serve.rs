@@ -131,9 +131,7 @@ impl Server {
             (Ok(Err(e)), _) => return Err(Failure::local(format!("the listener failed: {e}"))),
             _ => return Err(Failure::local("a part of the server ended unexpectedly")),
         }
-        if let Ok(vault) = Arc::try_unwrap(self.vault).map_err(drop) {
-            vault.close().await;
-        }
+        self.vault.close().await;
         Ok(())
     }
 }

@@ -27,7 +27,6 @@ pub fn router(vault: Arc<Vault>) -> Router {
 }
 
 /// What the log line says beside method and status.
-#[derive(Default)]
 struct Seen {
     /// The route's pattern, never the path.
     route: &'static str,
@@ -40,13 +39,13 @@ async fn enter(State(vault): State<Arc<Vault>>, request: Request) -> Result<Answ
     let (parts, body) = request.into_parts();
     let request_id = RequestId::from_uuid(new_uuid(&*vault.env));
     let method = parts.method.clone();
-    let (mut told, mut seen) = (Told::default(), Seen::default());
+    let (mut told, mut seen) = (Told::default(), Seen { route: "(unknown)", key_prefix: None, app_id: None });
     let run = AssertUnwindSafe(dispatch(&vault, parts, body, request_id, &mut told, &mut seen)).catch_unwind().await;
     let mut answer = match run {
         Ok(Ok(answer)) => answer,
-        Ok(Err(e)) => refusal(&e),
+        Ok(Err(e)) => refusal(&with_id(e, request_id)),
         // The panic's own text went to the panic hook, which shows no payload.
-        Err(_) => refusal(&Error::new(Code::Internal).with("request_id", request_id.to_string())),
+        Err(_) => refusal(&with_id(Error::new(Code::Internal), request_id)),
     };
     told.write(answer.headers_mut());
     answer
@@ -65,6 +64,14 @@ async fn enter(State(vault): State<Arc<Vault>>, request: Request) -> Result<Answ
         "{method} {} {}", seen.route, answer.status().as_u16()
     );
     Ok(answer)
+}
+
+/// What the caller is to give the operator stands in the body, too.
+fn with_id(error: Error, request_id: RequestId) -> Error {
+    match error.code.status() {
+        500 => error.with("request_id", request_id.to_string()),
+        _ => error,
+    }
 }
 
 async fn dispatch(

@@ -85,16 +85,7 @@ pub async fn create(store: &Store, root: &RootKeys, env: &dyn Env) -> Result<Cre
         role: Role::Admin,
         disabled_at: None,
     };
-    let pat = Pat {
-        id: PatId::from_uuid(new_uuid(env)),
-        operator_id: operator.id,
-        name: "first".to_owned(),
-        role: Role::Admin,
-        app_ids: None,
-        expires_at: Some(now.plus_seconds(PAT_DAYS_DEFAULT * 86_400)),
-        revoked_at: None,
-    };
-    let token = new_token(env, "grantd_pat_");
+    let (pat, token) = new_pat(env, operator.id);
     let token_hash = sha256(token.reveal().as_bytes());
     let signing = new_signing_key(env, &key);
     let event = |kind| Event::new(env, now, owner, kind, Outcome::Allowed, Actor::Job);
@@ -130,6 +121,55 @@ pub async fn create(store: &Store, root: &RootKeys, env: &dyn Env) -> Result<Cre
         .await?;
     let (organization_id, operator_id) = found.ok_or(InstallError::Damaged("there is no operator"))?;
     Ok(Created { organization_id, operator_id, pat: None })
+}
+
+/// A new admin token of an operator, and its text.
+fn new_pat(env: &dyn Env, operator_id: OperatorId) -> (Pat, Secret) {
+    let pat = Pat {
+        id: PatId::from_uuid(new_uuid(env)),
+        operator_id,
+        name: "first".to_owned(),
+        role: Role::Admin,
+        app_ids: None,
+        expires_at: Some(env.now().plus_seconds(PAT_DAYS_DEFAULT * 86_400)),
+        revoked_at: None,
+    };
+    (pat, new_token(env, "grantd_pat_"))
+}
+
+/// What a reset did.
+pub struct Reset {
+    pub operator_id: OperatorId,
+    pub pat: Secret,
+    /// Tokens that were good until now.
+    pub revoked: u64,
+}
+
+/// Lets the first operator in again: revokes all of their tokens and makes a new one. For who has lost theirs and can write to
+/// the database; the audit trail tells.
+pub async fn reset_operator(store: &Store, env: &dyn Env) -> Result<Reset, InstallError> {
+    let now = env.now();
+    let (organization, operator_id) = store
+        .read(|tx| {
+            let Some(organization) = installs::organization(tx)? else { return Ok(None) };
+            Ok(operators::find_first(tx, organization)?.map(|operator| (organization, operator)))
+        })
+        .await?
+        .ok_or(InstallError::Missing)?;
+    let (pat, token) = new_pat(env, operator_id);
+    let pat = Pat { name: "reset".to_owned(), ..pat };
+    let token_hash = sha256(token.reveal().as_bytes());
+    let event =
+        Event::new(env, now, Owner::Organization(organization), Kind::OperatorReset, Outcome::Allowed, Actor::Job);
+    let revoked = store
+        .write(move |tx| {
+            let revoked = operators::reset(tx, operator_id, now)?;
+            operators::insert_pat(tx, &pat, &token_hash, now)?;
+            append_event(tx, &event.clone().changed("living_pats", revoked, 1).prepare())?;
+            Ok(revoked)
+        })
+        .await?;
+    Ok(Reset { operator_id, pat: token, revoked })
 }
 
 fn new_signing_key(env: &dyn Env, key: &DataKey) -> SigningKey {

@@ -44,6 +44,7 @@ pub enum Api {
     EventsShow,
     EventsExport,
     OrganizationEventsList,
+    OrganizationEventsShow,
     OrganizationEventsExport,
 }
 
@@ -172,6 +173,7 @@ pub const API: &[ApiRoute] = &[
     api(Api::EventsShow, "GET", "/api/v1/apps/{}/audit/events/{}", Viewer),
     api(Api::EventsExport, "GET", "/api/v1/apps/{}/audit/export", Viewer),
     api(Api::OrganizationEventsList, "GET", "/api/v1/audit/events", Viewer),
+    api(Api::OrganizationEventsShow, "GET", "/api/v1/audit/events/{}", Viewer),
     api(Api::OrganizationEventsExport, "GET", "/api/v1/audit/export", Viewer),
 ];
 

@@ -135,10 +135,8 @@ impl Vault {
 }
 
 impl Vault {
-    /// Waits until everything written is durable, and lets go of the database.
-    pub async fn close(self) {
-        let Self { store, keys, .. } = self;
-        drop(keys);
-        store.close().await;
+    /// Waits until everything written is durable, and lets go of the database; later calls find it unavailable.
+    pub async fn close(&self) {
+        self.store.clone().close().await;
     }
 }

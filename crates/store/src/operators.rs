@@ -88,6 +88,15 @@ pub fn find_first(tx: &mut Tx<'_>, organization: OrganizationId) -> Result<Optio
     tx.query_opt("operators", sql, &[id(organization)])?.map(|mut row| row.parsed("id", OperatorId::parse)).transpose()
 }
 
+/// Revokes every token of an operator and lets them in again; answers how many tokens there were.
+pub fn reset(tx: &mut Tx<'_>, operator: OperatorId, at: TimeMs) -> Result<u64> {
+    tx.execute("UPDATE operators SET disabled_at_ms = NULL WHERE id = $1", &[id(operator)])?;
+    tx.execute(
+        "UPDATE pats SET revoked_at_ms = $2 WHERE operator_id = $1 AND revoked_at_ms IS NULL",
+        &[id(operator), at.into()],
+    )
+}
+
 /// Stores a new token.
 pub fn insert_pat(tx: &mut Tx<'_>, pat: &Pat, token_hash: &[u8; 32], at: TimeMs) -> Result<()> {
     tx.execute(

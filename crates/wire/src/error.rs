@@ -30,7 +30,7 @@ codes! {
     InvalidCaller = "invalid_caller", 400, "X-Alter-Caller must be 1-255 printable ASCII characters, and X-Alter-Caller-Type `agent` or `service`.";
     InvalidRequestRule = "invalid_request_rule", 400, "X-Alter-Request-Rule must be base64url of {\"rule_type\",\"rule_body\"}, at most 4096 characters.";
     ConstraintNotNarrowing = "constraint_not_narrowing", 400, "X-Alter-Scope-Constraints may only name scopes that the key has.";
-    RestrictedGrantRequiresProxy = "restricted_grant_requires_proxy", 400, "This grant cannot hand out its credential. Use proxy mode.";
+    RestrictedGrantRequiresProxy = "restricted_grant_requires_proxy", 400, "This grant cannot hand out its credential: its app has retrieve mode switched off (`grantd apps update --retrieve on`).";
     // 401
     InvalidKey = "invalid_key", 401, "The API key is unknown. Check ALTER_API_KEY and ALTER_BASE_URL, or mint a new key.";
     KeyRevoked = "key_revoked", 401, "The API key was revoked. Mint a new one.";

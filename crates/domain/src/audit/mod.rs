@@ -60,6 +60,8 @@ kinds! {
     InstallCreated = "install.created",
     OperatorCreated = "operator.created",
     PatCreated = "pat.created",
+    /// On the host, by who can write to the database: old tokens revoked, a new one made.
+    OperatorReset = "operator.reset",
     AuditExported = "audit.exported",
     AuthFailed = "auth.failed",
     ClockRegressed = "clock.regressed",

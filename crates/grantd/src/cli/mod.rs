@@ -31,6 +31,7 @@ pub use context::{Context, Format, Globals};
 pub use failure::chain;
 pub use failure::{Exit, Failure};
 pub use http::{Api, NoQuery};
+pub use input::confirm;
 pub use table::escape;
 pub use term::Term;
 
@@ -38,6 +39,7 @@ use crate::config::{Config, Flags};
 use crate::dev::DevArgs;
 use crate::env::Env;
 use crate::init::InitArgs;
+use crate::operator::OperatorCommand;
 use crate::serve::ServeArgs;
 
 /// Self-hosted credential vault: applications hold a grant id, grantd holds the credential.
@@ -101,6 +103,9 @@ enum Command {
     /// See what happened, and prove it
     #[command(subcommand, after_help = "Example:\n  grantd audit list --since 1h --outcome denied")]
     Audit(audit::AuditCommand),
+    /// Let a locked-out operator in again, on the host of the database
+    #[command(subcommand, after_help = "Example:\n  grantd operator reset --data-dir /var/lib/grantd")]
+    Operator(OperatorCommand),
     /// Make one real call through a grant, to try it out
     #[command(
         after_help = "The call is made with the key in ALTER_API_KEY, or --api-key-file; without one, with a key that is minted for it
@@ -178,6 +183,10 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
         Command::ManagedSecrets(command) => secrets::run(command, context).await,
         Command::Grants(command) => grants::run(command, context).await,
         Command::Audit(command) => audit::run(command, context).await,
+        Command::Operator(OperatorCommand::Reset(args)) => {
+            let config = load(&args.settings(), args.config.as_deref(), context)?;
+            crate::operator::reset(config, context).await
+        }
         Command::Request(args) => trial::run(args, context).await,
         Command::Completion(args) => complete(args.shell, &mut context.term),
     }

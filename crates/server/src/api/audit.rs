@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::body::Body;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use grantd_domain::audit::{Kind, Owner, context_term, term};
-use grantd_domain::grant::App;
 use grantd_store::audit::{self, EventFilter, ShownEvent, TERMS_MAX};
 use grantd_wire::api::{CursorPage, Event, EventsQuery};
 use grantd_wire::ids::EventId;
@@ -102,10 +101,9 @@ pub async fn list(vault: &Vault, request: &Request, owner: Owner) -> Result<Answ
     Ok(answer(200, &CursorPage { items, has_more: next_cursor.is_some(), next_cursor, partial_scan }))
 }
 
-pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    let missing = || Error::new(Code::NotFound).message("There is no such event in this app.");
-    let id = EventId::parse(&request.object()).ok_or_else(missing)?;
-    let owner = Owner::App(app.id);
+pub async fn show(vault: &Vault, owner: Owner, segment: &str) -> Result<Answer, Error> {
+    let missing = || Error::new(Code::NotFound).message("There is no such event here.");
+    let id = parse::segment(segment).and_then(|text| EventId::parse(&text)).ok_or_else(missing)?;
     let found = vault.store.read(move |tx| audit::find(tx, &owner, id)).await.map_err(of_store)?;
     Ok(answer(200, &view(&found.ok_or_else(missing)?)))
 }
@@ -150,7 +148,7 @@ fn shown_filter(query: &EventsQuery) -> Value {
 }
 
 /// Columns of the CSV form.
-const CSV_COLUMNS: [&str; 24] = [
+const CSV_COLUMNS: [&str; 33] = [
     "id",
     "at",
     "kind",
@@ -174,6 +172,15 @@ const CSV_COLUMNS: [&str; 24] = [
     "user_agent",
     "request_id",
     "claim",
+    "user_id",
+    "agent_id",
+    "principal_type",
+    "query_names",
+    "tenant",
+    "identity",
+    "any_host",
+    "claimed",
+    "trace_id",
     "changed",
 ];
 

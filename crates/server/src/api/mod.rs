@@ -96,11 +96,14 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::GrantsUpdate => grants::update(vault, request, app).await,
         Api::GrantsRevoke => grants::revoke(vault, request, app).await,
         Api::EventsList => audit::list(vault, request, Owner::App(app.id)).await,
-        Api::EventsShow => audit::show(vault, request, app).await,
+        Api::EventsShow => audit::show(vault, Owner::App(app.id), &request.params[1]).await,
         Api::EventsExport => audit::export(vault, request, Owner::App(app.id)).await,
-        Api::Whoami | Api::AppsList | Api::AppsCreate | Api::OrganizationEventsList | Api::OrganizationEventsExport => {
-            Err(Code::Internal.into())
-        }
+        Api::Whoami
+        | Api::AppsList
+        | Api::AppsCreate
+        | Api::OrganizationEventsList
+        | Api::OrganizationEventsShow
+        | Api::OrganizationEventsExport => Err(Code::Internal.into()),
     }
 }
 
