@@ -1,9 +1,12 @@
 //! `X-Alter-Context`: strings the caller attaches to a call. They attribute and can refuse; they never grant.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use grantd_wire::limits;
 use grantd_wire::{Code, Error};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// A caller's context.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,7 +19,7 @@ impl Context {
         if header.chars().count() > limits::CONTEXT_CHARS_MAX {
             return Err(refuse());
         }
-        let map: BTreeMap<String, String> = serde_json::from_str(header).map_err(|_| refuse())?;
+        let Pairs(map) = serde_json::from_str(header).map_err(|_| refuse())?;
         let fits = map.len() <= limits::CONTEXT_KEYS_MAX
             && map.iter().all(|(k, v)| {
                 (1..=limits::CONTEXT_KEY_CHARS_MAX).contains(&k.chars().count())
@@ -41,6 +44,33 @@ impl Context {
     }
 }
 
+/// An object of strings in which no key stands twice: of two values, neither is the caller's.
+struct Pairs(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Strings;
+        impl<'de> Visitor<'de> for Strings {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Pairs, A::Error> {
+                let mut map = BTreeMap::new();
+                while let Some((key, value)) = pairs.next_entry()? {
+                    if map.insert(key, value).is_some() {
+                        return Err(serde::de::Error::custom("a key stands twice"));
+                    }
+                }
+                Ok(Pairs(map))
+            }
+        }
+        deserializer.deserialize_map(Strings)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,7 +92,9 @@ mod tests {
 
     #[test]
     fn only_an_object_of_strings_is_a_context() {
-        for bad in ["", "[]", "{", "null", "{\"a\":1}", "{\"a\":null}", "{\"\":\"x\"}", "\"x\""] {
+        for bad in
+            ["", "[]", "{", "null", "{\"a\":1}", "{\"a\":null}", "{\"\":\"x\"}", "\"x\"", "{\"a\":\"1\",\"a\":\"2\"}"]
+        {
             assert_eq!(Context::parse(bad).unwrap_err().code, Code::InvalidContext, "{bad}");
         }
         assert_eq!(Context::parse("{\"user_id\":\"u\\u00e9\"}").unwrap().get("user_id"), Some("ué"));

@@ -32,6 +32,8 @@ use grantd_wire::limits::{
 use grantd_wire::sdk::{INJECTION_HEADERS_FORBIDDEN, INJECTION_SIGV4, INJECTION_TOKEN, Injection, InjectionTarget};
 use zeroize::Zeroizing;
 
+use crate::destination::Rule;
+
 /// Fields of `aws_sig_v4` the client signs with.
 const SIGV4_FIELDS: [&str; 4] = ["secret_key", "session_token", "region", "service"];
 /// Begins a value source that is a field.
@@ -98,6 +100,32 @@ pub fn plan(create: &SecretCreate) -> Result<Plan, Error> {
     }
     check_values(credential_type, &plan, &create.value, &create.fields)?;
     Ok(plan)
+}
+
+/// Refuses an AWS secret that the client could not sign with: it learns region and service from names of AWS's own hosts, and
+/// for any other host both must be stored.
+pub fn check_signable(
+    credential_type: CredentialType,
+    fields: &[&str],
+    hosts: &[Rule],
+    any_host: bool,
+) -> Result<(), Error> {
+    let missing = ["region", "service"].into_iter().find(|name| !fields.contains(name));
+    match missing {
+        Some(name) if credential_type == CredentialType::AwsSigV4 && (any_host || !hosts.iter().all(is_aws)) => {
+            Err(Error::impossible(
+                &field_path(name),
+                "is missing: only for hosts below amazonaws.com can it be left to the host's name",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_aws(rule: &Rule) -> bool {
+    let text = rule.to_string();
+    let host = text.split(['/', ':']).next().unwrap_or_default();
+    [".amazonaws.com", ".amazonaws.com.cn"].iter().any(|domain| host.ends_with(domain))
 }
 
 /// Refuses a value and fields that `plan` could not send; also on rotation, with the fields that will then be stored.

@@ -50,6 +50,8 @@ pub struct Call {
     pub key_hash: [u8; 32],
     pub caller: Option<Caller>,
     pub context: Context,
+    /// True for a key that may send caller and context unsigned, and did.
+    pub identity_unsigned: bool,
     /// What this call may do: the key's scopes, or the narrower ones it asked for.
     pub scopes: Vec<Scope>,
     pub has_request_rule: bool,
@@ -68,8 +70,6 @@ pub struct Caller {
     pub caller_type: &'static str,
     /// Registered for the label, unless the app has too many.
     pub actor_id: Option<ActorId>,
-    /// True for a key that may send this unsigned, and did.
-    pub unsigned: bool,
 }
 
 /// The key's rate limit after this call.
@@ -130,11 +130,11 @@ pub async fn authenticate(
     if let Err(e) = may_call(&known, &source) {
         return Err(failed(vault, &source, Some(&known), e).await);
     }
-    let (mut call, signed, unsigned) = match prove(route, params, parts, body, &source, claimed).await {
+    let (mut call, signed) = match prove(route, params, parts, body, &source, claimed).await {
         Ok(proved) => proved,
         Err(e) => return Err(failed(vault, &source, Some(&known), e).await),
     };
-    match admit(vault, route, &mut call, &parts.headers, &signed, unsigned, told).await {
+    match admit(vault, route, &mut call, &parts.headers, &signed, told).await {
         Ok(()) => Ok(call),
         Err(e) if e.code == Code::NonceReplayed => Err(failed(vault, &source, Some(&known), e).await),
         // A limit must stay cheap: what it refuses is not written down.
@@ -171,7 +171,7 @@ async fn prove<'h>(
     body: Body,
     source: &Source,
     claimed: Claimed,
-) -> Result<(Call, Signed<'h>, bool), Error> {
+) -> Result<(Call, Signed<'h>), Error> {
     let headers = &parts.headers;
     let Known { key, app, epochs } = claimed.known;
     if headers.contains_key(header::CONTENT_ENCODING) {
@@ -187,7 +187,8 @@ async fn prove<'h>(
         return Err(Code::ContentHashMismatch.into());
     }
     let target = sign::canonical_target(parts.uri.path(), parts.uri.query());
-    let unsigned = verify(&signed, parts.method.as_str(), &target, &claimed.api_key, key.allow_unsigned_identity)?;
+    let identity_unsigned =
+        verify(&signed, parts.method.as_str(), &target, &claimed.api_key, key.allow_unsigned_identity)?;
     let call = Call {
         nonce: Nonce { key_id: key.id, nonce: signed.nonce, seen_at: source.now },
         scopes: key.scopes.clone(),
@@ -197,13 +198,14 @@ async fn prove<'h>(
         key_hash: claimed.key_hash,
         caller: None,
         context: Context::default(),
+        identity_unsigned,
         has_request_rule: false,
         body,
         params,
         source: source.clone(),
         rate: None,
     };
-    Ok((call, signed, unsigned))
+    Ok((call, signed))
 }
 
 /// After the signature: what the caller says of itself, the nonce, the rate, the scopes.
@@ -213,7 +215,6 @@ async fn admit(
     call: &mut Call,
     headers: &HeaderMap,
     signed: &Signed<'_>,
-    unsigned: bool,
     told: &mut Told,
 ) -> Result<(), Error> {
     let now = call.source.now;
@@ -232,7 +233,7 @@ async fn admit(
     }
     told.deprecated = call.key.deprecated_at.is_some();
     call.rate = rate(vault, &call.key, now, told)?;
-    call.caller = caller(vault, &call.app, headers, identity, unsigned, now).await?;
+    call.caller = caller(vault, &call.app, headers, identity, now).await?;
     told.actor_id = call.caller.as_ref().filter(|_| signs_identity(headers)).and_then(|c| c.actor_id);
     call.scopes = scopes::narrowed(&call.key, signed.to_sign.scope_constraints)?;
     scopes::check(&call.key, &call.scopes, route.needs)?;
@@ -396,7 +397,6 @@ async fn caller(
     app: &App,
     headers: &HeaderMap,
     identity: Identity<'_>,
-    unsigned: bool,
     now: TimeMs,
 ) -> Result<Option<Caller>, Error> {
     let Some((label, caller_type)) = identity.caller else { return Ok(None) };
@@ -404,7 +404,7 @@ async fn caller(
         // A UUID names an agent, and there are none yet.
         return Err(Code::CallerAgentUnresolved.into());
     }
-    let mut caller = Caller { label: label.to_owned(), caller_type, actor_id: None, unsigned };
+    let mut caller = Caller { label: label.to_owned(), caller_type, actor_id: None };
     caller.actor_id = vault.cached_actor(app.id, label, caller_type);
     if caller.actor_id.is_none() && signs_identity(headers) {
         let (app_id, label) = (app.id, label.to_owned());
@@ -469,9 +469,9 @@ impl Call {
         }
         if let Some(caller) = &self.caller {
             event = event.private("caller", Some(caller.label.clone()));
-            if caller.unsigned {
-                event = event.core("identity", "unsigned");
-            }
+        }
+        if self.identity_unsigned {
+            event = event.core("identity", "unsigned");
         }
         event
     }

@@ -254,3 +254,24 @@ fn rotation_keeps_what_the_injections_need() {
     assert_eq!(check("new", &[]).unwrap_err().details["field"], "injections[0].value_source");
     assert_eq!(check("", &[("app_key", "w")]).unwrap_err().details["field"], "value");
 }
+
+#[test]
+fn aws_secrets_without_region_and_service_go_to_aws_hosts_only() {
+    let rules = |hosts: &[&str]| hosts.iter().map(|h| Rule::parse(h).unwrap()).collect::<Vec<_>>();
+    let check = |fields: &[&str], hosts: &[&str], any| {
+        check_signable(CredentialType::AwsSigV4, fields, &rules(hosts), any).map_err(|e| e.message)
+    };
+    let aws = ["*.amazonaws.com", "s3.cn-north-1.amazonaws.com.cn"];
+    assert!(check(&["secret_key"], &aws, false).is_ok());
+    assert!(check(&["secret_key", "region", "service"], &["s3.example.com:9000"], false).is_ok());
+    for (fields, hosts, any) in [
+        (&["secret_key", "region"][..], &["s3.example.com"][..], false),
+        (&["secret_key", "service"], &["s3.example.com"], false),
+        (&["secret_key"], &["amazonaws.com.example.com"], false),
+        (&["secret_key"], &["s3.eu-west-1.amazonaws.com", "example.com"], false),
+        (&["secret_key"], &aws, true),
+    ] {
+        assert!(check(fields, hosts, any).is_err(), "{hosts:?}");
+    }
+    assert!(check_signable(CredentialType::BearerToken, &[], &rules(&["example.com"]), true).is_ok());
+}

@@ -145,12 +145,15 @@ fn planned(request: &Request, app: &App, ask: &SecretCreate, id: SecretId) -> Re
         )
         .hint("grantd managed-secrets create … --allowed-host api.example.com"));
     }
+    let credential_type = ask.credential_type.unwrap_or(CredentialType::BearerToken);
+    let names: Vec<&str> = ask.fields.keys().map(String::as_str).collect();
+    inject::check_signable(credential_type, &names, &hosts.0, ask.allow_any_host)?;
     Ok(ManagedSecret {
         id,
         app_id: app.id,
         slug,
         name: ask.name.clone(),
-        credential_type: ask.credential_type.unwrap_or(CredentialType::BearerToken),
+        credential_type,
         header,
         format,
         injections,
@@ -232,6 +235,8 @@ async fn prepare_rotation(vault: &Vault, request: &Request, app: &App, ask: Secr
     let plan =
         Plan { header: secret.header.clone(), format: secret.format.clone(), injections: secret.injections.clone() };
     inject::check_values(secret.credential_type, &plan, value.value(), value.fields())?;
+    let names: Vec<&str> = value.fields().keys().map(String::as_str).collect();
+    inject::check_signable(secret.credential_type, &names, &secret.hosts, secret.any_host)?;
     let field_names = value.fields().keys().cloned().collect();
     let (id, version) =
         old.as_ref().map_or_else(|| (CredentialId::from_uuid(new_uuid(env)), 1), |old| (old.id, old.version + 1));
@@ -260,6 +265,8 @@ pub async fn set_hosts(vault: &Vault, request: &Request, app: &App) -> Result<An
         .store
         .write(move |tx| {
             let secret = secrets::find(tx, app_id, &name)?.ok_or(Code::SecretNotFound)?;
+            let names: Vec<&str> = secret.field_names.iter().map(String::as_str).collect();
+            inject::check_signable(secret.credential_type, &names, &hosts.0, false)?;
             secrets::set_hosts(tx, &secret, &hosts.0)?;
             apps::raise_epoch(tx, app_id)?;
             let texts = |rules: &[_]| json!(rules.iter().map(ToString::to_string).collect::<Vec<String>>());

@@ -21,7 +21,7 @@ const CLAIMED_CHARS_MAX: usize = 500;
 /// `POST /sdk/oauth/audit/api-call`.
 pub async fn call(vault: &Vault, call: &Call) -> Result<Answer, Error> {
     let report: CallReport = parse::json(&call.body)?;
-    let grant_id = known_grant(vault, call, &report.grant_id).await?;
+    let (grant_id, provider) = known_grant(vault, call, &report.grant_id).await?;
     let mut claimed = target(&report.method, &report.url);
     claimed.insert("status".to_owned(), json!(report.response_status));
     if let Some(latency_ms) = report.latency_ms {
@@ -35,12 +35,10 @@ pub async fn call(vault: &Vault, call: &Call) -> Result<Answer, Error> {
     let mut event = call
         .event(vault, Kind::CallClaimed, Outcome::Unknown)
         .grant(grant_id)
+        .provider(&provider)
         .core("claim", claim)
         .private("claimed", Some(bounded(claimed)))
         .private("reason", report.reason.map(|r| r.chars().take(limits::REASON_CHARS_MAX).collect::<String>()));
-    if let Some(provider) = report.provider_id.filter(|p| p.len() <= limits::SLUG_CHARS_MAX && !p.is_empty()) {
-        event = event.provider(&provider);
-    }
     if call.context.is_empty()
         && let Some(context) = report.context.and_then(|c| Context::parse(&c.to_string()).ok())
     {
@@ -52,7 +50,7 @@ pub async fn call(vault: &Vault, call: &Call) -> Result<Answer, Error> {
 
 /// `POST /sdk/grants/{id}/report-scope-mismatch`.
 pub async fn scope_mismatch(vault: &Vault, call: &Call) -> Result<Answer, Error> {
-    let grant_id = known_grant(vault, call, &call.params[0]).await?;
+    let (grant_id, provider) = known_grant(vault, call, &call.params[0]).await?;
     let report: ScopeMismatchReport = parse::json(&call.body)?;
     let missing = report.missing_scopes.unwrap_or_default();
     if missing.len() > MISSING_SCOPES_MAX {
@@ -68,6 +66,7 @@ pub async fn scope_mismatch(vault: &Vault, call: &Call) -> Result<Answer, Error>
     let event = call
         .event(vault, Kind::ScopeMismatchClaimed, Outcome::Unknown)
         .grant(grant_id)
+        .provider(&provider)
         .core("claim", true)
         .private("claimed", Some(bounded(claimed)));
     append(vault, call, event).await?;
@@ -113,12 +112,13 @@ fn bounded(mut claimed: Map<String, Value>) -> Value {
 }
 
 /// The grant a report is about, if the key may report on it: a key for one grant learns nothing of another.
-async fn known_grant(vault: &Vault, call: &Call, text: &str) -> Result<GrantId, Error> {
+/// A grant of the caller's app and its provider: what the caller says of the provider decides nothing.
+async fn known_grant(vault: &Vault, call: &Call, text: &str) -> Result<(GrantId, String), Error> {
     let grant_id = GrantId::parse(text).ok_or(Code::GrantNotFound)?;
     call.check_either("audit:emit", "tokens:retrieve", &grant_id.to_string())?;
     let app = call.app.id;
     let found = vault.store.read(move |tx| grants::find(tx, app, grant_id)).await.map_err(of_store)?;
-    found.map(|_| grant_id).ok_or_else(|| Code::GrantNotFound.into())
+    found.map(|(_, _, secret)| (grant_id, secret.slug)).ok_or_else(|| Code::GrantNotFound.into())
 }
 
 async fn released(vault: &Vault, call: &Call, grant: GrantId, generation: GenerationId) -> Result<bool, Error> {
