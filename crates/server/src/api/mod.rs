@@ -68,6 +68,7 @@ pub async fn answer(
         Api::AppsList => apps::list(vault, &request).await,
         Api::AppsCreate => apps::create(vault, &request).await,
         Api::OrganizationEventsList => audit::list(vault, &request, request.organization()?).await,
+        Api::OrganizationEventsShow => audit::show(vault, request.organization()?, &request.params[0]).await,
         Api::OrganizationEventsExport => audit::export(vault, &request, request.organization()?).await,
         route => {
             let app = request.app(vault).await?;
