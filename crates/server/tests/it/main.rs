@@ -30,8 +30,15 @@ macro_rules! on_every_engine {
     };
 }
 
+mod audit;
 mod harness;
+mod identity;
+mod input;
+mod keys;
+mod race;
+mod report;
 mod schema;
 mod signing;
+mod tenant;
 mod token;
 mod walk;

@@ -15,12 +15,15 @@ const CANARY_IN_KEYS: [u8; 6] = [2, 0, 13, 0, 17, 24];
 /// Every key, token and data key made with this holds the word that must be seen nowhere.
 pub struct TestEnv {
     now_ms: AtomicI64,
+    seed: [u8; 32],
     filled: AtomicU64,
 }
 
 impl Default for TestEnv {
+    /// The seed is the name of the test, so that no two tests share an id.
     fn default() -> Self {
-        Self { now_ms: AtomicI64::new(START.0), filled: AtomicU64::new(0) }
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        Self { now_ms: AtomicI64::new(START.0), seed: sha256(test.as_bytes()), filled: AtomicU64::new(0) }
     }
 }
 
@@ -45,7 +48,7 @@ impl Entropy for TestEnv {
     fn fill(&self, bytes: &mut [u8]) {
         let n = self.filled.fetch_add(1, Ordering::SeqCst);
         for (block, chunk) in (0_u64..).zip(bytes.chunks_mut(32)) {
-            let hash = sha256(&[n.to_be_bytes(), block.to_be_bytes()].concat());
+            let hash = sha256(&[&self.seed[..], &n.to_be_bytes(), &block.to_be_bytes()].concat());
             chunk.copy_from_slice(&hash[..chunk.len()]);
         }
         match bytes.len() {

@@ -21,8 +21,8 @@ use grantd_domain::destination::OutboundAllow;
 use grantd_domain::env::{Clock as _, new_token, new_uuid};
 use grantd_domain::seal::{RootKey, RootKeys};
 use grantd_server::{Settings, Vault, entry, install};
+use grantd_store::Store;
 use grantd_store::operators::{self, Pat, Role};
-use grantd_store::{Location, Store};
 use grantd_wire::TimeMs;
 use grantd_wire::ids::{AppId, OperatorId, PatId};
 use grantd_wire::sign::sha256;
@@ -32,7 +32,7 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 
 pub use database::{Database, Engine};
-pub use env::{START, TestEnv};
+pub use env::TestEnv;
 pub use request::{Answer, Raw, Sign};
 pub use world::World;
 
@@ -210,12 +210,10 @@ pub fn run<F: Future<Output = ()> + Send + 'static>(engine: Engine, test: impl F
         let ended = ended.await;
         server.database.remove().await;
         if let Err(e) = ended {
+            for line in watch::logged("ERROR").into_iter().chain(watch::logged("WARN")) {
+                eprint!("{line}");
+            }
             std::panic::resume_unwind(e.into_panic());
         }
     });
-}
-
-/// Whether the data outlives the store that wrote it.
-pub fn is_kept(server: &Server) -> bool {
-    server.database.location != Location::Memory
 }
