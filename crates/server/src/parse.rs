@@ -27,7 +27,12 @@ pub fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 pub fn query<T: DeserializeOwned>(uri: &http::Uri) -> Result<T, Error> {
     axum::extract::Query::try_from_uri(uri).map(|q| q.0).map_err(|e| {
         let text = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
-        bad_field("query", &text)
+        // The parameter's name comes first, where there is one.
+        let is_name = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        match text.split_once(": ").filter(|(name, _)| is_name(name)) {
+            Some((name, why)) => bad_field(name, why),
+            None => bad_field("query", &text),
+        }
     })
 }
 
