@@ -40,10 +40,10 @@ pub fn query<T: DeserializeOwned>(uri: &http::Uri) -> Result<T, Error> {
 fn bad_field(path: &str, text: &str) -> Error {
     let text = text.split(" at line ").next().unwrap_or_default();
     if let Some(name) = quoted_after(text, "unknown field ") {
-        let path = if path == "." || path == "query" || path.ends_with(name) {
-            name.to_owned()
-        } else {
-            format!("{path}.{name}")
+        let path = match path {
+            "." | "query" => name.to_owned(),
+            path if path.ends_with(name) => path.to_owned(),
+            path => format!("{path}.{name}"),
         };
         return Error::invalid(&path, "there is no such field here");
     }

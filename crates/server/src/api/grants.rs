@@ -51,18 +51,15 @@ fn view((grant, credential, secret): &Listed, now: TimeMs) -> api::Grant {
 pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
     let query: ListQuery = parse::query(&request.uri)?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
+    filtered(vault, request, app, filter(query, limit, offset)?).await
+}
+
+fn filter(query: ListQuery, limit: i64, offset: i64) -> Result<GrantFilter, Error> {
     if query.status.as_deref().is_some_and(|s| !["active", "expired", "revoked"].contains(&s)) {
         return Err(Error::invalid("status", "must be active, expired or revoked"));
     }
-    let filter = GrantFilter {
-        status: query.status,
-        provider: query.provider,
-        search: query.search,
-        limit,
-        offset,
-        ..GrantFilter::default()
-    };
-    filtered(vault, request, app, filter).await
+    let ListQuery { status, provider, search, .. } = query;
+    Ok(GrantFilter { status, provider, search, limit, offset, ..GrantFilter::default() })
 }
 
 pub async fn list_of_secret(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
@@ -71,7 +68,7 @@ pub async fn list_of_secret(vault: &Vault, request: &Request, app: &App) -> Resu
     let (name, app_id) = (request.object(), app.id);
     let found = vault.store.read(move |tx| secrets::find(tx, app_id, &name)).await.map_err(of_store)?;
     let secret = found.ok_or(Code::SecretNotFound)?;
-    let filter = GrantFilter { secret: Some(secret.id), status: query.status, limit, offset, ..GrantFilter::default() };
+    let filter = GrantFilter { secret: Some(secret.id), ..filter(query, limit, offset)? };
     filtered(vault, request, app, filter).await
 }
 

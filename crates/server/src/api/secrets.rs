@@ -166,7 +166,7 @@ fn planned(request: &Request, app: &App, ask: &SecretCreate, id: SecretId) -> Re
 }
 
 fn rules(texts: &[String]) -> Result<Rules, Error> {
-    Rules::parse_all(texts).map_err(|e| Error::impossible("allowed_hosts", &e.to_string()))
+    Rules::parse_all(texts).map_err(Error::from)
 }
 
 /// What a rotation will store, decided outside the write because sealing is.
