@@ -116,6 +116,11 @@ pub enum ConfigError {
     Both { name: String },
     #[error("`{name}` from {from}: {}{why}", quoted(value.as_deref()))]
     Invalid { name: &'static str, from: Source, value: Option<String>, why: String },
+    #[error(
+        "`grantd dev` is for this machine alone and does not listen on {listen} (from {from}); use a loopback address, \
+         or `grantd serve`"
+    )]
+    BeyondLoopback { listen: SocketAddr, from: Source },
     #[error("{0}")]
     Together(String),
 }
@@ -135,6 +140,8 @@ pub struct Inputs<'a> {
     /// `--config`.
     pub file: Option<&'a Path>,
     pub stderr_is_terminal: bool,
+    /// Of `dev`, which is for this machine alone.
+    pub loopback_only: bool,
 }
 
 impl Config {
@@ -150,6 +157,9 @@ impl Config {
         let log_format = if inputs.stderr_is_terminal { LogFormat::Text } else { LogFormat::Json };
 
         let listen = layers.one("listen", "127.0.0.1:8400", values::parse_listen)?;
+        if inputs.loopback_only && !listen.ip().is_loopback() {
+            return Err(ConfigError::BeyondLoopback { listen, from: layers.last_source() });
+        }
         let cert = layers.optional("tls_cert_file", path)?;
         let key = layers.optional("tls_key_file", path)?;
         let public_url = layers.optional("public_url", values::parse_public_url)?;
@@ -196,6 +206,11 @@ impl Config {
             shown,
         };
         Ok(config)
+    }
+
+    /// Whether nobody gave a value for the setting.
+    pub fn is_default(&self, name: &str) -> bool {
+        self.shown.iter().any(|shown| shown.name == name && shown.source == Source::Default)
     }
 
     /// What may be reached although it is not public: the setting, and `also`.
@@ -327,6 +342,11 @@ impl Layers<'_> {
             };
             Some((raw, Source::File(path.clone())))
         }))
+    }
+
+    /// Where the setting read last came from.
+    fn last_source(&self) -> Source {
+        self.shown.last().expect("a setting was read").source.clone()
     }
 
     /// The setting read last is not possible as a whole.

@@ -8,16 +8,38 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::LogFormat;
 
+/// Logging that was started; its level can be changed.
+pub struct Logging(Box<dyn Fn(EnvFilter) + Send + Sync>);
+
+impl Logging {
+    /// Logs what `log` says from now on; it was checked when it was read.
+    pub fn set(&self, log: &str) {
+        if let Ok(filter) = filter(log) {
+            (self.0)(filter);
+        }
+    }
+}
+
 /// Starts logging; later calls change nothing.
-pub fn init(format: LogFormat, log: &str) -> Result<(), ParseError> {
+pub fn init(format: LogFormat, log: &str) -> Result<Logging, ParseError> {
     let filter = filter(log)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Escaped).with_ansi(false);
-    // A second subscriber is refused by tracing, which is what "later calls change nothing" means.
-    let _already_set = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+    // A second subscriber is refused by tracing, which is what "later calls change nothing" means; so is a change of its level.
+    let logging = match format {
+        LogFormat::Text => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _already_set = builder.try_init();
+            Logging(Box::new(move |filter| drop(handle.reload(filter))))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_current_span(false).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _already_set = builder.try_init();
+            Logging(Box::new(move |filter| drop(handle.reload(filter))))
+        }
     };
-    Ok(())
+    Ok(logging)
 }
 
 /// The filter of a level or of directives.

@@ -214,6 +214,31 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_ends_before_the_kept_checkpoint_is_not_called_rewritten() {
+        let lines = whole(3);
+        let what = |kept: &Value| {
+            let trust = Trust { key: None, checkpoint: Some(kept.clone()) };
+            check(&lines, &trust).problems.into_iter().map(|p| p.what).collect::<Vec<_>>().join("\n")
+        };
+        let mut kept: Value = serde_json::from_str(&lines[2]).unwrap();
+        kept["body"]["n"] = json!(9);
+        assert!(what(&kept).contains("ends before checkpoint 9"), "{}", what(&kept));
+        kept["body"]["n"] = json!(1);
+        assert!(what(&kept).contains("history was rewritten"), "{}", what(&kept));
+        kept["body"]["app_id"] = json!("another");
+        assert!(what(&kept).contains("of another app"), "{}", what(&kept));
+    }
+
+    #[test]
+    fn what_is_no_export_is_said_to_be_none_and_nothing_else() {
+        for text in ["", "not json\n{}\n", "{}\n{}\n", "id,at,kind\r\n1,2,3\r\n"] {
+            let report = verify(text.as_bytes(), &Trust::default()).unwrap();
+            assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
+            assert!(!report.ok && report.problems[0].what.contains("no export of grantd"), "{:?}", report.problems);
+        }
+    }
+
+    #[test]
     fn a_cut_tail_is_found_even_when_the_footer_is_signed_again() {
         let mut lines = whole(6);
         lines.remove(lines.len() - 2);

@@ -67,6 +67,9 @@ pub fn verify(mut reader: impl BufRead, trust: &Trust) -> Result<Report, std::io
             ));
         }
         verifier.line(&line);
+        if verifier.is_no_export() {
+            return Ok(verifier.finish());
+        }
     }
 }
 
@@ -123,8 +126,16 @@ impl<'a> Verifier<'a> {
         }
     }
 
+    /// The first line says what a file is; of one that does not begin like an export, nothing further is worth saying.
+    fn is_no_export(&self) -> bool {
+        self.line > 0 && !self.header_seen
+    }
+
     fn line(&mut self, bytes: &[u8]) {
         self.line += 1;
+        if self.line == 1 && !is_header(bytes) {
+            return;
+        }
         if self.footer_seen {
             self.problem("there are lines after the footer");
             return;
@@ -288,10 +299,12 @@ impl<'a> Verifier<'a> {
     }
 
     fn finish(mut self) -> Report {
-        self.line = 0;
         if !self.header_seen {
-            self.problem("there is no header: this is no export of grantd");
+            self.line = self.line.min(1);
+            self.problem("this is not the header of an export: the file is no export of grantd in JSON lines, or its beginning is missing");
+            return self.report();
         }
+        self.line = 0;
         if !self.footer_seen {
             self.problem("there is no footer: the file was cut off");
         }
@@ -303,9 +316,31 @@ impl<'a> Verifier<'a> {
                 ));
             }
         }
-        if self.trust.checkpoint.is_some() && !self.kept_checkpoint_found {
-            self.problem("the checkpoint that was kept elsewhere is not in the file: history was rewritten");
+        if let Some(kept) = &self.trust.checkpoint
+            && !self.kept_checkpoint_found
+        {
+            let what = self.where_the_kept_checkpoint_is(&kept["body"]);
+            self.problem(what);
         }
+        self.report()
+    }
+
+    /// What it means that the file does not hold the checkpoint with this body.
+    fn where_the_kept_checkpoint_is(&self, kept: &Value) -> String {
+        let n = kept["n"].as_i64().unwrap_or(0);
+        let last = self.last_checkpoint.as_ref().map_or(0, |(n, _)| *n);
+        if kept["app_id"].as_str() != Some(&self.app_id) {
+            return "the checkpoint that was kept elsewhere is of another app".to_owned();
+        }
+        if n > last {
+            return format!(
+                "the file ends before checkpoint {n}, which was kept elsewhere: it is older than that, or its tail was cut off"
+            );
+        }
+        "the checkpoint that was kept elsewhere is not in the file: history was rewritten".to_owned()
+    }
+
+    fn report(self) -> Report {
         let trust = match (&self.trust.key, &self.trust.checkpoint) {
             (Some(_), Some(_)) => "pinned key and kept checkpoint",
             (Some(_), None) => "pinned key",
@@ -324,6 +359,10 @@ impl<'a> Verifier<'a> {
             partial: self.partial,
         }
     }
+}
+
+fn is_header(line: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(line).is_ok_and(|line| line["type"] == "header")
 }
 
 fn text<'v>(object: &'v Map<String, Value>, name: &str) -> &'v str {

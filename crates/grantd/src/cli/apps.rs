@@ -7,7 +7,7 @@ use reqwest::Method;
 use super::context::Context;
 use super::failure::Failure;
 use super::http::NoQuery;
-use super::input::parse_reference;
+use super::input::{limit_range, offset_range, parse_reference, parse_website};
 use super::table::{column, minor};
 
 #[derive(Subcommand)]
@@ -33,10 +33,11 @@ pub struct CreateArgs {
     /// What people call it
     #[arg(long)]
     name: String,
+    /// What it is for
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     /// Shown to end users on consent pages
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = parse_website)]
     website_url: Option<String>,
 }
 
@@ -44,10 +45,10 @@ pub struct CreateArgs {
 #[derive(Args)]
 pub struct PageArgs {
     /// Items of a page, at most 1000 [default: 100]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = limit_range())]
     pub limit: Option<i64>,
     /// Items to skip
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = offset_range())]
     pub offset: Option<i64>,
 }
 
@@ -78,13 +79,16 @@ pub struct AppRef {
 pub struct UpdateArgs {
     #[command(flatten)]
     app: AppRef,
+    /// What people call it
     #[arg(long, group = "change")]
     name: Option<String>,
+    /// What it is for; an empty one removes it
     #[arg(long, value_name = "TEXT", group = "change")]
     description: Option<String>,
-    #[arg(long, value_name = "URL", group = "change")]
+    /// Shown to end users on consent pages; an empty one removes it
+    #[arg(long, value_name = "URL", group = "change", value_parser = parse_website)]
     website_url: Option<String>,
-    /// Context key that names the tenant, such as user_id
+    /// Context key that names the tenant, such as user_id; an empty one removes it
     #[arg(long, value_name = "KEY", group = "change")]
     tenant_key: Option<String>,
     /// Whether a call must carry the tenant its grant is bound to

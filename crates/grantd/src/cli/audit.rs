@@ -5,16 +5,18 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
+use grantd_domain::audit::Kind;
 use grantd_wire::TimeMs;
 use grantd_wire::api::{CursorPage, Event, EventsQuery};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::context::Context;
 use super::failure::Failure;
 use super::http::{Api, NoQuery};
-use super::input::{Pair, When, parse_pair, parse_reference};
+use super::input::{Pair, When, limit_range, parse_id, parse_pair, parse_reference};
+use super::progress::Progress;
 use super::table::{column, minor};
 use super::verify::{self, VerifyArgs};
+use crate::config::nearest;
 
 #[derive(Subcommand)]
 pub enum AuditCommand {
@@ -24,8 +26,10 @@ pub enum AuditCommand {
   grantd audit list --outcome denied --output jsonl --fields at,kind,code,host")]
     List(ListArgs),
     /// Show one event
-    #[command(after_help = "Example:\n  grantd audit show 0199c0de-0000-7000-8000-00000000beef")]
-    Show(EventRef),
+    #[command(after_help = "Examples:
+  grantd audit show 0199c0de-0000-7000-8000-00000000beef
+  grantd audit show --organization 0199c0de-0000-7000-8000-00000000beef")]
+    Show(ShowArgs),
     /// Write all events that match, without a limit
     #[command(after_help = "Example:\n  grantd audit export --format jsonl --since 30d --out audit.jsonl")]
     Export(ExportArgs),
@@ -39,23 +43,24 @@ pub enum AuditCommand {
 #[derive(Args)]
 pub struct FilterArgs {
     /// Id of a grant
-    #[arg(long)]
+    #[arg(long, value_parser = parse_id)]
     grant: Option<String>,
     /// Id of a user
-    #[arg(long)]
+    #[arg(long, value_parser = parse_id)]
     user: Option<String>,
     /// Id of an agent
-    #[arg(long)]
+    #[arg(long, value_parser = parse_id)]
     agent: Option<String>,
     /// Id of a key
-    #[arg(long)]
+    #[arg(long, value_parser = parse_id)]
     key: Option<String>,
     /// Slug of a secret
     #[arg(long, value_name = "SLUG")]
     provider: Option<String>,
-    /// Such as token.released
-    #[arg(long)]
+    /// What happened, such as token.released
+    #[arg(long, value_parser = parse_kind)]
     kind: Option<String>,
+    /// How it ended
     #[arg(long)]
     outcome: Option<Outcome>,
     /// Context that the call carried; every one given must match
@@ -76,7 +81,6 @@ pub struct FilterArgs {
 enum Outcome {
     Allowed,
     Denied,
-    Parked,
     Error,
     Unknown,
 }
@@ -86,11 +90,20 @@ pub struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// Events of a page, at most 1000 [default: 100]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = limit_range())]
     limit: Option<i64>,
     /// Where the page before ended: its next_cursor
     #[arg(long)]
     cursor: Option<String>,
+}
+
+#[derive(Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    event: EventRef,
+    /// An event of the organization itself instead of an app's
+    #[arg(long, conflicts_with = "app")]
+    organization: bool,
 }
 
 #[derive(Args)]
@@ -122,6 +135,17 @@ enum ExportFormat {
     Csv,
 }
 
+fn parse_kind(text: &str) -> Result<String, String> {
+    let kinds = || Kind::ALL.iter().map(|kind| kind.as_str());
+    if kinds().any(|kind| kind == text) {
+        return Ok(text.to_owned());
+    }
+    Err(match nearest(text, kinds()) {
+        Some(meant) => format!("there is no such kind; did you mean `{meant}`?"),
+        None => format!("there is no such kind; there are: {}", kinds().collect::<Vec<_>>().join(" ")),
+    })
+}
+
 /// Several pairs travel in one parameter, one a line.
 fn parse_context(text: &str) -> Result<Pair, String> {
     parse_pair(text)
@@ -133,7 +157,6 @@ impl FilterArgs {
         let outcome = self.outcome.map(|outcome| match outcome {
             Outcome::Allowed => "allowed",
             Outcome::Denied => "denied",
-            Outcome::Parked => "parked",
             Outcome::Error => "error",
             Outcome::Unknown => "unknown",
         });
@@ -152,14 +175,14 @@ impl FilterArgs {
             ..EventsQuery::default()
         }
     }
+}
 
-    /// Segments of the path up to `audit`.
-    async fn owner(&self, api: &Api, context: &Context) -> Result<Vec<String>, Failure> {
-        if self.organization {
-            return Ok(vec!["audit".to_owned()]);
-        }
-        Ok(vec!["apps".to_owned(), context.app(api).await?, "audit".to_owned()])
+/// Segments of the path up to `audit`.
+async fn owner(organization: bool, api: &Api, context: &Context) -> Result<Vec<String>, Failure> {
+    if organization {
+        return Ok(vec!["audit".to_owned()]);
     }
+    Ok(vec!["apps".to_owned(), context.app(api).await?, "audit".to_owned()])
 }
 
 fn path<'a>(owner: &'a [String], rest: &[&'a str]) -> Vec<&'a str> {
@@ -174,7 +197,7 @@ pub async fn run(command: AuditCommand, context: &mut Context) -> Result<(), Fai
     match command {
         AuditCommand::Verify(_) => unreachable!("it needs no server"),
         AuditCommand::List(args) => {
-            let owner = args.filter.owner(&api, context).await?;
+            let owner = owner(args.filter.organization, &api, context).await?;
             let query = EventsQuery { limit: args.limit, cursor: args.cursor, ..args.filter.query(context.term.now()) };
             let page: CursorPage<Event> = api.get(&path(&owner, &["events"]), &query).await?;
             let columns = [
@@ -188,20 +211,20 @@ pub async fn run(command: AuditCommand, context: &mut Context) -> Result<(), Fai
                 minor("CALLER", "caller"),
                 column("EVENT", "id"),
             ];
-            context.show_cursor_page(&page, &columns)
+            context.show_events(&page, &columns)
         }
-        AuditCommand::Show(event) => {
-            let app = context.app(&api).await?;
-            let id = event.position.or(event.flag).expect("clap requires one");
-            let event: Event = api.get(&["apps", &app, "audit", "events", &id], &NoQuery {}).await?;
-            context.show(&event)
+        AuditCommand::Show(args) => {
+            let owner = owner(args.organization, &api, context).await?;
+            let id = args.event.position.or(args.event.flag).expect("clap requires one");
+            let event: Event = api.get(&path(&owner, &["events", &id]), &NoQuery {}).await?;
+            context.show_event(&event)
         }
         AuditCommand::Export(args) => export(args, &api, context).await,
     }
 }
 
 async fn export(args: ExportArgs, api: &Api, context: &mut Context) -> Result<(), Failure> {
-    let owner = args.filter.owner(api, context).await?;
+    let owner = owner(args.filter.organization, api, context).await?;
     let format = match args.format {
         ExportFormat::Jsonl => "jsonl",
         ExportFormat::Csv => "csv",
@@ -210,7 +233,7 @@ async fn export(args: ExportArgs, api: &Api, context: &mut Context) -> Result<()
     let mut response = api.stream(&path(&owner, &["export"]), &query).await?;
     let mut unfinished =
         args.out.as_deref().filter(|out| *out != Path::new("-")).map(Unfinished::create).transpose()?;
-    let progress = progress(context.term.stderr_is_terminal, response.content_length());
+    let mut progress = Progress::new(context.term.stderr_is_terminal, response.content_length());
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         let chunk = tokio::select! {
@@ -222,10 +245,9 @@ async fn export(args: ExportArgs, api: &Api, context: &mut Context) -> Result<()
             Some(file) => file.write(&chunk)?,
             None => context.term.write(&chunk)?,
         }
-        progress.inc(chunk.len() as u64);
+        progress.add(chunk.len());
     }
-    let bytes = progress.position();
-    progress.finish_and_clear();
+    let bytes = progress.finish();
     match unfinished {
         Some(file) => {
             let out = file.finish()?;
@@ -234,17 +256,6 @@ async fn export(args: ExportArgs, api: &Api, context: &mut Context) -> Result<()
         }
         None => context.term.print(""),
     }
-}
-
-/// A bar, or a spinner where the length is unknown; nothing where stderr is no terminal.
-pub fn progress(on_terminal: bool, length: Option<u64>) -> ProgressBar {
-    let target = if on_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let template = match length {
-        Some(_) => "{bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left",
-        None => "{spinner} {bytes} {bytes_per_sec}, {elapsed}",
-    };
-    let style = ProgressStyle::with_template(template).expect("the template is well formed");
-    ProgressBar::with_draw_target(length, target).with_style(style)
 }
 
 /// A file under a temporary name; it is gone again unless it is finished.
@@ -266,19 +277,19 @@ impl Unfinished {
         // Events name people and what they did.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&temporary).map_err(|error| cannot_write(&temporary, &error))?;
+        let file = options.open(&temporary).map_err(|error| cannot_write(out, &error))?;
         Ok(Self { out: out.to_owned(), temporary, file: Some(BufWriter::new(file)) })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let file = self.file.as_mut().expect("not finished");
-        file.write_all(bytes).map_err(|error| cannot_write(&self.temporary, &error))
+        file.write_all(bytes).map_err(|error| cannot_write(&self.out, &error))
     }
 
     fn finish(mut self) -> Result<PathBuf, Failure> {
         let file = self.file.take().expect("not finished");
-        let file = file.into_inner().map_err(|error| cannot_write(&self.temporary, error.error()))?;
-        file.sync_all().map_err(|error| cannot_write(&self.temporary, &error))?;
+        let file = file.into_inner().map_err(|error| cannot_write(&self.out, error.error()))?;
+        file.sync_all().map_err(|error| cannot_write(&self.out, &error))?;
         std::fs::rename(&self.temporary, &self.out).map_err(|error| cannot_write(&self.out, &error))?;
         Ok(self.out.clone())
     }
@@ -292,5 +303,10 @@ impl Drop for Unfinished {
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::local(format!("cannot write {}: {error}", path.display()))
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => "Make its directory first, or name another file with --out.",
+        io::ErrorKind::StorageFull => "Make room, or name a file elsewhere with --out.",
+        _ => "Name another file with --out.",
+    };
+    Failure::local(format!("cannot write {}: {error}", path.display())).hint(hint)
 }

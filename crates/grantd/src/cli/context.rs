@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use grantd_wire::api::{App, CursorPage, ListQuery, Page};
+use grantd_wire::api::{App, CursorPage, Event, ListQuery, Page};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use url::Url;
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
-use super::http::Api;
+use super::fields::Known;
+use super::http::{Api, Token};
 use super::input::{parse_reference, read_token};
 use super::node::Node;
 use super::table::{self, Column, Look, WARNINGS, asked, column};
@@ -100,16 +102,23 @@ impl Context {
         Api::new(server, &token)
     }
 
-    fn token(&self, server: &Url) -> Result<Zeroizing<String>, Failure> {
-        let from_file = |place: &str, path: &Path| {
+    fn token(&self, server: &Url) -> Result<Token, Failure> {
+        let read = |place: &str, path: &Path| {
             let token = read_token(path).map_err(|why| not_signed_in(format!("{place}: {why}")));
             token.and_then(|token| checked_token(place, &token))
+        };
+        let from_file = |place: &str, path: &Path| {
+            read(place, path).map(|token| Token::new(token, format!("{place} ({})", path.display())))
+        };
+        let from_data_dir = |directory: &Path| {
+            let token = read("data directory", &directory.join("operator.pat"));
+            token.map(|token| Token::of_data_dir(token, directory))
         };
         if let Some(path) = &self.globals.token_file {
             return from_file("--token-file", path);
         }
         if let Some(token) = self.env.find_filled("GRANTD_PAT") {
-            return checked_token("GRANTD_PAT", token);
+            return checked_token("GRANTD_PAT", token).map(|token| Token::new(token, "GRANTD_PAT"));
         }
         if let Some(path) = self.env.find_filled("GRANTD_PAT_FILE") {
             return from_file("GRANTD_PAT_FILE", Path::new(path));
@@ -117,10 +126,10 @@ impl Context {
         let named = self.globals.data_dir.as_deref();
         let named = named.or_else(|| self.env.find_filled("GRANTD_DATA_DIR").map(Path::new));
         match named {
-            Some(directory) => from_file("data directory", &directory.join("operator.pat")),
+            Some(directory) => from_data_dir(directory),
             // Unasked, a local token goes to a local server only.
             None if is_loopback(server) && Path::new(DATA_DIR_DEFAULT).join("operator.pat").exists() => {
-                from_file("data directory", &Path::new(DATA_DIR_DEFAULT).join("operator.pat"))
+                from_data_dir(Path::new(DATA_DIR_DEFAULT))
             }
             None => Err(not_signed_in("not signed in: there is no personal access token".to_owned())),
         }
@@ -148,20 +157,34 @@ impl Context {
             let place = path.display().to_string();
             let table: toml::Table = toml::from_str(&text)
                 .map_err(|_| Failure::usage(format!("{place} is not TOML")).hint("Mend it, or pass --app."))?;
-            if let Some(app) = table.get("app_id").and_then(toml::Value::as_str) {
-                return named(&place, app).map(Some);
+            match table.get("app_id") {
+                Some(toml::Value::String(app)) => return named(&place, app).map(Some),
+                Some(_) => {
+                    return Err(Failure::usage(format!("{place}: app_id is no text"))
+                        .hint("Write the app's id in quotes: app_id = \"01…\". `grantd apps list` shows it."));
+                }
+                None => {}
             }
         }
         Ok(None)
     }
 
-    /// Writes one object.
+    /// Writes one object, all of whose fields are there.
     pub fn show(&mut self, object: &impl Serialize) -> Result<(), Failure> {
+        self.show_known(object, &Known::AsShown)
+    }
+
+    /// Writes an audit event, whose absent fields are left out.
+    pub fn show_event(&mut self, event: &Event) -> Result<(), Failure> {
+        self.show_known(event, &Known::Event)
+    }
+
+    fn show_known(&mut self, object: &impl Serialize, known: &Known) -> Result<(), Failure> {
         let node = Node::of(object);
         self.warn_of(std::slice::from_ref(&node));
         let chosen = match &self.globals.fields {
             Some(fields) => {
-                Self::check_fields(fields, std::slice::from_ref(&node))?;
+                known.check(fields, std::slice::from_ref(&node))?;
                 node.select(fields)
             }
             None => node,
@@ -175,18 +198,51 @@ impl Context {
     }
 
     /// Writes a page counted by offset.
-    pub fn show_page<T: Serialize>(&mut self, page: &Page<T>, columns: &[Column]) -> Result<(), Failure> {
-        self.show_list(&Node::of(page), columns)?;
+    pub fn show_page<T: Serialize + DeserializeOwned>(
+        &mut self,
+        page: &Page<T>,
+        columns: &[Column],
+    ) -> Result<(), Failure> {
+        self.show_list(&Node::of(page), columns, &Known::of::<T>())?;
+        self.note_more(page);
+        Ok(())
+    }
+
+    /// The same, with a field in the table that the objects themselves do not have.
+    pub fn show_page_with<T: Serialize + DeserializeOwned>(
+        &mut self,
+        page: &Page<T>,
+        columns: &[Column],
+        more: impl Fn(&T) -> (&'static str, &'static str),
+    ) -> Result<(), Failure> {
+        if self.format() != Format::Table || self.globals.fields.is_some() {
+            return self.show_page(page, columns);
+        }
+        let extended = page.items.iter().map(|item| {
+            let (name, text) = more(item);
+            match Node::of(item) {
+                Node::Object(mut fields) => {
+                    fields.push((name.to_owned(), Node::Text(text.to_owned())));
+                    Node::Object(fields)
+                }
+                other => other,
+            }
+        });
+        self.show_list(&with_items(&Node::of(page), extended.collect()), columns, &Known::AsShown)?;
+        self.note_more(page);
+        Ok(())
+    }
+
+    fn note_more<T>(&mut self, page: &Page<T>) {
         if self.format() == Format::Table && page.has_more {
             let next = page.offset + i64::try_from(page.items.len()).unwrap_or(0);
             self.term.note(&format!("{} of {} shown; more: --offset {next}", page.items.len(), page.total));
         }
-        Ok(())
     }
 
     /// Writes a page that continues at a cursor.
-    pub fn show_cursor_page<T: Serialize>(&mut self, page: &CursorPage<T>, columns: &[Column]) -> Result<(), Failure> {
-        self.show_list(&Node::of(page), columns)?;
+    pub fn show_events(&mut self, page: &CursorPage<Event>, columns: &[Column]) -> Result<(), Failure> {
+        self.show_list(&Node::of(page), columns, &Known::Event)?;
         if page.partial_scan {
             self.term.warn(
                 "this context key is not indexed, so only the newest events were searched; \
@@ -202,12 +258,12 @@ impl Context {
         Ok(())
     }
 
-    fn show_list(&mut self, page: &Node, columns: &[Column]) -> Result<(), Failure> {
+    fn show_list(&mut self, page: &Node, columns: &[Column], known: &Known) -> Result<(), Failure> {
         let Some(Node::List(items)) = page.at("items") else { unreachable!("a page has items") };
         self.warn_of(items);
         let fields = self.globals.fields.clone();
         if let Some(fields) = &fields {
-            Self::check_fields(fields, items)?;
+            known.check(fields, items)?;
         }
         let chosen: Vec<Node> = match &fields {
             Some(fields) => items.iter().map(|item| item.select(fields)).collect(),
@@ -252,26 +308,6 @@ impl Context {
         let columns: Vec<Column> = [&[column("NAME", "name")], columns].concat();
         let text = table::list(&rows, &columns, self.look());
         self.term.print(&text)
-    }
-
-    /// A field that no object has is a typing error, not an empty column.
-    fn check_fields(fields: &[String], items: &[Node]) -> Result<(), Failure> {
-        let mut known: Vec<&str> = Vec::new();
-        for name in items.iter().flat_map(Node::names) {
-            if !known.contains(&name) {
-                known.push(name);
-            }
-        }
-        let missing = fields.iter().find(|field| {
-            let first = field.split('.').next().unwrap_or_default();
-            !known.contains(&first)
-        });
-        match missing {
-            Some(field) if !items.is_empty() => {
-                Err(Failure::usage(format!("--fields: there is no `{field}`; there are: {}", known.join(" "))))
-            }
-            _ => Ok(()),
-        }
     }
 
     fn warn_of(&mut self, items: &[Node]) {

@@ -50,6 +50,9 @@ pub struct Failure {
     pub error: String,
     pub message: String,
     pub hint: Option<String>,
+    /// The field of a request that the server names; turned into the flag it came from.
+    #[serde(skip)]
+    pub field: Option<String>,
     /// Already said, or nobody listens: only the exit code is left.
     #[serde(skip)]
     pub silent: bool,
@@ -57,7 +60,7 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(exit: Exit, error: &str, message: impl Into<String>) -> Self {
-        Self { exit, error: error.to_owned(), message: message.into(), hint: None, silent: false }
+        Self { exit, error: error.to_owned(), message: message.into(), hint: None, field: None, silent: false }
     }
 
     /// A value or a combination of flags that cannot be.

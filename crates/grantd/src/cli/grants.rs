@@ -33,17 +33,19 @@ pub enum GrantsCommand {
     #[command(after_help = "Example:\n  grantd grants show 0199c0de-0000-7000-8000-00000000beef")]
     Show(GrantRef),
     /// Revoke a grant: calls through it fail from now on
-    #[command(
-        after_help = "Example:\n  grantd grants revoke --grant 0199c0de-0000-7000-8000-00000000beef --reason 'left the team'"
-    )]
+    #[command(after_help = "Example:
+  grantd grants revoke --grant 0199c0de-0000-7000-8000-00000000beef \\
+      --reason 'left the team'")]
     Revoke(RevokeArgs),
     /// Change label, end or tenant of a grant
-    #[command(after_help = "Example:\n  grantd grants update 0199c0de-0000-7000-8000-00000000beef --expires-in 30d")]
+    #[command(after_help = "Example:
+  grantd grants update 0199c0de-0000-7000-8000-00000000beef --expires-in 30d")]
     Update(UpdateArgs),
 }
 
 #[derive(Args)]
 pub struct GrantsListArgs {
+    /// Only grants that are so
     #[arg(long)]
     status: Option<Status>,
     /// Slug of the secret

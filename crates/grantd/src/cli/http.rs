@@ -1,5 +1,6 @@
 //! The management API over HTTP. Invariants: no redirect is followed, and the token goes to the named server only.
 
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
@@ -21,6 +22,27 @@ const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// Bytes of an answer that is read whole; a page of a thousand events is far smaller.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// A personal access token, and where it was found: a server that does not know it says nothing of that.
+pub struct Token {
+    text: Zeroizing<String>,
+    source: String,
+    /// The data directory it is of; where that is not known, how to write one.
+    data_dir: Option<String>,
+}
+
+impl Token {
+    /// A token from what `source` names.
+    pub fn new(text: Zeroizing<String>, source: impl Into<String>) -> Self {
+        Self { text, source: source.into(), data_dir: None }
+    }
+
+    /// The token of a data directory.
+    pub fn of_data_dir(text: Zeroizing<String>, directory: &Path) -> Self {
+        let source = directory.join("operator.pat").display().to_string();
+        Self { text, source, data_dir: Some(directory.display().to_string()) }
+    }
+}
+
 /// A signed-in client of one server.
 pub struct Api {
     client: Client,
@@ -28,6 +50,8 @@ pub struct Api {
     /// For people.
     shown: String,
     authorization: HeaderValue,
+    token_source: String,
+    token_data_dir: Option<String>,
 }
 
 /// A query without parameters.
@@ -41,13 +65,15 @@ struct Refusal {
     #[serde(default)]
     hint: Option<String>,
     #[serde(default)]
+    details: Map<String, Value>,
+    #[serde(default)]
     request_id: Option<String>,
 }
 
 impl Api {
-    /// `token` is a personal access token.
-    pub fn new(server: Url, token: &Zeroizing<String>) -> Result<Self, Failure> {
-        let bearer = Zeroizing::new(format!("Bearer {}", token.as_str()));
+    /// Signed in with `token`.
+    pub fn new(server: Url, token: &Token) -> Result<Self, Failure> {
+        let bearer = Zeroizing::new(format!("Bearer {}", token.text.as_str()));
         let mut authorization = HeaderValue::from_str(&bearer)
             .map_err(|_| Failure::usage("the personal access token has characters that no token has"))?;
         authorization.set_sensitive(true);
@@ -61,7 +87,8 @@ impl Api {
         }
         let client = builder.build().map_err(|e| Failure::from_error(Exit::Error, &e))?;
         let shown = server.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { client, server, shown, authorization })
+        let (token_source, token_data_dir) = (token.source.clone(), token.data_dir.clone());
+        Ok(Self { client, server, shown, authorization, token_source, token_data_dir })
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &impl Serialize) -> Result<T, Failure> {
@@ -120,7 +147,7 @@ impl Api {
             let message = format!("{} answers with a redirect to {to}", self.shown);
             return Err(Failure::new(Exit::Error, "redirected", message).hint("Set --server to the final URL."));
         }
-        Err(self.refusal(response).await)
+        Err(self.refusal(response, path).await)
     }
 
     fn url(&self, path: &[&str], query: &impl Serialize) -> Url {
@@ -154,7 +181,7 @@ impl Api {
         Ok(bytes)
     }
 
-    async fn refusal(&self, response: Response) -> Failure {
+    async fn refusal(&self, response: Response, path: &[&str]) -> Failure {
         let status = response.status().as_u16();
         let exit = Exit::of_status(status);
         let bytes = match self.bytes(response).await {
@@ -165,9 +192,29 @@ impl Api {
             let message = format!("{} answers with status {status}, and not as grantd does", self.shown);
             return Failure::new(exit, "unexpected_answer", message).hint("Check --server.");
         };
-        let id = refusal.request_id.filter(|_| status == 500);
-        let hint = refusal.hint.or_else(|| id.map(|id| format!("Request id: {id}.")));
-        Failure { hint, ..Failure::new(exit, &refusal.error, refusal.message) }
+        if exit == Exit::NotSignedIn {
+            return self.not_known(&refusal);
+        }
+        let field = refusal.details.get("field").and_then(Value::as_str).map(str::to_owned);
+        let id = refusal.request_id.filter(|_| status == 500).map(|id| format!("Request id: {id}."));
+        let next = next_step(&refusal.error, &refusal.message, path).map(str::to_owned);
+        let hint = refusal.hint.or(id).or(next);
+        Failure { hint, field, ..Failure::new(exit, &refusal.error, refusal.message) }
+    }
+
+    /// The server does not take the token: which one that was, and where to get another.
+    fn not_known(&self, refusal: &Refusal) -> Failure {
+        let (server, source) = (&self.shown, &self.token_source);
+        let ended = ["expired", "revoked"].iter().any(|word| refusal.message.contains(word));
+        let why = if ended { refusal.message.as_str() } else { "It is none of this server's." };
+        let message = format!("{server} does not accept the token from {source}: {why}");
+        let hint = match &self.token_data_dir {
+            Some(directory) => format!("`grantd operator reset --data-dir {directory}` writes a new one there."),
+            None => "The first operator's is in operator.pat of the server's data directory DIR; \
+                     `grantd operator reset --data-dir DIR` on its host writes a new one."
+                .to_owned(),
+        };
+        Failure::new(Exit::NotSignedIn, &refusal.error, message).hint(hint)
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
@@ -175,14 +222,43 @@ impl Api {
         let failure = |message: String| Failure::new(Exit::Error, "unreachable", message);
         if is_refused(error) {
             return failure(format!("cannot reach grantd at {server}: is it running?"))
-                .hint("Start it with `grantd serve`, or set --server.");
+                .hint("Start it with `grantd serve`, or `grantd dev` to try things out, or set --server.");
         }
         if error.is_timeout() {
             return failure(format!("grantd at {server} does not answer in time"))
                 .hint("Check --server, and whether that server is well.");
         }
-        failure(format!("cannot reach grantd at {server}: {}", cause(error))).hint("Check --server.")
+        let cause = cause(error);
+        let hint = if is_about_certificates(&cause) { CERTIFICATE_HINT } else { "Check --server." };
+        failure(format!("cannot reach grantd at {server}: {cause}")).hint(hint)
     }
+}
+
+/// Where to see what there is instead of what was not found.
+pub fn next_step(code: &str, message: &str, path: &[&str]) -> Option<&'static str> {
+    match (code, path) {
+        ("grant_not_found", _) => Some("`grantd grants list` shows the grants of this app."),
+        ("secret_not_found", _) => Some("`grantd managed-secrets list` shows the secrets of this app."),
+        ("not_found", _) if message.contains("no such app") => {
+            Some("Apps go by their id, which `grantd apps list` shows.")
+        }
+        ("not_found", ["apps", _, "keys", ..]) => {
+            Some("Keys go by their id, which `grantd keys list` shows for this app.")
+        }
+        ("not_found", ["apps", _, "audit", ..]) => Some(
+            "`grantd audit list` shows the events of this app; those of the organization are shown with --organization.",
+        ),
+        ("not_found", ["audit", ..]) => Some("`grantd audit list --organization` shows them."),
+        _ => None,
+    }
+}
+
+/// What to do about a certificate that nobody here vouches for.
+pub const CERTIFICATE_HINT: &str = "If it is of a certificate authority of your own, set SSL_CERT_FILE to the file (PEM) of that authority's certificate.";
+
+/// Whether a connection failed for the other side's certificate.
+pub fn is_about_certificates(cause: &str) -> bool {
+    cause.contains("certificate")
 }
 
 fn append(url: &mut Url, parameters: &Map<String, Value>) {

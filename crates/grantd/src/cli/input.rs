@@ -3,17 +3,23 @@
 use std::io::Read;
 use std::path::Path;
 
+use clap::builder::RangedI64ValueParser;
+use clap::value_parser;
+use grantd_domain::destination::Rule;
+use grantd_wire::ids::GrantId;
 use grantd_wire::limits::SECRET_VALUE_BYTES_MAX;
 use grantd_wire::scope::{self, Scope};
 use grantd_wire::sdk::{Injection, InjectionTarget};
 use grantd_wire::time::parse_span_seconds;
 use grantd_wire::{TimeMs, limits};
+use url::Url;
 use zeroize::Zeroizing;
 
-use super::failure::{Exit, Failure};
+use super::failure::{Exit, Failure, chain};
 use super::term::Term;
 use crate::config::{nearest, parse_net};
 
+const EXAMPLE_ID: &str = "0199c0de-0000-7000-8000-00000000beef";
 /// Bytes of a token file.
 const TOKEN_FILE_BYTES_MAX: usize = 4096;
 
@@ -74,10 +80,11 @@ fn read_text(input: &mut dyn Read, bytes_max: usize) -> Result<Zeroizing<String>
 pub fn parse_span(text: &str) -> Result<i64, String> {
     let seconds =
         parse_span_seconds(text).ok_or_else(|| "write a number and s, m, h, d or w, such as 90d or 12h".to_owned())?;
-    if seconds > limits::LIFETIME_SECONDS_MAX {
-        return Err("at most ten years".to_owned());
+    match seconds {
+        ..1 => Err("at least one second".to_owned()),
+        1..=limits::LIFETIME_SECONDS_MAX => Ok(seconds),
+        _ => Err("at most ten years".to_owned()),
     }
-    Ok(seconds)
 }
 
 /// A moment, or a span back from now.
@@ -141,11 +148,68 @@ pub fn parse_injection(text: &str) -> Result<Injection, String> {
 pub fn check_scopes(scopes: &[String]) -> Result<(), Failure> {
     let Some(wrong) = scopes.iter().find(|text| Scope::parse(text).is_none()) else { return Ok(()) };
     let all = scope::all();
+    let refused = |why: String| Failure::new(Exit::Error, "invalid_value", why);
+    if let Some((whole, id)) = wrong.rsplit_once(':')
+        && Scope::parse(whole).is_some()
+        && whole != "*"
+    {
+        // Never the scope without its id: that one allows more.
+        let narrowed = Scope::parse(&format!("{whole}:{EXAMPLE_ID}")).is_some();
+        return Err(match (narrowed, whole.starts_with("agents:")) {
+            (true, false) => {
+                refused(format!("--scopes: `{id}` in `{wrong}` is no id: the third part must be a grant's"))
+                    .hint("`grantd grants list` shows the ids.")
+            }
+            (true, true) => {
+                refused(format!("--scopes: `{id}` in `{wrong}` is no id: the third part must be an agent's"))
+            }
+            (false, _) => {
+                refused(format!("--scopes: `{wrong}` is not possible: `{whole}` cannot be narrowed to one object"))
+            }
+        });
+    }
     let hint = match nearest(wrong, all.iter().map(String::as_str)) {
         Some(meant) => format!("Did you mean `{meant}`?"),
         None => format!("There are: {}.", all.join(" ")),
     };
-    Err(Failure::new(Exit::Error, "invalid_value", format!("--scopes: there is no scope `{wrong}`")).hint(hint))
+    Err(refused(format!("--scopes: there is no scope `{wrong}`")).hint(hint))
+}
+
+/// The id of a grant, key, user, agent or event: they look alike.
+pub fn parse_id(text: &str) -> Result<String, String> {
+    match GrantId::parse(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("this is no id: write one as the lists show them, such as {EXAMPLE_ID}")),
+    }
+}
+
+/// A rule of where a credential may go.
+pub fn parse_host(text: &str) -> Result<String, String> {
+    Rule::parse(text).map(|_| text.to_owned()).map_err(|error| chain(&error))
+}
+
+/// An http or https URL; an empty one removes what is there.
+pub fn parse_website(text: &str) -> Result<String, String> {
+    let is_web = |url: &Url| matches!(url.scheme(), "http" | "https");
+    match text.is_empty() || Url::parse(text).is_ok_and(|url| is_web(&url)) {
+        true => Ok(text.to_owned()),
+        false => Err("write an http or https URL such as https://shop.example".to_owned()),
+    }
+}
+
+/// Items of a page.
+pub fn limit_range() -> RangedI64ValueParser<i64> {
+    value_parser!(i64).range(1..=limits::PAGE_MAX)
+}
+
+/// Items to skip.
+pub fn offset_range() -> RangedI64ValueParser<i64> {
+    value_parser!(i64).range(0..=limits::OFFSET_MAX)
+}
+
+/// Requests a minute.
+pub fn rate_range() -> RangedI64ValueParser<i64> {
+    value_parser!(i64).range(1..=limits::RATE_LIMIT_RPM_MAX)
 }
 
 /// An address range; an address is one of its own.
@@ -232,5 +296,27 @@ mod tests {
         assert!(hint("tokens:retreive").contains("`tokens:retrieve`"));
         assert!(hint("nonsense").contains("grants:read"));
         assert!(check_scopes(&["grants:*".to_owned()]).is_ok());
+    }
+
+    #[test]
+    fn a_mistyped_id_in_a_scope_is_not_answered_with_a_wider_scope() {
+        for (scope, needle) in [
+            ("tokens:retrieve:abc", "must be a grant's"),
+            ("grants:read:", "must be a grant's"),
+            ("agents:read:x", "must be an agent's"),
+            ("audit:emit:abc", "cannot be narrowed"),
+        ] {
+            let failure = check_scopes(&[scope.to_owned()]).unwrap_err();
+            assert!(failure.message.contains(needle), "{}", failure.line());
+            assert!(!failure.line().contains("Did you mean"), "{}", failure.line());
+        }
+    }
+
+    #[test]
+    fn what_can_be_known_to_be_mistyped_is() {
+        assert!(parse_id("0199c0de-0000-7000-8000-00000000beef").is_ok() && parse_id("alter_rk_abcd").is_err());
+        assert!(parse_host("*.example.com/v1").is_ok() && parse_host("exa mple").is_err());
+        assert!(parse_website("").is_ok() && parse_website("shop.example").is_err());
+        assert!(parse_span("0s").is_err());
     }
 }

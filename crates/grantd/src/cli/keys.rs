@@ -1,6 +1,7 @@
 //! `grantd keys`.
 
 use clap::{Args, Subcommand, ValueEnum};
+use grantd_wire::TimeMs;
 use grantd_wire::api::{Key, KeyMint, MintedKey, Page};
 use reqwest::Method;
 use serde_json::json;
@@ -9,7 +10,7 @@ use super::apps::ListArgs;
 use super::context::Context;
 use super::failure::Failure;
 use super::http::NoQuery;
-use super::input::{check_scopes, confirm, parse_cidr, parse_reference, parse_span};
+use super::input::{check_scopes, confirm, parse_cidr, parse_reference, parse_span, rate_range};
 use super::table::{column, minor};
 
 #[derive(Subcommand)]
@@ -17,7 +18,8 @@ pub enum KeysCommand {
     /// Mint a key; its text is shown once
     #[command(after_help = "Examples:
   grantd keys mint --name web
-  grantd keys mint --name batch --scopes tokens:retrieve,audit:emit --cidr 10.0.0.0/8 --expires-in 90d")]
+  grantd keys mint --name batch --scopes tokens:retrieve,audit:emit \\
+      --cidr 10.0.0.0/8 --expires-in 90d")]
     Mint(MintArgs),
     /// List the app's keys
     #[command(after_help = "Example:\n  grantd keys list")]
@@ -45,7 +47,7 @@ pub struct MintArgs {
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_cidr)]
     cidr: Option<Vec<String>>,
     /// Requests a minute
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = rate_range())]
     rate_limit_rpm: Option<i64>,
     /// When it ends, such as 90d [default: never]
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
@@ -104,13 +106,14 @@ pub async fn run(command: KeysCommand, context: &mut Context) -> Result<(), Fail
                 column("ID", "id"),
                 column("NAME", "name"),
                 column("KEY", "key_prefix"),
+                column("STATUS", "status"),
                 minor("CREATED", "created_at"),
                 minor("EXPIRES", "expires_at"),
-                column("REVOKED", "revoked_at"),
                 minor("LAST USED", "last_used_at"),
                 minor("UNSIGNED", "allow_unsigned_identity"),
             ];
-            context.show_page(&page, &columns)
+            let now = context.term.now();
+            context.show_page_with(&page, &columns, |key| ("status", status(key, now)))
         }
         KeysCommand::Show(key) => {
             let key: Key = api.get(&[&keys[..], &[&key.id()]].concat(), &NoQuery {}).await?;
@@ -122,5 +125,14 @@ pub async fn run(command: KeysCommand, context: &mut Context) -> Result<(), Fail
             let key: Key = api.send(Method::POST, &[&keys[..], &[&id, "revoke"]].concat(), &json!({})).await?;
             context.show(&key)
         }
+    }
+}
+
+/// For people; the answer itself has the times.
+fn status(key: &Key, now: TimeMs) -> &'static str {
+    match (key.revoked_at, key.expires_at) {
+        (Some(_), _) => "revoked",
+        (None, Some(at)) if at <= now => "expired",
+        (None, _) => "active",
     }
 }

@@ -4,11 +4,14 @@ mod apps;
 mod audit;
 mod context;
 mod failure;
+mod fields;
+mod flags;
 mod grants;
 mod http;
 mod input;
 mod keys;
 mod node;
+mod progress;
 mod request;
 mod secrets;
 mod settings;
@@ -22,25 +25,24 @@ mod verify;
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 use grantd_wire::api::Whoami;
 
 pub use context::{Context, Format, Globals};
-#[cfg(test)]
-pub use failure::chain;
-pub use failure::{Exit, Failure};
-pub use http::{Api, NoQuery};
+pub use failure::{Exit, Failure, chain};
+pub use http::{Api, NoQuery, Token};
 pub use input::confirm;
 pub use table::escape;
 pub use term::Term;
 
 use crate::config::{Config, Flags};
-use crate::dev::DevArgs;
+use crate::dev::{DevArgs, LOG_BEFORE_READY};
 use crate::env::Env;
 use crate::init::InitArgs;
 use crate::operator::OperatorCommand;
 use crate::serve::ServeArgs;
+use crate::telemetry::{self, Logging};
 
 /// Self-hosted credential vault: applications hold a grant id, grantd holds the credential.
 #[derive(Parser)]
@@ -53,10 +55,12 @@ use crate::serve::ServeArgs;
   grantd dev                                  try it out on this machine
   grantd apps create --name shop              create an app
   grantd keys mint --name web                 mint a key for it
-  grantd managed-secrets create --name stripe --value - --allowed-host api.stripe.com
+  grantd managed-secrets create --name stripe --value - \\
+      --allowed-host api.stripe.com           store a secret
   grantd audit list --since 1h                see what happened
 
-Exit codes: 0 ok, 1 error, 2 usage, 3 not signed in, 4 not found, 5 conflict, 6 rate limited, 7 forbidden, 8 cancelled."
+Exit codes: 0 ok, 1 error, 2 usage, 3 not signed in, 4 not found, 5 conflict,
+6 rate limited, 7 forbidden, 8 cancelled."
 )]
 struct Cli {
     #[command(flatten)]
@@ -73,7 +77,8 @@ enum Command {
     /// Run the server
     #[command(after_help = "Examples:
   grantd serve --data-dir /var/lib/grantd
-  grantd serve --listen 0.0.0.0:8443 --public-url https://grantd.example.com --tls-cert-file c.pem --tls-key-file k.pem")]
+  grantd serve --listen 0.0.0.0:8443 --public-url https://grantd.example.com \\
+      --tls-cert-file c.pem --tls-key-file k.pem")]
     Serve(ServeArgs),
     /// Run a server to try things out, with a first app, key, grant and demo API
     #[command(after_help = "Examples:\n  grantd dev\n  grantd dev --ephemeral --output json")]
@@ -94,7 +99,9 @@ enum Command {
     #[command(
         subcommand,
         visible_alias = "secrets",
-        after_help = "Example:\n  grantd managed-secrets create --name stripe --value - --allowed-host api.stripe.com"
+        after_help = "Example:
+  grantd managed-secrets create --name stripe --value - \\
+      --allowed-host api.stripe.com"
     )]
     ManagedSecrets(secrets::SecretsCommand),
     /// List, change and revoke grants
@@ -107,17 +114,18 @@ enum Command {
     #[command(subcommand, after_help = "Example:\n  grantd operator reset --data-dir /var/lib/grantd")]
     Operator(OperatorCommand),
     /// Make one real call through a grant, to try it out
-    #[command(
-        after_help = "The call is made with the key in ALTER_API_KEY, or --api-key-file; without one, with a key that is minted for it
-and revoked after it.
+    #[command(after_help = "The call is made with the key in ALTER_API_KEY, or --api-key-file; without one,
+with a key that is minted for it and revoked after it.
 
 Examples:
-  grantd request GET https://api.stripe.com/v1/balance --grant 0199c0de-0000-7000-8000-00000000beef
-  grantd request POST https://api.example.com/v1/things --grant 0199c0de-0000-7000-8000-00000000beef --json @thing.json"
-    )]
+  grantd request GET https://api.stripe.com/v1/balance \\
+      --grant 0199c0de-0000-7000-8000-00000000beef
+  grantd request POST https://api.example.com/v1/things \\
+      --grant 0199c0de-0000-7000-8000-00000000beef --json @thing.json")]
     Request(request::RequestArgs),
     /// Print a completion script
-    #[command(after_help = "Example:\n  grantd completion bash > ~/.local/share/bash-completion/completions/grantd")]
+    #[command(after_help = "Example:
+  grantd completion bash > ~/.local/share/bash-completion/completions/grantd")]
     Completion(CompletionArgs),
 }
 
@@ -130,6 +138,7 @@ enum AuthCommand {
 
 #[derive(clap::Args)]
 struct CompletionArgs {
+    /// Whose script
     shell: CompletionShell,
 }
 
@@ -143,8 +152,12 @@ enum CompletionShell {
 /// Runs one command line.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, mut term: Term) -> Exit {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let cli = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => cli,
+    let mut command = Cli::command();
+    let parsed = command
+        .try_get_matches_from_mut(&arguments)
+        .and_then(|matches| Ok((Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command))?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return report_usage(&error, &arguments, &mut term),
     };
     let directory = std::env::current_dir().unwrap_or_default();
@@ -152,6 +165,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, mut te
     match dispatch(cli.command, &mut context).await {
         Ok(()) => Exit::Ok,
         Err(failure) => {
+            let failure = flags::translate(failure, flags::called(&command, &matches));
             report(&failure, is_json(context.globals.output), &mut context.term);
             failure.exit
         }
@@ -169,8 +183,10 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
             crate::serve::run(config, args, context).await
         }
         Command::Dev(args) => {
-            let config = load(&args.settings(), None, context)?;
-            crate::dev::run(config, args, context).await
+            let config = settings::load_for_dev(&args.settings(), context)?;
+            let log = if config.is_default("log") { LOG_BEFORE_READY } else { &config.log };
+            let logging = start_logging(&config, log, context)?;
+            crate::dev::run(config, args, &logging, context).await
         }
         Command::Config(command) => settings::run(command, context),
         Command::Auth(AuthCommand::Whoami) => {
@@ -195,11 +211,16 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
 /// The configuration of a command that serves or initialises; logging starts with it.
 fn load(flags: &Flags, file: Option<&std::path::Path>, context: &mut Context) -> Result<Config, Failure> {
     let config = settings::load(flags, file, context)?;
-    crate::telemetry::init(config.log_format, &config.log).map_err(|e| Failure::from_error(Exit::Usage, &e))?;
+    start_logging(&config, &config.log, context)?;
+    Ok(config)
+}
+
+fn start_logging(config: &Config, log: &str, context: &mut Context) -> Result<Logging, Failure> {
+    let logging = telemetry::init(config.log_format, log).map_err(|e| Failure::from_error(Exit::Usage, &e))?;
     for warning in &config.warnings {
         context.term.warn(warning);
     }
-    Ok(config)
+    Ok(logging)
 }
 
 fn complete(shell: CompletionShell, term: &mut Term) -> Result<(), Failure> {
@@ -239,16 +260,26 @@ fn report_usage(error: &clap::Error, arguments: &[OsString], term: &mut Term) ->
     }
     if asks_for_json(arguments) {
         let text = error.render().to_string();
-        let first = text.lines().next().unwrap_or_default();
-        let rest: Vec<&str> = text.lines().skip(1).map(str::trim).take_while(|l| !l.starts_with("Usage:")).collect();
-        let message = format!("{} {}", first.trim_start_matches("error: "), rest.join(" "));
         let hint = "Run the command with --help to see what it takes.";
-        report(&Failure::usage(message.split_whitespace().collect::<Vec<_>>().join(" ")).hint(hint), true, term);
+        report(&Failure::usage(one_line(&text)).hint(hint), true, term);
     } else {
         let text = styled(term.stderr_is_terminal, term);
         let _ = write!(term.err, "{text}");
     }
     Exit::Usage
+}
+
+/// clap's lines up to its usage, as one: a list follows its colon, everything else a semicolon.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let mut message = String::new();
+    for line in lines.filter(|line| !line.is_empty()) {
+        if !message.is_empty() {
+            message.push_str(if message.ends_with(':') { " " } else { "; " });
+        }
+        message.push_str(line.trim_start_matches("error: "));
+    }
+    message
 }
 
 /// The arguments could not be read, so only their plain text tells.

@@ -14,6 +14,7 @@ use grantd_wire::limits::PROXY_BODY_BYTES_MAX;
 use serde::Serialize;
 
 use super::failure::{Exit, Failure, chain};
+use super::http::{CERTIFICATE_HINT, is_about_certificates, next_step};
 use super::input::{Pair, parse_pair, read_token};
 use super::table::escape;
 
@@ -53,7 +54,7 @@ pub struct RequestArgs {
     /// File with the app's API key [env: ALTER_API_KEY holds the key itself]
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
-    /// Let the server make the call
+    /// Let the server make the call. Not built yet
     #[arg(long)]
     pub proxy: bool,
 }
@@ -242,12 +243,16 @@ fn failure_of(error: &Error) -> Failure {
             (None, Error::RateLimit { retry_after: Some(after), .. }) => {
                 failure.hint(format!("Try again in {} s.", after.as_secs()))
             }
-            (None, _) => failure,
+            (None, _) => match next_step(code, &refusal.message, &[]) {
+                Some(next) => failure.hint(next),
+                None => failure,
+            },
         };
     }
     let failure = |code: &str, hint: &str| Failure::new(Exit::Error, code, chain(error)).hint(hint);
     match error {
         Error::Invalid(why) => Failure::usage(why.clone()),
+        Error::Network { .. } if is_about_certificates(&chain(error)) => failure("unreachable", CERTIFICATE_HINT),
         Error::Network { .. } => failure("unreachable", "Check the address, and that what it names is running."),
         Error::Timeout { .. } => {
             failure("timeout", "Try again; look at the audit log first if the call changes things.")

@@ -14,7 +14,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::grants::GRANT_COLUMNS;
 use super::http::{Api, NoQuery};
-use super::input::{Pair, parse_injection, parse_pair, parse_reference, parse_span, read_secret};
+use super::input::{Pair, parse_host, parse_injection, parse_pair, parse_reference, parse_span, read_secret};
 use super::table::{column, minor};
 use super::term::Term;
 
@@ -22,9 +22,14 @@ use super::term::Term;
 pub enum SecretsCommand {
     /// Store a secret and issue its first grant
     #[command(after_help = "Examples:
-  grantd managed-secrets create --name stripe --value - --allowed-host api.stripe.com < key.txt
-  grantd managed-secrets create --name maps --credential-type header_key --header X-API-Key --format '{token}' \\
-      --value @key.txt --allowed-host maps.example.com")]
+  grantd managed-secrets create --name stripe --value @key.txt \\
+      --allowed-host api.stripe.com
+  grantd managed-secrets create --name maps --credential-type header_key \\
+      --header X-API-Key --format '{token}' --value @key.txt \\
+      --allowed-host maps.example.com
+  grantd managed-secrets create --name s3 --credential-type aws_sig_v4 \\
+      --value AKIAIOSFODNN7EXAMPLE --field secret_key=@secret.txt \\
+      --allowed-host '*.amazonaws.com'")]
     Create(CreateArgs),
     /// List the app's secrets
     #[command(after_help = "Example:\n  grantd managed-secrets list")]
@@ -36,14 +41,15 @@ pub enum SecretsCommand {
     #[command(after_help = "Example:\n  grantd managed-secrets rotate stripe --value - < new-key.txt")]
     Rotate(RotateArgs),
     /// Say where the credential may go; replaces the present hosts
-    #[command(
-        after_help = "Example:\n  grantd managed-secrets set-allowed-hosts stripe --host api.stripe.com --host files.stripe.com/v1"
-    )]
+    #[command(after_help = "Example:
+  grantd managed-secrets set-allowed-hosts stripe \\
+      --host api.stripe.com --host files.stripe.com/v1")]
     SetAllowedHosts(HostsArgs),
     /// Issue and list grants on a secret
     #[command(
         subcommand,
-        after_help = "Example:\n  grantd managed-secrets grants create --secret stripe --principal-type system"
+        after_help = "Example:
+  grantd managed-secrets grants create --secret stripe --principal-type system"
     )]
     Grants(SecretGrantsCommand),
 }
@@ -52,7 +58,8 @@ pub enum SecretsCommand {
 pub enum SecretGrantsCommand {
     /// Issue a further grant
     #[command(after_help = "Example:
-  grantd managed-secrets grants create --secret stripe --principal-type system --label nightly --expires-in 30d")]
+  grantd managed-secrets grants create --secret stripe \\
+      --principal-type system --label nightly --expires-in 30d")]
     Create(GrantCreateArgs),
     /// List the grants on a secret
     #[command(after_help = "Example:\n  grantd managed-secrets grants list --secret stripe")]
@@ -70,7 +77,7 @@ pub struct CreateArgs {
     /// The secret: - for stdin, @FILE, or the value itself
     #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
     value: String,
-    /// A further value, such as username=… or secret_access_key=@FILE
+    /// A further value, such as username=… or secret_key=@FILE
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     field: Vec<Pair>,
     /// Header the credential goes into [default: of the credential type]
@@ -83,7 +90,7 @@ pub struct CreateArgs {
     #[arg(long = "injection", value_name = "TARGET:NAME:SOURCE", value_parser = parse_injection)]
     injections: Vec<Injection>,
     /// Where the credential may go: [*.]host[:port][/prefix]
-    #[arg(long = "allowed-host", value_name = "HOST", value_delimiter = ',')]
+    #[arg(long = "allowed-host", value_name = "HOST", value_delimiter = ',', value_parser = parse_host)]
     allowed_hosts: Vec<String>,
     /// The credential may go anywhere. A risk
     #[arg(long)]
@@ -136,7 +143,7 @@ pub struct HostsArgs {
     #[command(flatten)]
     secret: SecretRef,
     /// Where the credential may go: [*.]host[:port][/prefix]
-    #[arg(long = "host", value_name = "HOST", required = true, value_delimiter = ',')]
+    #[arg(long = "host", value_name = "HOST", required = true, value_delimiter = ',', value_parser = parse_host)]
     hosts: Vec<String>,
 }
 

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::node::Node;
 use super::table::column;
-use crate::config::{Config, Flags, Inputs};
+use crate::config::{Config, ConfigError, Flags, Inputs};
 
 #[derive(Subcommand)]
 pub enum ConfigCommand {
@@ -46,12 +46,25 @@ pub fn run(command: ConfigCommand, context: &mut Context) -> Result<(), Failure>
 
 /// The configuration that flags, environment and file make.
 pub fn load(flags: &Flags, file: Option<&Path>, context: &Context) -> Result<Config, Failure> {
+    of_inputs(flags, file, false, context)
+}
+
+/// That of `dev`, which listens on loopback only.
+pub fn load_for_dev(flags: &Flags, context: &Context) -> Result<Config, Failure> {
+    of_inputs(flags, None, true, context)
+}
+
+fn of_inputs(flags: &Flags, file: Option<&Path>, loopback_only: bool, context: &Context) -> Result<Config, Failure> {
     let data_dir = context.globals.data_dir.as_ref().map(|dir| dir.display().to_string());
     let flags = flags.clone().with("data_dir", data_dir);
-    let inputs = Inputs { flags: &flags, env: &context.env, file, stderr_is_terminal: context.term.stderr_is_terminal };
-    Config::load(&inputs).map_err(|error| Failure {
-        error: "invalid_config".to_owned(),
-        hint: Some("See `grantd serve --help` for every setting.".to_owned()),
-        ..Failure::from_error(Exit::Error, &error)
+    let stderr_is_terminal = context.term.stderr_is_terminal;
+    let inputs = Inputs { flags: &flags, env: &context.env, file, stderr_is_terminal, loopback_only };
+    Config::load(&inputs).map_err(|error| match error {
+        ConfigError::BeyondLoopback { .. } => Failure::usage(error.to_string()),
+        _ => Failure {
+            error: "invalid_config".to_owned(),
+            hint: Some("See `grantd serve --help` for every setting.".to_owned()),
+            ..Failure::from_error(Exit::Error, &error)
+        },
     })
 }

@@ -73,7 +73,8 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// A list, one row per item. A column of warnings is there only when there is one.
+/// A list, one row per item; where the columns do not fit, one block of lines per item. A column of warnings is there only
+/// when there is one.
 pub fn list(items: &[Node], columns: &[Column], look: Look) -> String {
     let is_quiet = |column: &Column| {
         column.minor && WARNINGS.iter().any(|(name, _)| *name == column.path) && {
@@ -87,15 +88,32 @@ pub fn list(items: &[Node], columns: &[Column], look: Look) -> String {
         let cells = columns.iter().map(|column| cell(&column.path, item.at(&column.path), look, Detail::Short));
         table.add_row(Row::from(cells.collect::<Vec<Cell>>()));
     }
-    hide_minor(&mut table, &columns, look);
-    finish(table, columns.iter().map(|column| &*column.path), look)
+    if hide_minor(&mut table, &columns, look) {
+        return finish(table, columns.iter().map(|column| &*column.path), look);
+    }
+    let blocks: Vec<String> = items.iter().map(|item| block(item, &columns, look)).collect();
+    blocks.join("\n")
 }
 
-/// Leaves out minor columns, the last ones first, until the rest fits. A warning stays.
-fn hide_minor(table: &mut Table, columns: &[&Column], look: Look) {
-    let Some(width) = look.width else { return };
+/// One item, one line per column that says something.
+fn block(item: &Node, columns: &[&Column], look: Look) -> String {
+    let mut table = empty_table(look);
+    for column in columns {
+        let node = item.at(&column.path).filter(|node| **node != Node::Null);
+        if node.is_some() || !column.minor {
+            table.add_row(vec![bold(&escape(&column.path), look), cell(&column.path, node, look, Detail::Full)]);
+        }
+    }
+    finish(table, std::iter::empty(), look)
+}
+
+/// Leaves out minor columns, the last ones first, until the rest fits; says whether it does. A warning stays.
+fn hide_minor(table: &mut Table, columns: &[&Column], look: Look) -> bool {
+    let Some(width) = look.width else { return true };
     let widths = table.column_max_content_widths();
     let mut total: usize = widths.iter().map(|w| usize::from(*w) + usize::from(GAP)).sum();
+    // Nothing follows the last column.
+    total = total.saturating_sub(usize::from(GAP));
     for (index, column) in columns.iter().enumerate().rev() {
         let is_warning = WARNINGS.iter().any(|(name, _)| *name == column.path);
         if total > usize::from(width) && column.minor && !is_warning {
@@ -103,6 +121,7 @@ fn hide_minor(table: &mut Table, columns: &[&Column], look: Look) {
             table.column_mut(index).expect("it has a header").set_constraint(ColumnConstraint::Hidden);
         }
     }
+    total <= usize::from(width)
 }
 
 /// One object, one row per field.
@@ -262,8 +281,25 @@ mod tests {
         assert_eq!(header(&item, 80), "ID NOTE MORE");
         assert_eq!(header(&item, 30), "ID NOTE");
         item = item.replace("false", "true");
-        assert_eq!(header(&item, 28), "ID ANY HOST");
+        assert_eq!(header(&item, 18), "ID ANY HOST");
         assert_eq!(header(&item, 80), "ID NOTE MORE ANY HOST");
+    }
+
+    #[test]
+    fn columns_that_do_not_fit_become_blocks_and_no_word_is_broken() {
+        let columns =
+            [column("TIME", "at"), column("OUTCOME", "outcome"), minor("CODE", "code"), column("EVENT", "id")];
+        let item = |id: &str| {
+            node(&format!(r#"{{"at":"2023-11-14T22:13:20.000Z","outcome":"allowed","id":"{id}-8000-00000000beef"}}"#))
+        };
+        let items = [item("0199c0de-0000-7000"), item("0199c0de-0000-7001")];
+        let text = list(&items, &columns, Look { width: Some(50), ..LOOK });
+        let block = |id: &str| {
+            format!("at       2023-11-14 22:13:20 UTC (now)\noutcome  allowed\nid       {id}-8000-00000000beef\n")
+        };
+        assert_eq!(text, [block("0199c0de-0000-7000"), block("0199c0de-0000-7001")].join("\n"));
+        let wide = list(&items, &columns, Look { width: Some(60), ..LOOK });
+        assert!(wide.starts_with("TIME  OUTCOME  CODE  EVENT\n"), "{wide}");
     }
 
     #[test]

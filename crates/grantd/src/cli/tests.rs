@@ -1,5 +1,7 @@
 //! Whole command lines against a scripted management API.
 
+mod messages;
+
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
@@ -145,7 +147,7 @@ fn the_tree_is_sound_and_every_help_has_an_example() {
 fn every_example_is_a_command_line_that_parses() {
     fn walk(command: &clap::Command) {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        for line in help.replace("\\\n     ", "").lines().filter_map(|l| l.trim().strip_prefix("grantd ")) {
+        for line in help.replace("\\\n      ", "").lines().filter_map(|l| l.trim().strip_prefix("grantd ")) {
             let line = line.split(['<', '>']).next().unwrap().split("   ").next().unwrap();
             let words = line.split_whitespace().scan(String::new(), |open, word| {
                 let text = format!("{open}{word}");
@@ -165,7 +167,6 @@ fn every_example_is_a_command_line_that_parses() {
 async fn refusals_have_their_exit_codes_and_one_line() {
     for (status, error, exit) in [
         (400, "invalid_request", Exit::Error),
-        (401, "session_required", Exit::NotSignedIn),
         (403, "role_required", Exit::Forbidden),
         (404, "grant_not_found", Exit::NotFound),
         (409, "conflict", Exit::Conflict),
@@ -248,7 +249,10 @@ async fn an_unreachable_server_is_named_with_what_to_do() {
     assert_eq!(done.exit, Exit::Error);
     assert_eq!(
         done.err,
-        format!("error: cannot reach grantd at {url}: is it running? Start it with `grantd serve`, or set --server.\n")
+        format!(
+            "error: cannot reach grantd at {url}: is it running? \
+             Start it with `grantd serve`, or `grantd dev` to try things out, or set --server.\n"
+        )
     );
 }
 
@@ -437,13 +441,15 @@ async fn a_request_without_a_key_mints_one_for_the_grant_and_revokes_it() {
         "allow_unsigned_identity": false, "created_at": "2025-11-24T10:00:00.000Z", "expires_at": null,
         "deprecated_at": null, "revoked_at": null, "last_used_at": null, "parent_key_id": null,
     });
-    let server = Server::start(&[(200, key.clone()), (403, refusal("grant_revoked")), (200, key)]).await;
+    let server =
+        Server::start(&[(200, grant()), (200, key.clone()), (403, refusal("grant_revoked")), (200, key)]).await;
     let done = server.run(&["request", "GET", "https://api.example.com/v1", "--grant", ID]).await;
     assert_eq!((done.exit, done.err.as_str()), (Exit::Forbidden, "error: No. Do this.\n"));
     let targets: Vec<String> = server.seen().iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect();
     let keys = format!("POST /api/v1/apps/{APP}/keys");
-    assert_eq!(targets, [keys.clone(), "POST /sdk/token".to_owned(), format!("{keys}/{ID}/revoke")]);
-    let minted = &server.seen()[0].body;
+    let grant = format!("GET /api/v1/apps/{APP}/grants/{ID}");
+    assert_eq!(targets, [grant, keys.clone(), "POST /sdk/token".to_owned(), format!("{keys}/{ID}/revoke")]);
+    let minted = &server.seen()[1].body;
     assert_eq!(minted["scopes"], json!([format!("tokens:retrieve:{ID}"), "audit:emit"]));
     assert_eq!(minted["expires_in_seconds"], 300);
 

@@ -2,15 +2,14 @@
 
 use std::path::PathBuf;
 
-use grantd_wire::api::{Key, KeyMint, MintedKey};
-use grantd_wire::scope::Scope;
+use grantd_wire::api::{Grant, Key, KeyMint, MintedKey};
 use reqwest::Method;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::context::{Context, Format};
 use super::failure::{Exit, Failure};
-use super::http::Api;
+use super::http::{Api, NoQuery};
 use super::request::{self, RequestArgs, RequestOutput};
 
 /// If revoking fails, the key ends by itself.
@@ -50,6 +49,8 @@ async fn call(args: RequestArgs, context: &mut Context) -> Result<RequestOutput,
     }
     let api = context.api()?;
     let app = context.app(&api).await?;
+    // A grant that is not there shall not leave a key behind.
+    let _: Grant = api.get(&["apps", &app, "grants", &args.grant], &NoQuery {}).await?;
     let key = mint(&api, &app, &args).await?;
     let text = Zeroizing::new(key.api_key);
     let find = |name: &str| (name == "ALTER_API_KEY").then(|| text.to_string());
@@ -67,9 +68,7 @@ async fn call(args: RequestArgs, context: &mut Context) -> Result<RequestOutput,
 
 /// A key for this one grant.
 async fn mint(api: &Api, app: &str, args: &RequestArgs) -> Result<MintedKey, Failure> {
-    // An id of another form names no grant: the call itself shall say so.
-    let narrow = format!("tokens:retrieve:{}", args.grant);
-    let retrieve = if Scope::parse(&narrow).is_some() { narrow } else { "tokens:retrieve".to_owned() };
+    let retrieve = format!("tokens:retrieve:{}", args.grant);
     let body = KeyMint {
         name: "grantd request".to_owned(),
         scopes: Some(vec![retrieve, "audit:emit".to_owned()]),

@@ -30,7 +30,13 @@ fn case(pairs: &[(&str, &str)]) -> Case {
 impl Case {
     fn load(&self) -> Result<Config, ConfigError> {
         let file = self.file.as_deref();
-        Config::load(&Inputs { flags: &self.flags, env: &self.env, file, stderr_is_terminal: false })
+        Config::load(&Inputs {
+            flags: &self.flags,
+            env: &self.env,
+            file,
+            stderr_is_terminal: false,
+            loopback_only: false,
+        })
     }
 
     fn error(&self) -> String {
@@ -224,4 +230,13 @@ fn outbound_takes_what_dev_adds() {
     let config = case(&[("GRANTD_OUTBOUND_ALLOW", "10.0.0.0/8")]).load().unwrap();
     assert!(config.outbound(&["127.0.0.1:9001".to_owned()]).is_ok());
     assert!(config.outbound(&["http://127.0.0.1:9001".to_owned()]).is_err());
+}
+
+#[test]
+fn dev_refuses_other_addresses_before_it_asks_for_a_public_url() {
+    let env = env(&[("GRANTD_LISTEN", "0.0.0.0:8480")]);
+    let flags = Flags::default();
+    let inputs = Inputs { flags: &flags, env: &env, file: None, stderr_is_terminal: false, loopback_only: true };
+    let error = crate::cli::chain(&Config::load(&inputs).unwrap_err());
+    assert!(error.contains("for this machine alone") && error.contains("GRANTD_LISTEN"), "{error}");
 }

@@ -1,0 +1,193 @@
+//! What people read when something does not go as they meant.
+
+use super::*;
+
+#[tokio::test]
+async fn a_token_that_the_server_does_not_know_is_named_by_its_source() {
+    let directory = std::env::temp_dir().join(format!("grantd-token-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("operator.pat");
+    std::fs::write(&file, format!("{PAT}\n")).unwrap();
+    let (directory, file) = (directory.to_str().unwrap(), file.to_str().unwrap());
+    let server = Server::start(&[(401, refusal("session_required"))]).await;
+    for (arguments, env, source) in [
+        (&[][..], &[("GRANTD_PAT", PAT)][..], "GRANTD_PAT"),
+        (&[], &[("GRANTD_PAT_FILE", file)], "GRANTD_PAT_FILE"),
+        (&["--token-file", file], &[], "--token-file"),
+        (&["--data-dir", directory], &[], file),
+    ] {
+        let done = server.run_with(&[&["apps", "list"], arguments].concat(), "", env).await;
+        assert_eq!(done.exit, Exit::NotSignedIn);
+        assert!(done.err.contains(&format!("token from {source}")), "{}", done.err);
+        assert!(
+            done.err.contains("none of this server's") && done.err.contains("grantd operator reset"),
+            "{}",
+            done.err
+        );
+    }
+    let expired = json!({"error": "session_required", "message": "The personal access token has expired."});
+    let server = Server::start(&[(401, expired)]).await;
+    let done = server.run(&["apps", "list"]).await;
+    assert!(done.err.contains("GRANTD_PAT: The personal access token has expired."), "{}", done.err);
+}
+
+#[tokio::test]
+async fn what_is_not_found_is_answered_with_where_to_look() {
+    let missing = |error: &str, message: &str| json!({"error": error, "message": message});
+    for (arguments, answer, needle) in [
+        (&["grants", "show", ID][..], missing("grant_not_found", "No."), "grantd grants list"),
+        (&["managed-secrets", "show", "x"], missing("secret_not_found", "No."), "grantd managed-secrets list"),
+        (&["keys", "show", ID], missing("not_found", "There is no such key in this app."), "grantd keys list"),
+        (&["apps", "show", "shop"], missing("not_found", "There is no such app."), "grantd apps list"),
+        (&["keys", "list"], missing("not_found", "There is no such app."), "grantd apps list"),
+        (&["audit", "show", ID], missing("not_found", "There is no such event here."), "--organization"),
+    ] {
+        let server = Server::start(&[(404, answer)]).await;
+        let done = server.run(arguments).await;
+        assert_eq!(done.exit, Exit::NotFound);
+        assert!(done.err.contains(needle) && done.err.lines().count() == 1, "{}", done.err);
+    }
+}
+
+#[tokio::test]
+async fn fields_of_the_server_are_told_as_flags() {
+    let invalid = |error: &str, field: &str| json!({"error": error, "message": format!("`{field}`: is wrong"), "details": {"field": field}});
+    let server = Server::start(&[(400, invalid("invalid_request", "cursor"))]).await;
+    let done = server.run(&["audit", "list", "--cursor", "x"]).await;
+    assert_eq!((done.exit, done.err.as_str()), (Exit::Usage, "error: --cursor: is wrong\n"));
+    let server = Server::start(&[(422, invalid("invalid_value", "injection_header"))]).await;
+    let create = ["managed-secrets", "create", "--name", "x", "--value", "-", "--allowed-host", "a.example"];
+    let done = server.run_with(&create, "v", &[("GRANTD_PAT", PAT), ("GRANTD_APP_ID", APP)]).await;
+    assert_eq!((done.exit, done.err.as_str()), (Exit::Error, "error: --header: is wrong\n"));
+}
+
+#[tokio::test]
+async fn what_can_be_known_here_to_be_mistyped_is_never_sent() {
+    let server = Server::start(&[(200, page(&[]))]).await;
+    for (arguments, needle) in [
+        (&["audit", "list", "--kind", "token.release"][..], "did you mean `token.released`?"),
+        (&["audit", "list", "--outcome", "parked"], "invalid value 'parked'"),
+        (&["audit", "list", "--grant", "stripe"], "this is no id"),
+        (&["audit", "list", "--key", "alter_rk_aaaa"], "this is no id"),
+        (&["audit", "list", "--limit", "0"], "1..=1000"),
+        (&["grants", "list", "--offset", "10001"], "0..=10000"),
+        (&["keys", "mint", "--name", "x", "--rate-limit-rpm", "0"], "rate-limit-rpm"),
+        (&["managed-secrets", "set-allowed-hosts", "x", "--host", "http://"], "--host"),
+        (&["apps", "create", "--name", "x", "--website-url", "shop"], "write an http or https URL"),
+        (&["audit", "show", "--organization", "--app", APP, ID], "cannot be used with"),
+    ] {
+        let done = server.run(arguments).await;
+        assert_eq!(done.exit, Exit::Usage, "{arguments:?}: {}", done.err);
+        assert!(done.err.contains(needle), "{arguments:?}: {}", done.err);
+    }
+    assert!(server.seen().is_empty());
+}
+
+#[tokio::test]
+async fn fields_do_not_depend_on_what_happened() {
+    let event = json!({"id": ID, "at": "2025-11-24T10:00:00.000Z", "kind": "app.created", "actor": {"type": "job"}});
+    let events = |items: &[Value]| json!({"items": items, "next_cursor": null, "has_more": false});
+    let server = Server::start(&[(200, events(std::slice::from_ref(&event)))]).await;
+    let done = server.run(&["audit", "list", "--fields", "at,kind,code,host", "--output", "jsonl"]).await;
+    assert_eq!((done.exit, done.json()["code"].clone()), (Exit::Ok, Value::Null), "{}", done.err);
+    for field in ["actor.nope", "cod"] {
+        assert_eq!(server.run(&["audit", "list", "--fields", field]).await.exit, Exit::Usage, "{field}");
+    }
+    let server = Server::start(&[(200, event)]).await;
+    let shown = server.run(&["audit", "show", ID, "--fields", "code,context.user_id"]).await;
+    assert_eq!(shown.json(), json!({"code": null, "context.user_id": null}));
+    let server = Server::start(&[(200, page(&[]))]).await;
+    assert_eq!(server.run(&["grants", "list", "--fields", "status"]).await.exit, Exit::Ok);
+    assert_eq!(server.run(&["grants", "list", "--fields", "stauts"]).await.exit, Exit::Usage);
+}
+
+#[tokio::test]
+async fn an_event_of_the_organization_can_be_shown() {
+    let server = Server::start(&[(200, json!({"id": ID, "kind": "pat.created"}))]).await;
+    let done = server.run_with(&["audit", "show", "--organization", ID], "", &[("GRANTD_PAT", PAT)]).await;
+    assert_eq!(done.exit, Exit::Ok, "{}", done.err);
+    assert_eq!(server.seen()[0].target, format!("/api/v1/audit/events/{ID}"));
+}
+
+#[tokio::test]
+async fn a_usage_error_in_json_keeps_its_parts_apart() {
+    let message = async |arguments: &[&str]| {
+        let done = grantd(&[arguments, &["--output", "json"]].concat(), "", &[]).await;
+        serde_json::from_str::<Value>(&done.err).unwrap()["message"].as_str().unwrap().to_owned()
+    };
+    let missing = message(&["managed-secrets", "create"]).await;
+    assert_eq!(missing, "the following required arguments were not provided: --name <NAME>; --value <VALUE>");
+    let mistyped = message(&["audit", "lst"]).await;
+    assert_eq!(mistyped, "unrecognized subcommand 'lst'; tip: a similar subcommand exists: 'list'");
+}
+
+#[tokio::test]
+async fn a_grant_that_is_not_there_leaves_no_key_behind() {
+    let server = Server::start(&[(404, json!({"error": "grant_not_found", "message": "No."}))]).await;
+    let done = server.run(&["request", "GET", "https://api.example.com/v1", "--grant", ID]).await;
+    assert_eq!((done.exit, server.seen().len()), (Exit::NotFound, 1), "{}", done.err);
+    assert!(done.err.contains("grantd grants list"), "{}", done.err);
+}
+
+#[tokio::test]
+async fn a_list_of_keys_says_which_still_work() {
+    let key = |revoked: Option<&str>, expires: Option<&str>| {
+        json!({
+            "id": ID, "name": "k", "key_prefix": "alter_rk_aaaa", "key_type": "rk", "scopes": [], "scope_version": 1,
+            "cidr_allowlist": null, "rate_limit_rpm": null, "effective_rate_limit_rpm": null, "rate_limit_source": null,
+            "allow_unsigned_identity": false, "created_at": "2025-11-01T10:00:00.000Z", "expires_at": expires,
+            "deprecated_at": null, "revoked_at": revoked, "last_used_at": null, "parent_key_id": null,
+        })
+    };
+    let past = Some("2025-11-02T10:00:00.000Z");
+    let server = Server::start(&[(200, page(&[key(None, None), key(past, None), key(None, past)]))]).await;
+    let done = server.run(&["keys", "list", "--output", "table"]).await;
+    let statuses: Vec<&str> = done.out.lines().skip(1).map(|line| line.split_whitespace().nth(3).unwrap()).collect();
+    assert_eq!(statuses, ["active", "revoked", "expired"], "{}", done.out);
+    let done = server.run(&["keys", "list"]).await;
+    assert!(done.json()["items"][0].get("status").is_none(), "the answer keeps the server's shape");
+}
+
+#[tokio::test]
+async fn an_export_into_a_missing_directory_names_the_file_that_was_asked_for() {
+    let server = Server::start_raw(vec![(200, "{}\n".to_owned())]).await;
+    let done = server.run(&["audit", "export", "--out", "/nowhere/audit.jsonl"]).await;
+    assert_eq!(done.exit, Exit::Error);
+    assert!(done.err.contains("cannot write /nowhere/audit.jsonl: ") && done.err.contains("--out"), "{}", done.err);
+}
+
+#[tokio::test]
+async fn an_app_id_that_is_no_text_is_refused() {
+    let root = std::env::temp_dir().join(format!("grantd-no-text-{}", std::process::id()));
+    std::fs::create_dir_all(root.join(".grantd")).unwrap();
+    std::fs::write(root.join(".grantd/config.toml"), "app_id = 3\n").unwrap();
+    let (term, _, _) = term("");
+    let context = Context { globals: Globals::default(), env: Env::default(), term, directory: root };
+    let failure = context.named_app().unwrap_err();
+    assert_eq!(failure.exit, Exit::Usage);
+    assert!(failure.line().contains("in quotes"), "{}", failure.line());
+}
+
+#[tokio::test]
+async fn a_trusted_key_that_cannot_be_read_is_not_called_an_export() {
+    let path = std::env::temp_dir().join(format!("grantd-trust-{}.jsonl", std::process::id()));
+    std::fs::write(&path, "{}\n").unwrap();
+    for flag in ["--trust", "--checkpoint"] {
+        let done = grantd(&["audit", "verify", path.to_str().unwrap(), flag, "xx"], "", &[]).await;
+        assert!(done.err.contains(&format!("{flag} takes")), "{}", done.err);
+    }
+}
+
+#[test]
+fn every_flag_has_a_help_and_no_example_is_wrapped() {
+    fn walk(command: &clap::Command) {
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+        }
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let long = help.lines().find(|line| line.chars().count() > 80);
+        assert!(long.is_none(), "{}: {long:?}", command.get_name());
+        command.get_subcommands().filter(|c| c.get_name() != "help").for_each(walk);
+    }
+    walk(&Cli::command());
+}
