@@ -48,6 +48,9 @@ pub struct Report {
     pub trust: String,
     /// True for a filtered export: gaps were not judged.
     pub partial: bool,
+    /// False: it does not begin like an export, and nothing after that was read.
+    #[serde(skip)]
+    pub is_export: bool,
 }
 
 /// Reads a whole export and says whether anything in it was changed, removed, reordered or cut off.
@@ -357,6 +360,7 @@ impl<'a> Verifier<'a> {
             problems: self.problems,
             trust: trust.to_owned(),
             partial: self.partial,
+            is_export: self.header_seen,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `grantd apps`.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use grantd_wire::api::{App, AppCreate, AppUpdate, ListQuery, Page, Retrieve, TenantMode};
 use reqwest::Method;
@@ -31,7 +32,7 @@ pub enum AppsCommand {
 #[derive(Args)]
 pub struct CreateArgs {
     /// What people call it
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// What it is for
     #[arg(long, value_name = "TEXT")]
@@ -80,7 +81,7 @@ pub struct UpdateArgs {
     #[command(flatten)]
     app: AppRef,
     /// What people call it
-    #[arg(long, group = "change")]
+    #[arg(long, group = "change", value_parser = NonEmptyStringValueParser::new())]
     name: Option<String>,
     /// What it is for; an empty one removes it
     #[arg(long, value_name = "TEXT", group = "change")]

@@ -1,5 +1,6 @@
 //! `grantd keys`.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use grantd_wire::TimeMs;
 use grantd_wire::api::{Key, KeyMint, MintedKey, Page};
@@ -35,7 +36,7 @@ pub enum KeysCommand {
 #[derive(Args)]
 pub struct MintArgs {
     /// What people call it
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// What the key may do [default: what an application needs]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]

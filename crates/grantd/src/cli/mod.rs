@@ -273,7 +273,7 @@ fn report_usage(error: &clap::Error, arguments: &[OsString], term: &mut Term) ->
 fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let mut message = String::new();
-    for line in lines.filter(|line| !line.is_empty()) {
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with("For more information")) {
         if !message.is_empty() {
             message.push_str(if message.ends_with(':') { " " } else { "; " });
         }

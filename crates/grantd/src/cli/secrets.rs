@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use grantd_wire::api::{
     AllowedHosts, CreatedSecret, CredentialType, Grant, GrantCreate, Page, Secret, SecretCreate, SecretRotate,
 };
@@ -67,9 +68,10 @@ pub enum SecretGrantsCommand {
 }
 
 #[derive(Args)]
+#[command(group = ArgGroup::new("destination").required(true).multiple(true))]
 pub struct CreateArgs {
     /// What people call it; the slug is made from it
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// How the credential is sent [default: bearer_token]
     #[arg(long, value_name = "TYPE")]
@@ -90,10 +92,10 @@ pub struct CreateArgs {
     #[arg(long = "injection", value_name = "TARGET:NAME:SOURCE", value_parser = parse_injection)]
     injections: Vec<Injection>,
     /// Where the credential may go: [*.]host[:port][/prefix]
-    #[arg(long = "allowed-host", value_name = "HOST", value_delimiter = ',', value_parser = parse_host)]
+    #[arg(long = "allowed-host", value_name = "HOST", value_delimiter = ',', value_parser = parse_host, group = "destination")]
     allowed_hosts: Vec<String>,
     /// The credential may go anywhere. A risk
-    #[arg(long)]
+    #[arg(long, group = "destination")]
     allow_any_host: bool,
 }
 

@@ -51,6 +51,11 @@ pub fn run(args: &VerifyArgs, context: &mut Context) -> Result<(), Failure> {
 
     let node = Node::of(&report);
     if context.format() == Format::Table && context.globals.fields.is_none() {
+        if !report.is_export {
+            let message = format!("{} is no export of grantd, or its beginning is missing", args.file.display());
+            return Err(Failure::local(message)
+                .hint("Name one in JSON lines; one in CSV cannot be verified: `grantd audit export --format jsonl`."));
+        }
         let counts = ["ok", "events", "chains", "checkpoints", "trust", "partial"].map(str::to_owned);
         context.show(&node.select(&counts))?;
         let lines = report.problems.iter().map(|problem| match problem.line {

@@ -212,3 +212,103 @@ async fn create_secret(api: &Api, app_id: &str, demo_host: &str) -> Result<(Secr
 fn demo_value() -> String {
     new_token(&Host, "demo_").reveal().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use grantd_domain::env::new_uuid;
+    use grantd_wire::api::GrantRevoke;
+    use serde_json::json;
+    use url::Url;
+
+    use super::*;
+    use crate::boot::{DataDir, PAT_FILE};
+    use crate::cli::Token;
+    use crate::config::{Config, Flags, Inputs};
+    use crate::env::Env;
+    use crate::serve::{self, Server};
+
+    const DEMO: &str = "127.0.0.1:8401";
+
+    /// A whole server with an empty install.
+    struct Running {
+        server: Server,
+        api: Api,
+        directory: DataDir,
+    }
+
+    async fn start() -> Running {
+        let path = std::env::temp_dir().join(format!("grantd-made-{}", new_uuid(&Host)));
+        let flags = Flags::default()
+            .with("data_dir", Some(path.display().to_string()))
+            .with("listen", Some("127.0.0.1:0".to_owned()));
+        let env = Env::default();
+        let inputs = Inputs { flags: &flags, env: &env, file: None, stderr_is_terminal: false, loopback_only: true };
+        let config = Config::load(&inputs).unwrap();
+        let directory = DataDir::take(&path).unwrap();
+        let (listener, bound) = serve::bind(config.listen).await.unwrap();
+        let store = boot::open_store(&config).await.unwrap();
+        boot::create_install(&config, &directory, &env, &store).await.unwrap();
+        let vault = boot::open_vault(&config, &env, store, "", &[DEMO.to_owned()]).await.unwrap();
+        let server = Server::start(vault, listener, None).await.unwrap();
+        let pat = std::fs::read_to_string(path.join(PAT_FILE)).unwrap().trim().to_owned();
+        let url = Url::parse(&format!("http://{bound}")).unwrap();
+        let api = Api::new(url, &Token::of_data_dir(Zeroizing::new(pat), &path)).unwrap();
+        Running { server, api, directory }
+    }
+
+    impl Running {
+        async fn make(&self) -> (Made, usize) {
+            let (made, notes) = make(&self.api, &self.directory.path, DEMO).await.unwrap();
+            (made, notes.len())
+        }
+
+        async fn stop(self) {
+            self.server.stop().await.unwrap();
+            std::fs::remove_dir_all(&self.directory.path).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_revoked_is_made_again_alone() {
+        let running = start().await;
+        let api = &running.api;
+        let (first, _) = running.make().await;
+        assert!((first.clone(), 0) == running.make().await, "a second start makes nothing");
+
+        let grant = ["apps", &first.app_id, "grants", &first.grant_id, "revoke"];
+        let _: grantd_wire::api::RevokedGrant = api.send(Method::POST, &grant, &GrantRevoke::default()).await.unwrap();
+        let (second, notes) = running.make().await;
+        assert!(second.grant_id != first.grant_id && notes == 1);
+        assert!(second == Made { grant_id: second.grant_id.clone(), ..first }, "same app, key and secret");
+        assert!((second.clone(), 0) == running.make().await);
+
+        let key = ["apps", &second.app_id, "keys", &second.key_id, "revoke"];
+        let _: Key = api.send(Method::POST, &key, &json!({})).await.unwrap();
+        let (third, notes) = running.make().await;
+        assert!(third.api_key != second.api_key && notes == 1);
+        assert_eq!(third.grant_id, second.grant_id);
+
+        let hosts = AllowedHosts { allowed_hosts: vec!["127.0.0.1:1".to_owned(), "a.example".to_owned()] };
+        let path = ["apps", &third.app_id, "managed-secrets", &third.secret_id];
+        let _: Secret = api.send(Method::PUT, &[&path[..], &["allowed-hosts"]].concat(), &hosts).await.unwrap();
+        assert!((third.clone(), 0) == running.make().await);
+        let secret: Secret = api.get(&path, &NoQuery {}).await.unwrap();
+        assert_eq!(secret.allowed_hosts, [DEMO, "a.example"]);
+        running.stop().await;
+    }
+
+    #[tokio::test]
+    async fn an_older_note_is_enough_and_a_lost_one_does_no_harm() {
+        let running = start().await;
+        let (made, _) = running.make().await;
+        let note = running.directory.path.join(STATE_FILE);
+        let older = json!({"app_id": made.app_id, "api_key": made.api_key, "grant_id": made.grant_id});
+        std::fs::write(&note, older.to_string()).unwrap();
+        assert!((made.clone(), 0) == running.make().await);
+
+        std::fs::write(&note, "{").unwrap();
+        let (again, _) = running.make().await;
+        assert_eq!((&again.app_id, &again.secret_id), (&made.app_id, &made.secret_id));
+        running.stop().await;
+    }
+}

@@ -74,6 +74,8 @@ async fn what_can_be_known_here_to_be_mistyped_is_never_sent() {
         (&["keys", "mint", "--name", "x", "--rate-limit-rpm", "0"], "rate-limit-rpm"),
         (&["managed-secrets", "set-allowed-hosts", "x", "--host", "http://"], "--host"),
         (&["apps", "create", "--name", "x", "--website-url", "shop"], "write an http or https URL"),
+        (&["managed-secrets", "create", "--name", "x", "--value", "-"], "--allow-any-host"),
+        (&["keys", "mint", "--name", ""], "a value is required for '--name"),
         (&["audit", "show", "--organization", "--app", APP, ID], "cannot be used with"),
     ] {
         let done = server.run(arguments).await;
@@ -116,7 +118,10 @@ async fn a_usage_error_in_json_keeps_its_parts_apart() {
         serde_json::from_str::<Value>(&done.err).unwrap()["message"].as_str().unwrap().to_owned()
     };
     let missing = message(&["managed-secrets", "create"]).await;
-    assert_eq!(missing, "the following required arguments were not provided: --name <NAME>; --value <VALUE>");
+    let start = "the following required arguments were not provided: --name <NAME>; --value <VALUE>; <--allowed-host";
+    assert!(missing.starts_with(start), "{missing}");
+    let valueless = message(&["grants", "show", "--grant"]).await;
+    assert_eq!(valueless, "a value is required for '--grant <GRANT>' but none was supplied");
     let mistyped = message(&["audit", "lst"]).await;
     assert_eq!(mistyped, "unrecognized subcommand 'lst'; tip: a similar subcommand exists: 'list'");
 }
@@ -176,6 +181,18 @@ async fn a_trusted_key_that_cannot_be_read_is_not_called_an_export() {
         let done = grantd(&["audit", "verify", path.to_str().unwrap(), flag, "xx"], "", &[]).await;
         assert!(done.err.contains(&format!("{flag} takes")), "{}", done.err);
     }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_export_is_said_to_be_none() {
+    let path = std::env::temp_dir().join(format!("grantd-csv-{}.csv", std::process::id()));
+    std::fs::write(&path, "id,at,kind\r\n1,2,3\r\n").unwrap();
+    let file = path.to_str().unwrap();
+    let done = grantd(&["audit", "verify", file, "--output", "table"], "", &[]).await;
+    assert_eq!((done.exit, done.out.as_str()), (Exit::Error, ""));
+    assert!(done.err.contains(&format!("{file} is no export")) && done.err.contains("CSV"), "{}", done.err);
+    let done = grantd(&["audit", "verify", file, "--output", "json"], "", &[]).await;
+    assert_eq!((done.exit, done.json()["problems"].as_array().unwrap().len()), (Exit::Error, 1));
 }
 
 #[test]
