@@ -62,7 +62,7 @@ const EVENT: &[&str] = &[
     "seq",
     "hash",
 ];
-const ACTOR: &[&str] = &["type", "id"];
+const ACTOR: &[&str] = &["actor.type", "actor.id"];
 /// Objects of an event whose names are the caller's, or those of whatever was changed.
 const EVENT_OPEN: &[&str] = &["context", "changed", "claimed"];
 
@@ -109,8 +109,8 @@ impl Known {
         let Some(rest) = rest else { return Ok(()) };
         match self {
             Self::Event if EVENT_OPEN.contains(&first) && !rest.is_empty() => Ok(()),
-            Self::Event if first == "actor" && ACTOR.contains(&rest) => Ok(()),
-            Self::Event if first == "actor" => Err(unknown(field, rest, ACTOR)),
+            Self::Event if first == "actor" && ACTOR.contains(&field) => Ok(()),
+            Self::Event if first == "actor" => Err(unknown(field, field, ACTOR)),
             Self::AsShown if items.iter().any(|item| item.at(field).is_some()) => Ok(()),
             Self::AsShown | Self::Event | Self::Names(_) => {
                 Err(Failure::usage(format!("--fields: there is no `{field}`; `{first}` has no field `{rest}`")))
@@ -172,7 +172,7 @@ mod tests {
             assert!(check(&Known::Event, bad, &[]).is_err(), "{bad}");
         }
         assert!(check(&Known::Event, "outcom", &[]).unwrap_err().contains("Did you mean `outcome`?"));
-        assert!(check(&Known::Event, "actor.nope", &[]).unwrap_err().contains("type id"));
+        assert!(check(&Known::Event, "actor.nope", &[]).unwrap_err().contains("actor.type actor.id"));
     }
 
     #[test]

@@ -29,8 +29,18 @@ pub enum Sample {
     /// An app or a grant may be set so that calls are refused; that is no reason not to start.
     Refused {
         why: String,
-        undo: String,
+        next: Next,
     },
+}
+
+/// What to do about a refused call.
+pub enum Next {
+    /// This command makes such calls possible again.
+    Undo(String),
+    /// The next start makes what is missing.
+    Restart,
+    /// The audit trail tells more.
+    Look,
 }
 
 /// Makes the call.
@@ -66,22 +76,20 @@ pub async fn sample(
 
 fn refused(error: &grantd_sdk::Error, made: &Made, demo_host: &str) -> Sample {
     let Some(refusal) = error.refusal() else {
-        return Sample::Refused { why: chain(error), undo: "grantd audit list --since 1h".to_owned() };
+        return Sample::Refused { why: chain(error), next: Next::Look };
     };
     let (app, grant, slug) = (&made.app_id, &made.grant_id, &made.slug);
-    let undo = match refusal.code.as_deref().and_then(Code::parse) {
-        Some(Code::RestrictedGrantRequiresProxy) => format!("grantd apps update {app} --retrieve on"),
-        Some(Code::TenantMismatch) => format!("grantd grants update {grant} --clear-tenant"),
+    let next = match refusal.code.as_deref().and_then(Code::parse) {
+        Some(Code::RestrictedGrantRequiresProxy) => Next::Undo(format!("grantd apps update {app} --retrieve on")),
+        Some(Code::TenantMismatch) => Next::Undo(format!("grantd grants update {grant} --clear-tenant")),
         Some(Code::BlockedDestination) => {
-            format!("grantd managed-secrets set-allowed-hosts {slug} --host {demo_host}")
+            Next::Undo(format!("grantd managed-secrets set-allowed-hosts {slug} --host {demo_host}"))
         }
-        Some(Code::GrantExpired | Code::GrantRevoked | Code::KeyRevoked | Code::KeyExpired) => {
-            "start `grantd dev` again".to_owned()
-        }
-        _ => "grantd audit list --outcome denied".to_owned(),
+        Some(Code::GrantExpired | Code::GrantRevoked | Code::KeyRevoked | Code::KeyExpired) => Next::Restart,
+        _ => Next::Look,
     };
     let hint = refusal.hint.as_deref().map(|hint| format!(" {hint}")).unwrap_or_default();
-    Sample::Refused { why: format!("{}{hint}", refusal.message), undo }
+    Sample::Refused { why: format!("{}{hint}", refusal.message), next }
 }
 
 /// The text for people.
@@ -144,11 +152,16 @@ fn told(sample: &Sample, demo_url: &str) -> String {
                 indented(&event.to_string()),
             )
         }
-        Sample::Refused { why, undo } => format!(
-            "One call was tried, GET {demo_url}/hello, and refused: {}\nTo change that, once the lines below are pasted:\n\n{}\n",
-            escape(why),
-            indented(undo),
-        ),
+        Sample::Refused { why, next } => {
+            let (heading, command) = match next {
+                Next::Undo(command) => ("To allow it again, once the lines below are pasted:", command.as_str()),
+                Next::Restart => ("To go on, stop this with Ctrl-C and run it again:", "grantd dev"),
+                Next::Look => ("To see more, once the lines below are pasted:", "grantd audit list --since 1h"),
+            };
+            let why = escape(why);
+            let command = indented(command);
+            format!("One call was tried, GET {demo_url}/hello, and refused: {why}\n{heading}\n\n{command}\n")
+        }
     }
 }
 
@@ -225,8 +238,8 @@ mod tests {
 
     #[test]
     fn a_refused_call_says_why_and_what_undoes_it() {
-        let sample =
-            Sample::Refused { why: "No.".to_owned(), undo: "grantd apps update app-1 --retrieve on".to_owned() };
+        let next = Next::Undo("grantd apps update app-1 --retrieve on".to_owned());
+        let sample = Sample::Refused { why: "No.".to_owned(), next };
         let place = Place { base_url: SERVER_DEFAULT, demo_url: "http://127.0.0.1:1", data_dir: "/d" };
         let text = text(&place, &made(), &["The key was revoked.".to_owned()], &sample);
         for wanted in ["refused: No.\n", "\n  grantd apps update app-1 --retrieve on\n", "The key was revoked.\n"] {
