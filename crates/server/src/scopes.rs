@@ -52,7 +52,7 @@ fn insufficient(key: &ApiKey, have: &[Scope], required: Vec<String>, missing: Ve
         .with("scope_version", key.scope_version)
         .with("current_scope_version", SCOPE_VERSION)
         .with("scope_version_mismatch", key.scope_version != SCOPE_VERSION)
-        .with("documentation_url", "https://github.com/grantd/grantd/blob/main/docs/wire.md")
+        .with("documentation_url", "docs/wire.md")
         .with("required_any_of", any)
 }
 

@@ -117,7 +117,7 @@ async fn an_index_covers_what_came_after_it(server: Server) {
     assert_eq!(found(&server, &world, "context=tenant%3Dacme").await, ["after"]);
     let keys: Vec<String> = (0..8).map(|n| format!("k{n}")).collect();
     server.update_app(&world, json!({"indexed_context_keys": keys})).await;
-    let path = world.path("").trim_end_matches('/').to_owned();
+    let path = world.path("");
     let keys: Vec<String> = (0..9).map(|n| format!("k{n}")).collect();
     let answer = server.api("PATCH", &path, json!({"indexed_context_keys": keys})).await;
     answer.names(Code::InvalidValue, "indexed_context_keys");
@@ -128,7 +128,7 @@ async fn an_index_covers_what_came_after_it(server: Server) {
 async fn wrong_queries_are_named(server: Server) {
     let world = server.world().await;
     for (query, field) in [
-        ("colour=red", "query"),
+        ("colour=red", "colour"),
         ("limit=0", "limit"),
         ("limit=1001", "limit"),
         ("cursor=x", "cursor"),
@@ -143,7 +143,7 @@ async fn wrong_queries_are_named(server: Server) {
     }
     for query in ["limit=x", "since=yesterday", "since=2026-11-24T00:00:00", "limit=1&limit=2"] {
         let answer = server.api("GET", &world.path(&format!("audit/events?{query}")), Value::Null).await;
-        answer.refused(Code::InvalidRequest);
+        answer.names(Code::InvalidRequest, query.split('=').next().unwrap());
     }
 }
 
@@ -257,7 +257,7 @@ async fn an_edited_export_is_found_out(server: Server) {
         let mut removed = lines.clone();
         removed.remove(index);
         assert!(!check(&removed), "line {index} is missing");
-        let edited = lines[index].replacen("0", "1", 1);
+        let edited = lines[index].replacen('0', "1", 1);
         let mut changed = lines.clone();
         changed[index] = &edited;
         assert!(edited == lines[index] || !check(&changed), "line {index} was edited");

@@ -273,9 +273,7 @@ async fn one_event_per_source_and_minute(server: Server) {
     }
     let events = failures(&server, at).await;
     assert_eq!(events.len(), 3);
-    assert!(
-        events.iter().all(|e| e["code"] == "invalid_key" && e["outcome"] == "denied" && e.get("actor").is_none())
-    );
+    assert!(events.iter().all(|e| e["code"] == "invalid_key" && e["outcome"] == "denied" && e.get("actor").is_none()));
     let to_next_minute = 60_000 - server.env.now().0.rem_euclid(60_000);
     server.advance_ms(to_next_minute - 1);
     server.send(bad("192.0.2.1")).await.refused(Code::InvalidKey);

@@ -2,6 +2,8 @@
 //! SQLite file, and on PostgreSQL when `GRANTD_TEST_POSTGRES_URL` names a server's administrator (`cargo xtask postgres`
 //! starts one); in CI it must.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 /// Tests that need no more than a database in memory: `async fn test(server: Server)`.
 macro_rules! in_memory {
     ($($test:ident,)*) => {
@@ -31,13 +33,18 @@ macro_rules! on_every_engine {
 }
 
 mod audit;
+mod failure;
+mod grants;
 mod harness;
 mod identity;
 mod input;
+mod jobs;
 mod keys;
+mod manage;
 mod race;
 mod report;
 mod schema;
+mod secrets;
 mod signing;
 mod tenant;
 mod token;

@@ -193,7 +193,7 @@ async fn a_nonce_releases_once_however_often_it_is_sent_at_once(server: Server) 
 
 async fn updates_of_an_app_at_once_lose_none(server: Server) {
     let world = server.world().await;
-    let path = world.path("").trim_end_matches('/').to_owned();
+    let path = world.path("");
     let before = server.api("GET", &path, Value::Null).await.ok(200)["version"].as_i64().unwrap();
     let sent: Vec<_> = (0..12)
         .map(|n| {

@@ -70,7 +70,7 @@ async fn a_binding_can_be_moved_and_lifted_by_an_admin_only(server: Server) {
     }
     let app = world.path("");
     for change in [json!({"tenant_mode": "off"}), json!({"tenant_key": "x"}), json!({"tenant_key": ""})] {
-        server.api_as(&developer, "PATCH", app.trim_end_matches('/'), change).await.refused(Code::RoleRequired);
+        server.api_as(&developer, "PATCH", &app, change).await.refused(Code::RoleRequired);
     }
     token(&server, &bound, r#"{"tenant":"other"}"#).await.refused(Code::TenantMismatch);
     let moved = server.api("PATCH", &path, json!({"tenant": {"value": "other"}})).await.ok(200);
@@ -102,7 +102,7 @@ async fn the_guard_is_byte_exact(server: Server) {
 async fn a_guard_without_a_key_is_refused(server: Server) {
     let world = server.world().await;
     let path = world.path("");
-    let patch = |body: Value| server.api("PATCH", path.trim_end_matches('/'), body);
+    let patch = |body: Value| server.api("PATCH", &path, body);
     for mode in ["observe", "enforce"] {
         patch(json!({"tenant_mode": mode})).await.names(Code::InvalidValue, "tenant_key");
     }

@@ -115,16 +115,19 @@ async fn each_missing_scope_closes_its_route(server: Server) {
     }
 }
 
+fn is_action(scope: &&str) -> bool {
+    scope::ACTION_VERBS.contains(scope)
+}
+
 async fn a_wildcard_opens_no_action(server: Server) {
     let world = server.world().await;
     let wildcards: Vec<String> = scope::RESOURCES.iter().map(|r| format!("{r}:*")).chain(["*".to_owned()]).collect();
     let (_, key) = server.key(&world.app, json!({"scopes": wildcards})).await;
-    let is_action = |scope: &&str| scope::ACTION_VERBS.contains(scope);
     for route in routes::SDK {
         let closed = match route.needs {
             Needs::Nothing => false,
-            Needs::All(scopes) => scopes.iter().any(|s| is_action(&s)),
-            Needs::Any(scopes) => scopes.iter().all(|s| is_action(&s)),
+            Needs::All(scopes) => scopes.iter().any(is_action),
+            Needs::Any(scopes) => scopes.iter().all(is_action),
         };
         let answer = server.send(call(&server, &key, route, &world)).await;
         assert_eq!(answer.code() == "insufficient_scope", closed, "{} {}", route.method, route.path);

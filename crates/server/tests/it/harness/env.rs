@@ -32,10 +32,6 @@ impl TestEnv {
     pub fn advance_ms(&self, ms: i64) {
         self.now_ms.fetch_add(ms, Ordering::SeqCst);
     }
-
-    pub fn set(&self, now: TimeMs) {
-        self.now_ms.store(now.0, Ordering::SeqCst);
-    }
 }
 
 impl Clock for TestEnv {

@@ -70,7 +70,7 @@ impl Server {
 
     /// Changes the world's app.
     pub async fn update_app(&self, world: &World, change: Value) {
-        self.api("PATCH", &world.path("").trim_end_matches('/').to_owned(), change).await.ok(200);
+        self.api("PATCH", &world.path(""), change).await.ok(200);
     }
 
     /// Asks for the credential of the world's grant.
@@ -115,9 +115,10 @@ impl Server {
 }
 
 impl World {
-    /// A path of the management API inside this app.
+    /// A path of the management API inside this app; without a rest, the app's own.
     pub fn path(&self, rest: &str) -> String {
-        format!("/api/v1/apps/{}/{rest}", self.app)
+        let path = format!("/api/v1/apps/{}/{rest}", self.app);
+        path.trim_end_matches('/').to_owned()
     }
 
     /// This world as seen by another key.
