@@ -1,0 +1,236 @@
+//! Grants: bounds, labels, lifetimes, siblings, lists of both APIs, and revocation that can be repeated.
+
+use grantd_wire::Code;
+use serde_json::{Value, json};
+
+use crate::harness::world::{merged, text};
+use crate::harness::{Answer, Server, World};
+
+in_memory! {
+    grants_keep_their_bounds,
+    a_credential_has_fifty_siblings_at_most,
+    a_label_is_unique_among_the_living,
+    lifetimes_are_the_tighter_one,
+    revoking_again_changes_nothing,
+    a_revoked_grant_stays_so,
+    grants_of_the_sdk_are_those_of_the_app,
+    a_key_narrowed_to_grants_lists_those,
+}
+
+async fn post(server: &Server, world: &World, rest: &str, body: Value) -> Answer {
+    server.api("POST", &world.path(rest), body).await
+}
+
+async fn sdk_list(server: &Server, world: &World, body: Value) -> Value {
+    server.send(server.sign_as(world).post("/sdk/grants/list", &body)).await.ok(200)
+}
+
+async fn grants_keep_their_bounds(server: Server) {
+    let world = server.world().await;
+    let path = format!("managed-secrets/{}/grants", world.secret);
+    let create = |more: Value| post(&server, &world, &path, merged(json!({"principal_type": "system"}), more));
+    for good in [
+        json!({"label": "é".repeat(255)}),
+        json!({"expires_in_seconds": 1}),
+        json!({"expires_in_seconds": 316_224_000}),
+        json!({"tenant": "é".repeat(512)}),
+    ] {
+        create(good).await.ok(201);
+    }
+    for (bad, field) in [
+        (json!({"label": "é".repeat(256)}), "label"),
+        (json!({"label": ""}), "label"),
+        (json!({"label": " x"}), "label"),
+        (json!({"label": "a\tb"}), "label"),
+        (json!({"expires_in_seconds": 0}), "expires_in_seconds"),
+        (json!({"expires_in_seconds": 316_224_001}), "expires_in_seconds"),
+        (json!({"tenant": ""}), "tenant"),
+        (json!({"tenant": "é".repeat(513)}), "tenant"),
+        (json!({"principal_type": "robot"}), "principal_type"),
+    ] {
+        create(bad).await.names(Code::InvalidValue, field);
+    }
+    let update = async |body: Value| server.api("PATCH", &world.path(&format!("grants/{}", world.grant)), body).await;
+    update(json!({"label": "x".repeat(256)})).await.names(Code::InvalidValue, "label");
+    update(json!({"expires_in_seconds": -1})).await.names(Code::InvalidValue, "expires_in_seconds");
+    update(json!({"tenant": {"value": ""}})).await.names(Code::InvalidValue, "tenant");
+    update(json!({"tenant": "other"})).await.names(Code::InvalidRequest, "tenant");
+    let labelled = update(json!({"label": "mine"})).await.ok(200);
+    assert_eq!((&labelled["label"], &labelled["version"]), (&json!("mine"), &json!(2)));
+    assert_eq!(update(json!({"label": ""})).await.ok(200)["label"], Value::Null);
+}
+
+async fn a_credential_has_fifty_siblings_at_most(server: Server) {
+    let world = server.world().await;
+    let mut last = String::new();
+    for _ in 1..50 {
+        last = server.grant(&world, json!({})).await;
+    }
+    let path = format!("managed-secrets/{}/grants", world.secret);
+    post(&server, &world, &path, json!({"principal_type": "system"})).await.refused(Code::TooMany);
+    let by_key = json!({"principal": {"type": "system"}});
+    let raw = server.sign_as(&world).post(&format!("/sdk/{path}"), &by_key);
+    server.send(raw).await.refused(Code::TooMany);
+    server.revoke(&world, &last).await.ok(200);
+    server.send(server.sign_as(&world).post(&format!("/sdk/{path}"), &by_key)).await.ok(201);
+}
+
+async fn a_label_is_unique_among_the_living(server: Server) {
+    let world = server.world().await;
+    let path = format!("managed-secrets/{}/grants", world.secret);
+    let create = |label: &str| post(&server, &world, &path, json!({"principal_type": "system", "label": label}));
+    let first = text(&create("one").await.ok(201), "grant_id");
+    let json = create("one").await.refused(Code::SiblingLabelConflict);
+    assert_eq!(json["label"], "one");
+    let body = json!({"principal": {"type": "system", "label": "one"}});
+    let sdk = server.send(server.sign_as(&world).post(&format!("/sdk/{path}"), &body)).await;
+    assert_eq!(sdk.refused(Code::SiblingLabelConflict)["label"], "one");
+    create("One").await.ok(201);
+    let rename = world.path(&format!("grants/{}", world.grant));
+    server.api("PATCH", &rename, json!({"label": "one"})).await.refused(Code::SiblingLabelConflict);
+    server.revoke(&world, &first).await.ok(200);
+    create("one").await.ok(201);
+    // Another secret's labels are its own.
+    let other = server.secret(&world.app, json!({"name": "Other"})).await;
+    let path = format!("managed-secrets/{}/grants", text(&other, "slug"));
+    post(&server, &world, &path, json!({"principal_type": "system", "label": "one"})).await.ok(201);
+}
+
+async fn lifetimes_are_the_tighter_one(server: Server) {
+    let world = server.world().await;
+    let path = format!("/sdk/managed-secrets/{}/grants", world.secret);
+    let now = server.now();
+    let create = |policy: Value| {
+        let body = json!({"principal": {"type": "system"}, "grant_policy": policy});
+        server.send(server.sign_as(&world).post(&path, &body))
+    };
+    for (policy, ends) in [
+        (json!({}), None),
+        (json!({"max_ttl_seconds": 10}), Some(10)),
+        (json!({"default_ttl_seconds": 20}), Some(20)),
+        (json!({"max_ttl_seconds": 10, "default_ttl_seconds": 20}), Some(10)),
+        (json!({"expires_at": now.plus_seconds(5).to_string(), "max_ttl_seconds": 10}), Some(5)),
+        (json!({"expires_at": now.plus_seconds(15).to_string(), "max_ttl_seconds": 10}), Some(10)),
+        (json!({"max_ttl_seconds": 316_224_000}), Some(316_224_000)),
+    ] {
+        let made = create(policy).await.ok(201);
+        let shown =
+            server.api("GET", &world.path(&format!("grants/{}", text(&made, "grant_id"))), Value::Null).await.ok(200);
+        assert_eq!(shown["expires_at"], json!(ends.map(|s| now.plus_seconds(s).to_string())));
+        assert_eq!((&made["principal_type"], &made["label"]), (&json!("system"), &Value::Null));
+    }
+    for (policy, field) in [
+        (json!({"max_ttl_seconds": 0}), "max_ttl_seconds"),
+        (json!({"default_ttl_seconds": 316_224_001}), "default_ttl_seconds"),
+        (json!({"expires_at": now.to_string()}), "expires_at"),
+        (json!({"expires_at": now.plus_seconds(316_224_001).to_string()}), "expires_at"),
+    ] {
+        create(policy).await.names(Code::InvalidValue, field);
+    }
+    for bad in [json!({"expires_at": "2027-01-01"}), json!({"max_ttl_seconds": 1.5}), json!({"max_ttl_seconds": "10"})]
+    {
+        create(bad).await.refused(Code::InvalidRequest);
+    }
+}
+
+async fn revoking_again_changes_nothing(server: Server) {
+    let world = server.world().await;
+    server.grant(&world, json!({})).await;
+    let path = world.path(&format!("grants/{}/revoke", world.grant));
+    let first = server.api("POST", &path, json!({"reason": "first"})).await.ok(200);
+    assert_eq!(
+        (&first["revoked_upstream"], &first["revoked_at"]),
+        (&json!("unsupported"), &json!(server.now().to_string()))
+    );
+    server.advance_ms(5_000);
+    assert_eq!(server.api("POST", &path, json!({"reason": "second"})).await.ok(200), first);
+    let sdk = format!("/sdk/oauth/grants/{}/revoke", world.grant);
+    let again = server.send(server.sign_as(&world).post(&sdk, &json!({}))).await.ok(200);
+    assert_eq!((&again["success"], &again["revoked_at"]), (&json!(true), &first["revoked_at"]));
+    assert!(again["message"].as_str().is_some_and(|m| !m.is_empty()) && again["grant_id"] == world.grant.as_str());
+    let shown = server.api("GET", &world.path(&format!("grants/{}", world.grant)), Value::Null).await.ok(200);
+    assert_eq!((&shown["reason"], &shown["status"]), (&json!("first"), &json!("revoked")));
+    assert_eq!(server.told(&world, "grant.revoked").await.len(), 1);
+    let raw = server.sign_as(&world).post(&sdk, &json!({"user_token": "eyJ"}));
+    server.send(raw).await.refused(Code::JwtValidationError);
+}
+
+async fn a_revoked_grant_stays_so(server: Server) {
+    let world = server.world().await;
+    server.grant(&world, json!({})).await;
+    server.revoke(&world, &world.grant).await.ok(200);
+    let path = world.path(&format!("grants/{}", world.grant));
+    for change in [json!({"label": "x"}), json!({"expires_in_seconds": 60}), json!({"tenant": "exempt"})] {
+        server.api("PATCH", &path, change).await.refused(Code::Conflict);
+    }
+    server.token(&world).await.refused(Code::GrantRevoked);
+}
+
+async fn grants_of_the_sdk_are_those_of_the_app(server: Server) {
+    let (world, _) = (server.world().await, server.world_named("Other").await);
+    let short = server.grant(&world, json!({"label": "short", "expires_in_seconds": 1})).await;
+    let gone = server.grant(&world, json!({"label": "gone"})).await;
+    server.revoke(&world, &gone).await.ok(200);
+    server.advance_ms(1_000);
+    for (filter, wanted) in [
+        (json!({}), 3),
+        (json!({"status": "active"}), 1),
+        (json!({"status": "expired"}), 1),
+        (json!({"status": "revoked"}), 1),
+        (json!({"label": "short"}), 1),
+        (json!({"label": "Short"}), 0),
+        (json!({"provider_id": "stripe"}), 3),
+        (json!({"provider_id": "google"}), 0),
+        (json!({"account": "a@example.com"}), 0),
+        (json!({"limit": 1, "offset": 2}), 1),
+    ] {
+        let page = sdk_list(&server, &world, filter.clone()).await;
+        assert_eq!(page["grants"].as_array().unwrap().len(), wanted, "{filter}");
+        for field in ["total", "limit", "offset"] {
+            assert!(page[field].is_u64(), "{field}");
+        }
+        assert!(page["has_more"].is_boolean());
+    }
+    let page = sdk_list(&server, &world, json!({"label": "short"})).await;
+    let item = &page["grants"][0];
+    for (field, value) in [
+        ("grant_kind", json!("managed_secret")),
+        ("grant_id", json!(short)),
+        ("managed_secret_id", json!(world.secret_id)),
+        ("managed_secret_slug", json!("stripe")),
+        ("managed_secret_name", json!("Stripe")),
+        ("status", json!("expired")),
+        ("principal_type", json!("system")),
+        ("label", json!("short")),
+        ("access_via", json!("ownership")),
+        ("depth", json!(0)),
+        ("delegable", json!(false)),
+        ("credential_kind", json!("developer")),
+    ] {
+        assert_eq!(item[field], value, "{field}");
+    }
+    assert!(item["created_at"].is_string() && item["grant_expires_at"].is_string());
+    let raw = server.sign_as(&world).post("/sdk/grants/list", &json!({"user_token": "eyJ"}));
+    server.send(raw).await.refused(Code::JwtValidationError);
+}
+
+async fn a_key_narrowed_to_grants_lists_those(server: Server) {
+    let world = server.world().await;
+    let (second, third) =
+        (server.grant(&world, json!({})).await, server.grant(&world, json!({"label": "third"})).await);
+    let scopes = [format!("grants:read:{}", world.grant), format!("grants:write:{third}")];
+    let (_, key) = server.key(&world.app, json!({"scopes": scopes})).await;
+    let narrow = world.with_key(&key);
+    let ids = |page: &Value| page["grants"].as_array().unwrap().iter().map(|g| text(g, "grant_id")).collect::<Vec<_>>();
+    let page = sdk_list(&server, &narrow, json!({})).await;
+    assert_eq!((ids(&page).len(), &page["total"]), (2, &json!(2)));
+    assert!(!ids(&page).contains(&second));
+    let one = sdk_list(&server, &narrow, json!({"limit": 1, "offset": 0})).await;
+    assert_eq!((ids(&one).len(), &one["total"], &one["has_more"]), (1, &json!(2), &json!(true)));
+    assert_eq!(ids(&sdk_list(&server, &narrow, json!({"label": "third"})).await), std::slice::from_ref(&third));
+    let revoke =
+        |grant: &str| server.send(server.sign(&key).post(&format!("/sdk/oauth/grants/{grant}/revoke"), &json!({})));
+    revoke(&second).await.refused(Code::InsufficientScope);
+    revoke(&world.grant).await.refused(Code::InsufficientScope);
+    revoke(&third).await.ok(200);
+}
