@@ -25,6 +25,10 @@ in_memory! {
     adding_a_caller_or_context_never_allows_more,
 }
 
+on_kept_engines! {
+    an_app_has_ten_thousand_labels_at_most,
+}
+
 on_every_engine! {
     a_label_has_one_actor_id_per_app_and_type,
 }
@@ -290,4 +294,25 @@ async fn adding_a_caller_or_context_never_allows_more(server: Server) {
             assert!(answer.status >= bare.status, "{} became {}", bare.status, answer.status);
         }
     }
+}
+
+async fn an_app_has_ten_thousand_labels_at_most(server: Server) {
+    let world = server.world().await;
+    let fill = format!(
+        "INSERT INTO actors (app_id, label, type, actor_id, created_at_ms) \
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999) \
+         SELECT '{}', 'label ' || i, 'service', '0199c0de-0000-7000-8000-00000000beef', 1 FROM n",
+        world.app
+    );
+    server.database.behind_its_back(&fill).await;
+    let of = async |label: &str| {
+        let answer = token(&server, &world, server.sign_as(&world).caller(label, "service")).await;
+        answer.ok(200);
+        actor(&answer)
+    };
+    assert!(of("the last").await.is_some());
+    assert_eq!(of("one too many").await, None);
+    assert!(of("label 7").await.is_some(), "those that were registered stay");
+    let events = server.told(&world, "token.released").await;
+    assert_eq!(events[1]["caller"], "one too many", "it is written down all the same");
 }

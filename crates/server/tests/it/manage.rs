@@ -1,8 +1,11 @@
 //! The management API: fields named, apps and keys within their bounds, lists.
 
+use grantd_store::keys;
 use grantd_wire::Code;
+use grantd_wire::ids::{AppId, GrantId, KeyId};
 use serde_json::{Value, json};
 
+use crate::harness::watch::clean;
 use crate::harness::world::{merged, text};
 use crate::harness::{Answer, Server, World};
 
@@ -14,6 +17,8 @@ in_memory! {
     what_is_not_built_yet_says_so,
     the_scope_catalogue_is_told,
     the_text_of_a_key_is_shown_once,
+    an_app_has_a_thousand_living_keys_at_most,
+    what_is_printed_for_debugging_holds_no_secret,
 }
 
 async fn post(server: &Server, world: &World, rest: &str, body: Value) -> Answer {
@@ -225,4 +230,25 @@ async fn the_text_of_a_key_is_shown_once(server: Server) {
         .api("GET", &world.path("keys/0199c0de-0000-7000-8000-00000000beef"), Value::Null)
         .await
         .refused(Code::NotFound);
+}
+
+async fn an_app_has_a_thousand_living_keys_at_most(server: Server) {
+    let world = server.world().await;
+    for _ in 1..1_000 {
+        server.key(&world.app, json!({})).await;
+    }
+    post(&server, &world, "keys", json!({"name": "one more"})).await.refused(Code::TooMany);
+    post(&server, &world, &format!("keys/{}/revoke", world.key_id), Value::Null).await.ok(200);
+    post(&server, &world, "keys", json!({"name": "one more"})).await.ok(201);
+}
+
+async fn what_is_printed_for_debugging_holds_no_secret(server: Server) {
+    let world = server.world().await;
+    let (app, grant) = (AppId::parse(&world.app).unwrap(), GrantId::parse(&world.grant).unwrap());
+    let key_id = KeyId::parse(&world.key_id).unwrap();
+    let held = server.store().find_held(app, grant).await.unwrap().unwrap();
+    let key = server.store().read(move |tx| keys::find(tx, app, key_id)).await.unwrap().unwrap();
+    let value = server.vault.keys.open(&held.1.as_ref().unwrap().credential).await.unwrap();
+    assert!(value.reveal().contains("canary"), "it would be seen");
+    clean("Debug of what a call holds", &format!("{held:?} {key:?} {value:?}"));
 }
