@@ -486,13 +486,13 @@ pub async fn failed(vault: &Vault, source: &Source, known: Option<&Known>, error
     let limit = Limit { per_minute: limits::AUTH_FAILURES_PER_MINUTE, burst: limits::AUTH_FAILURES_PER_MINUTE };
     let verdict = vault.auth_failures.take(subject, limit, source.now);
     let minute = source.now.0.div_euclid(60_000);
+    let owner = known.map_or(Owner::Organization(vault.organization_id), |k| Owner::App(k.app.id));
     let tell = {
         let mut told = vault.failures_told.lock().unwrap_or_else(PoisonError::into_inner);
         told.retain(|_, m| *m >= minute - 1);
-        told.len() < FAILURES_TOLD_MAX && told.insert(subject, minute) != Some(minute)
+        told.len() < FAILURES_TOLD_MAX && told.insert((subject, owner), minute) != Some(minute)
     };
     if tell {
-        let owner = known.map_or(Owner::Organization(vault.organization_id), |k| Owner::App(k.app.id));
         let mut event = Event::new(&*vault.env, source.now, owner, Kind::AuthFailed, Outcome::Denied, Actor::Nobody)
             .code(error.code)
             .core("request_id", source.request_id.to_string())

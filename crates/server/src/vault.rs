@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use grantd_domain::audit::CheckpointKey;
+use grantd_domain::audit::{CheckpointKey, Owner};
 use grantd_domain::destination::OutboundAllow;
 use grantd_domain::env::Env;
 use grantd_domain::replay::Window;
@@ -48,8 +48,8 @@ pub struct Vault {
     pub(crate) nonces: Mutex<Window>,
     pub(crate) key_rates: Limiter<KeyId>,
     pub(crate) auth_failures: Limiter<IpAddr>,
-    /// Sources that failed to authenticate, and the minute their event was written.
-    pub(crate) failures_told: Mutex<HashMap<IpAddr, i64>>,
+    /// Sources that failed to authenticate, in whose trail that was told, and in which minute.
+    pub(crate) failures_told: Mutex<HashMap<(IpAddr, Owner), i64>>,
     actors: Mutex<HashMap<(AppId, String, &'static str), ActorId>>,
     used: Mutex<Used>,
     /// The host's clock runs behind time that was already seen.

@@ -38,8 +38,13 @@ pub async fn append(vault: &Vault, append: Append) -> Result<Appended, Error> {
         Ok(Ok(appended)) => Ok(appended),
         Ok(Err(e)) => Err(match of_store(e) {
             e if e.code == Code::StorageUnavailable || e.code == Code::Internal => e,
-            _ => Code::AuditUnavailable.into(),
+            e => unwritten(e.code.as_str()),
         }),
-        Err(_) => Err(Code::AuditUnavailable.into()),
+        Err(_) => Err(unwritten("it took too long")),
     }
+}
+
+fn unwritten(why: &str) -> Error {
+    tracing::error!(why, "An audit event was not written, so its call is not answered");
+    Code::AuditUnavailable.into()
 }

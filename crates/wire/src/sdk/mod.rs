@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::TimeMs;
 use crate::object::object;
 
-/// `POST /sdk/token`: what is asked for.
-#[derive(Debug, Deserialize, Serialize)]
+/// `POST /sdk/token`: what is asked for. No `Debug`, here and below: it may carry a user's token.
+#[derive(Deserialize, Serialize)]
 pub struct TokenRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant_id: Option<String>,
@@ -159,7 +159,7 @@ pub struct ScopeMismatchReport {
 }
 
 /// `POST /sdk/grants/list`.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Deserialize, Serialize)]
 pub struct GrantsListRequest {
     #[serde(default = "default_limit")]
     pub limit: i64,
@@ -218,7 +218,7 @@ pub struct ManagedSecretGrant {
 }
 
 /// `POST /sdk/oauth/grants/{id}/revoke`.
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
 pub struct RevokeRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -236,7 +236,7 @@ pub struct RevokeAnswer {
 }
 
 /// `POST /sdk/managed-secrets/{id or slug}/grants`.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub struct SecretGrantRequest {
     #[serde(deserialize_with = "object")]
     pub principal: Principal,
@@ -247,7 +247,7 @@ pub struct SecretGrantRequest {
 }
 
 /// Whom a grant is for.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Principal {
     User {
