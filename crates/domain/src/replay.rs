@@ -11,10 +11,16 @@ use grantd_wire::limits::{NONCE_LIFE_MS, NONCES_MAX};
 const BUCKET_MS: i64 = 10_000;
 
 /// Nonces by key, in buckets that are dropped whole.
-#[derive(Default)]
 pub struct Window {
     buckets: VecDeque<(i64, HashSet<Nonce>)>,
     count: usize,
+    max: usize,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self::new(NONCES_MAX)
+    }
 }
 
 /// A key's id and 16 random bytes.
@@ -29,6 +35,11 @@ pub enum Seen {
 }
 
 impl Window {
+    /// A window of at most `max` nonces.
+    pub fn new(max: usize) -> Self {
+        Self { buckets: VecDeque::new(), count: 0, max }
+    }
+
     /// Remembers the nonce, or says that it was seen.
     pub fn insert(&mut self, key: [u8; 16], nonce: [u8; 16], now: TimeMs) -> Seen {
         let nonce = (key, nonce);
@@ -44,7 +55,7 @@ impl Window {
             self.count -= seen.len();
             self.buckets.pop_front();
         }
-        if self.count >= NONCES_MAX {
+        if self.count >= self.max {
             return Seen::Full;
         }
         if self.buckets.back().is_none_or(|(b, _)| *b != bucket) {
@@ -71,6 +82,18 @@ mod tests {
         window.insert([3; 16], [3; 16], TimeMs(NONCE_LIFE_MS + 3 * BUCKET_MS));
         assert_eq!(window.insert([1; 16], [1; 16], TimeMs(NONCE_LIFE_MS + 3 * BUCKET_MS)), Seen::New);
         assert_eq!(window.count, 2);
+    }
+
+    #[test]
+    fn a_full_window_refuses_and_forgets_nothing_until_its_time() {
+        let mut window = Window::new(2);
+        assert_eq!(window.insert([1; 16], [1; 16], TimeMs(0)), Seen::New);
+        assert_eq!(window.insert([1; 16], [2; 16], TimeMs(0)), Seen::New);
+        for ms in [0, NONCE_LIFE_MS] {
+            assert_eq!(window.insert([1; 16], [3; 16], TimeMs(ms)), Seen::Full);
+            assert_eq!(window.insert([1; 16], [1; 16], TimeMs(ms)), Seen::Replayed);
+        }
+        assert_eq!(window.insert([1; 16], [3; 16], TimeMs(NONCE_LIFE_MS + 3 * BUCKET_MS)), Seen::New);
     }
 
     #[test]

@@ -18,6 +18,7 @@ on_kept_engines! {
     a_value_moved_to_another_row_stays_closed,
     a_row_that_no_code_of_ours_writes_is_an_error,
     connections_that_end_lose_no_event,
+    a_writer_that_hangs_releases_nothing,
 }
 
 in_memory! {
@@ -133,6 +134,31 @@ async fn connections_that_end_lose_no_event(server: Server) {
     tokio::time::timeout(Duration::from_secs(30), recovered).await.unwrap();
     let told = server.told(&world, "token.released").await.len();
     assert!(told > released, "{released} released, {told} written down");
+}
+
+/// An event waits two seconds for its turn, and its credential with it.
+async fn a_writer_that_hangs_releases_nothing(server: Server) {
+    let world = server.world().await;
+    if server.store().engine_name() != "sqlite" {
+        return;
+    }
+    let (entered, inside) = tokio::sync::oneshot::channel();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let (store, mut entered) = (server.store().clone(), Some(entered));
+    let hanging = tokio::spawn(async move {
+        let hang = move |_: &mut grantd_store::Tx<'_>| {
+            entered.take().unwrap().send(()).unwrap();
+            wait.recv().unwrap();
+            Ok(())
+        };
+        store.write(hang).await
+    });
+    inside.await.unwrap();
+    let answer = server.token(&world).await;
+    answer.refused(Code::AuditUnavailable);
+    go_on.send(()).unwrap();
+    hanging.await.unwrap().unwrap();
+    server.token(&world).await.ok(200);
 }
 
 async fn a_server_that_goes_away_says_so(server: Server) {
