@@ -25,7 +25,7 @@ const BODY_BYTES_MAX: usize = PROXY_BODY_BYTES_MAX;
 pub struct RequestArgs {
     /// HTTP method, such as GET
     pub method: String,
-    /// URL of the provider: https, or http on localhost, 127.0.0.1 or [::1]
+    /// URL of the provider: https, or http on localhost or a loopback address
     pub url: String,
     /// The grant whose credential the call needs
     #[arg(long, value_name = "GRANT")]

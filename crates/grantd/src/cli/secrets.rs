@@ -19,6 +19,9 @@ use super::input::{Pair, parse_host, parse_injection, parse_pair, parse_referenc
 use super::table::{column, minor};
 use super::term::Term;
 
+/// The form of a destination rule.
+const DESTINATION_HELP: &str = "Where the credential may go: [*.]host[:port][/prefix]";
+
 #[derive(Subcommand)]
 pub enum SecretsCommand {
     /// Store a secret and issue its first grant
@@ -91,8 +94,8 @@ pub struct CreateArgs {
     /// A further injection: header:NAME:SOURCE or query_param:NAME:SOURCE
     #[arg(long = "injection", value_name = "TARGET:NAME:SOURCE", value_parser = parse_injection)]
     injections: Vec<Injection>,
-    /// Where the credential may go: [*.]host[:port][/prefix]
-    #[arg(long = "allowed-host", value_name = "HOST", value_delimiter = ',', value_parser = parse_host, group = "destination")]
+    // Not a doc comment: rustdoc would take the brackets for links.
+    #[arg(help = DESTINATION_HELP, long = "allowed-host", value_name = "HOST", value_delimiter = ',', value_parser = parse_host, group = "destination")]
     allowed_hosts: Vec<String>,
     /// The credential may go anywhere. A risk
     #[arg(long, group = "destination")]
@@ -144,8 +147,8 @@ pub struct RotateArgs {
 pub struct HostsArgs {
     #[command(flatten)]
     secret: SecretRef,
-    /// Where the credential may go: [*.]host[:port][/prefix]
-    #[arg(long = "host", value_name = "HOST", required = true, value_delimiter = ',', value_parser = parse_host)]
+    // Not a doc comment: rustdoc would take the brackets for links.
+    #[arg(help = DESTINATION_HELP, long = "host", value_name = "HOST", required = true, value_delimiter = ',', value_parser = parse_host)]
     hosts: Vec<String>,
 }
 
