@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -239,6 +240,8 @@ fn open_file(path: &Path) -> Result<Connection> {
 
 fn prepare(conn: &Connection) -> Result<()> {
     conn.busy_timeout(BUSY_WAIT).map_err(|e| error(&e))?;
+    // A plan does not depend on the values it is asked with; else SQLite compiles a statement anew whenever they change.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(|e| error(&e))?;
     conn.set_prepared_statement_cache_capacity(256);
     batch(conn, "PRAGMA cache_size = -16000; PRAGMA mmap_size = 268435456; PRAGMA temp_store = MEMORY;")
 }
