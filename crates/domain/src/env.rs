@@ -16,15 +16,7 @@ pub trait Entropy: Send + Sync {
 }
 
 /// Both, as one argument.
-pub trait Env: Clock + Entropy {
-    /// `N` random bytes.
-    fn random<const N: usize>(&self) -> [u8; N]
-    where
-        Self: Sized,
-    {
-        random(self)
-    }
-}
+pub trait Env: Clock + Entropy {}
 
 impl<T: Clock + Entropy> Env for T {}
 

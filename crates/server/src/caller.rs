@@ -60,7 +60,6 @@ pub struct Call {
     /// Path segments that the route leaves open, still encoded.
     pub params: Vec<String>,
     pub source: Source,
-    pub rate: Option<Rate>,
 }
 
 /// What the caller says of itself. Never widens anything.
@@ -203,7 +202,6 @@ async fn prove<'h>(
         body,
         params,
         source: source.clone(),
-        rate: None,
     };
     Ok((call, signed))
 }
@@ -232,7 +230,7 @@ async fn admit(
         Seen::Full => return Err(Code::Busy.into()),
     }
     told.deprecated = call.key.deprecated_at.is_some();
-    call.rate = rate(vault, &call.key, now, told)?;
+    take_rate(vault, &call.key, now, told)?;
     call.caller = caller(vault, &call.app, headers, identity, now).await?;
     told.actor_id = call.caller.as_ref().filter(|_| signs_identity(headers)).and_then(|c| c.actor_id);
     call.scopes = scopes::narrowed(&call.key, signed.to_sign.scope_constraints)?;
@@ -367,13 +365,14 @@ impl<'a> Identity<'a> {
     }
 }
 
-fn rate(vault: &Vault, key: &ApiKey, now: TimeMs, told: &mut Told) -> Result<Option<Rate>, Error> {
-    let Some(rpm) = key.rate_limit_rpm else { return Ok(None) };
+/// Takes one call from the key's limit; what is left is told either way.
+fn take_rate(vault: &Vault, key: &ApiKey, now: TimeMs, told: &mut Told) -> Result<(), Error> {
+    let Some(rpm) = key.rate_limit_rpm else { return Ok(()) };
     let limit = Limit::shared(rpm, vault.settings.replicas);
     match vault.key_rates.take(key.id, limit, now) {
         Verdict::Pass { remaining, reset, .. } => {
             told.rate = Some(Rate { limit: rpm, remaining, reset });
-            Ok(told.rate)
+            Ok(())
         }
         Verdict::Refuse { retry_after_ms, reset } => {
             told.rate = Some(Rate { limit: rpm, remaining: 0, reset });

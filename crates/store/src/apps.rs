@@ -155,12 +155,6 @@ pub fn list(
     Ok((apps, total))
 }
 
-/// Every app there is, for jobs.
-pub fn list_ids(tx: &mut Tx<'_>) -> Result<Vec<AppId>> {
-    let rows = tx.query("apps", "SELECT id FROM apps ORDER BY id", &[])?;
-    rows.into_iter().map(|mut row| row.parsed("id", AppId::parse)).collect()
-}
-
 /// The range of texts that begin with `search`, lower-cased. Everything, when there is none.
 pub(crate) fn prefix_bounds(search: Option<&str>) -> (Value, Value) {
     let low = search.unwrap_or_default().to_lowercase();
