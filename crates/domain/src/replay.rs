@@ -4,17 +4,42 @@
 //! release or change anything are held apart by the database as well.
 
 use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
 use grantd_wire::TimeMs;
 use grantd_wire::limits::{NONCE_LIFE_MS, NONCES_MAX};
 
-const BUCKET_MS: i64 = 10_000;
+const BUCKET_MS: i64 = 30_000;
 
 /// Nonces by key, in buckets that are dropped whole.
+///
+/// What is kept of a nonce is a 64-bit print under a key of this process. Two nonces with one print would refuse a good call, once
+/// in a million years of full windows; they cannot let a bad one in.
 pub struct Window {
-    buckets: VecDeque<(i64, HashSet<Nonce>)>,
+    buckets: VecDeque<(i64, Prints)>,
     count: usize,
     max: usize,
+    print: RandomState,
+}
+
+/// Prints are hashes already.
+type Prints = HashSet<u64, BuildHasherDefault<AsIs>>;
+
+#[derive(Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        debug_assert!(bytes.is_empty(), "only prints are hashed");
+    }
+
+    fn write_u64(&mut self, print: u64) {
+        self.0 = print;
+    }
 }
 
 impl Default for Window {
@@ -22,9 +47,6 @@ impl Default for Window {
         Self::new(NONCES_MAX)
     }
 }
-
-/// A key's id and 16 random bytes.
-type Nonce = ([u8; 16], [u8; 16]);
 
 /// What the window says of a nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +59,13 @@ pub enum Seen {
 impl Window {
     /// A window of at most `max` nonces.
     pub fn new(max: usize) -> Self {
-        Self { buckets: VecDeque::new(), count: 0, max }
+        Self { buckets: VecDeque::new(), count: 0, max, print: RandomState::new() }
     }
 
     /// Remembers the nonce, or says that it was seen.
     pub fn insert(&mut self, key: [u8; 16], nonce: [u8; 16], now: TimeMs) -> Seen {
-        let nonce = (key, nonce);
-        if self.buckets.iter().any(|(_, seen)| seen.contains(&nonce)) {
+        let print = self.print.hash_one((key, nonce));
+        if self.buckets.iter().any(|(_, seen)| seen.contains(&print)) {
             return Seen::Replayed;
         }
         // The newest bucket counts: time may step back, and then a bucket only lives longer.
@@ -59,9 +81,9 @@ impl Window {
             return Seen::Full;
         }
         if self.buckets.back().is_none_or(|(b, _)| *b != bucket) {
-            self.buckets.push_back((bucket, HashSet::new()));
+            self.buckets.push_back((bucket, Prints::default()));
         }
-        self.buckets.back_mut().expect("one was just pushed").1.insert(nonce);
+        self.buckets.back_mut().expect("one was just pushed").1.insert(print);
         self.count += 1;
         Seen::New
     }

@@ -189,7 +189,7 @@ async fn prove<'h>(
     let identity_unsigned =
         verify(&signed, parts.method.as_str(), &target, &claimed.api_key, key.allow_unsigned_identity)?;
     let call = Call {
-        nonce: Nonce { key_id: key.id, nonce: signed.nonce, seen_at: source.now },
+        nonce: Nonce { key_id: key.id, nonce: signed.nonce, signed_at: TimeMs(0).plus_seconds(signed.timestamp) },
         scopes: key.scopes.clone(),
         key,
         app,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use grantd_domain::audit::{CheckpointKey, Owner};
@@ -52,6 +52,8 @@ pub struct Vault {
     pub(crate) failures_told: Mutex<HashMap<(IpAddr, Owner), i64>>,
     actors: Mutex<HashMap<(AppId, String, &'static str), ActorId>>,
     used: Mutex<Used>,
+    /// Events this process had appended when it last indexed them.
+    pub(crate) indexed: AtomicU64,
     /// The host's clock runs behind time that was already seen.
     pub(crate) clock_rolled_back: AtomicBool,
     pub(crate) draining: AtomicBool,
@@ -88,6 +90,7 @@ impl Vault {
             failures_told: Mutex::default(),
             actors: Mutex::default(),
             used: Mutex::default(),
+            indexed: AtomicU64::new(0),
             clock_rolled_back: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         }))

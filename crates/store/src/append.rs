@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 
 use deadpool_postgres::{Client, Pool};
 use grantd_domain::audit::{Linked, Owner, Prepared};
+use grantd_wire::TimeMs;
 use grantd_wire::ids::KeyId;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -30,11 +31,11 @@ struct Waiting {
 
 impl Waiting {
     fn used(&self) -> Option<Used> {
-        self.append.nonce.map(|n| (n.key_id, n.nonce))
+        self.append.nonce.map(|n| (n.signed_at, n.key_id, n.nonce))
     }
 }
 
-type Used = (KeyId, [u8; 16]);
+type Used = (TimeMs, KeyId, [u8; 16]);
 
 enum Message {
     Append(Box<Waiting>),
@@ -235,10 +236,16 @@ impl Appender {
 async fn find_replayed(client: &Client, group: &[Waiting]) -> Result<Written> {
     let nonces: Vec<Nonce> = group.iter().filter_map(|w| w.append.nonce).collect();
     let used = used_nonces(client, &nonces).await?;
-    let is_used =
-        |w: &Waiting| w.append.nonce.is_some_and(|n| used.contains(&(n.key_id.to_string(), n.nonce.to_vec())));
+    let is_used = |w: &Waiting| w.append.nonce.is_some_and(|n| used.contains(&stored(&n)));
     let out: Vec<usize> = (0..group.len()).filter(|i| is_used(&group[*i])).collect();
     if out.is_empty() { Err(Error::Duplicate) } else { Ok(Written::Without { out, why: Appended::Replayed }) }
+}
+
+/// A nonce as its row has it.
+type StoredNonce = (i64, String, Vec<u8>);
+
+fn stored(nonce: &Nonce) -> StoredNonce {
+    (nonce.signed_at.0, nonce.key_id.to_string(), nonce.nonce.to_vec())
 }
 
 // Text that comes out of `unnest` has the database's collation, and our columns have "C": say which one compares.
@@ -253,18 +260,15 @@ const APPEND_SQL: &str = "WITH asked AS ( \
         WHERE a.id = q.app_id AND a.epoch = q.app_epoch AND o.id = q.organization_id AND o.epoch = q.organization_epoch \
           AND c.id = q.credential_id AND c.version = q.credential_version) \
     ), new_nonces AS ( \
-      INSERT INTO nonces (key_id, nonce, seen_at_ms) \
-      SELECT * FROM unnest($8::text[], $9::bytea[], $10::bigint[]) WHERE NOT EXISTS (SELECT 1 FROM moved) \
+      INSERT INTO nonces (signed_at_ms, key_id, nonce) \
+      SELECT * FROM unnest($8::bigint[], $9::text[], $10::bytea[]) WHERE NOT EXISTS (SELECT 1 FROM moved) \
     ), new_chains AS ( \
-      INSERT INTO chains (id, app_id, writer, first_previous, checkpointed_seq) \
-      SELECT t.*, 0 FROM unnest($11::text[], $12::text[], $13::text[], $14::bytea[]) AS t WHERE NOT EXISTS (SELECT 1 FROM moved) \
+      INSERT INTO chains (id, app_id, writer, first_previous, checkpointed_seq, indexed_seq) \
+      SELECT t.*, 0, 0 FROM unnest($11::text[], $12::text[], $13::text[], $14::bytea[]) AS t WHERE NOT EXISTS (SELECT 1 FROM moved) \
     ), new_events AS ( \
-      INSERT INTO events (id, app_id, chain_id, seq, at_ms, core, private, salt, private_hash, event_hash, hash) \
+      INSERT INTO events (app_id, id, chain_id, seq, at_ms, core, private, salt, private_hash, event_hash, hash, terms) \
       SELECT * FROM unnest($15::text[], $16::text[], $17::text[], $18::bigint[], $19::bigint[], $20::text[], $21::text[], \
-        $22::bytea[], $23::bytea[], $24::bytea[], $25::bytea[]) WHERE NOT EXISTS (SELECT 1 FROM moved) \
-    ), new_terms AS ( \
-      INSERT INTO event_terms (app_id, term, event_id) \
-      SELECT * FROM unnest($26::text[], $27::bigint[], $28::text[]) WHERE NOT EXISTS (SELECT 1 FROM moved) ON CONFLICT DO NOTHING \
+        $22::bytea[], $23::bytea[], $24::bytea[], $25::bytea[], $26::bytea[]) WHERE NOT EXISTS (SELECT 1 FROM moved) \
     ) SELECT i FROM moved";
 
 /// A group in its places.
@@ -273,7 +277,6 @@ struct Group<'g> {
     nonces: Vec<Nonce>,
     new_chains: Vec<NewChain>,
     linked: Vec<(&'g Prepared, Linked)>,
-    terms: Vec<(String, i64, String)>,
 }
 
 struct NewChain {
@@ -305,13 +308,8 @@ impl<'g> Group<'g> {
         let asked = calls.iter().zip(0..).filter_map(|(w, i)| w.append.confirm.map(|c| (i, c))).collect();
         let mut nonces: Vec<Nonce> = calls.iter().filter_map(|w| w.append.nonce).collect();
         // In one order everywhere, so that two processes with the same nonces wait for each other and do not deadlock.
-        nonces.sort_by_key(|n| (n.key_id, n.nonce));
-        let terms_of = |event: &Prepared| {
-            let (owner, id) = (event.owner.key(), event.id.to_string());
-            event.terms.iter().map(|term| (owner.clone(), *term, id.clone())).collect::<Vec<_>>()
-        };
-        let terms = linked.iter().flat_map(|(event, _)| terms_of(event)).collect();
-        Ok(Self { asked, nonces, new_chains, linked, terms })
+        nonces.sort_by_key(|n| (n.signed_at, n.key_id, n.nonce));
+        Ok(Self { asked, nonces, new_chains, linked })
     }
 
     /// The rows that moved. The statement writes either all of the group or, when a row moved, nothing.
@@ -333,15 +331,15 @@ impl<'g> Group<'g> {
                     &column!(asked, |(_, c)| c.epochs.app),
                     &column!(asked, |(_, c)| c.credential_id.to_string()),
                     &column!(asked, |(_, c)| c.credential_version),
+                    &column!(nonces, |n| n.signed_at.0),
                     &column!(nonces, |n| n.key_id.to_string()),
                     &column!(nonces, |n| n.nonce.as_slice()),
-                    &column!(nonces, |n| n.seen_at.0),
                     &column!(new_chains, |c| c.id.as_str()),
                     &column!(new_chains, |c| c.owner.as_str()),
                     &column!(new_chains, |c| c.writer.as_str()),
                     &column!(new_chains, |c| c.first_previous.as_slice()),
-                    &column!(linked, |(e, _)| e.id.to_string()),
                     &column!(linked, |(e, _)| e.owner.key()),
+                    &column!(linked, |(e, _)| e.id.to_string()),
                     &column!(linked, |(_, l)| l.chain_id.to_string()),
                     &column!(linked, |(_, l)| l.seq),
                     &column!(linked, |(_, l)| l.at.0),
@@ -351,23 +349,23 @@ impl<'g> Group<'g> {
                     &column!(linked, |(e, _)| e.private_hash.as_slice()),
                     &column!(linked, |(_, l)| l.event_hash.as_slice()),
                     &column!(linked, |(_, l)| l.hash.as_slice()),
-                    &column!(terms, |(owner, _, _)| owner.as_str()),
-                    &column!(terms, |(_, term, _)| *term),
-                    &column!(terms, |(_, _, event)| event.as_str()),
+                    &column!(linked, |(e, _)| e.terms.pack()),
                 ],
             )
             .await
     }
 }
 
-async fn used_nonces(client: &Client, nonces: &[Nonce]) -> Result<HashSet<(String, Vec<u8>)>> {
+async fn used_nonces(client: &Client, nonces: &[Nonce]) -> Result<HashSet<StoredNonce>> {
+    let times: Vec<i64> = nonces.iter().map(|n| n.signed_at.0).collect();
     let keys: Vec<String> = nonces.iter().map(|n| n.key_id.to_string()).collect();
     let bytes: Vec<&[u8]> = nonces.iter().map(|n| n.nonce.as_slice()).collect();
-    let sql = "SELECT n.key_id, n.nonce FROM nonces n JOIN unnest($1::text[], $2::bytea[]) AS t(key_id, nonce) \
-        ON n.key_id = t.key_id COLLATE \"C\" AND n.nonce = t.nonce";
+    let sql = "SELECT n.signed_at_ms, n.key_id, n.nonce FROM nonces n \
+        JOIN unnest($1::bigint[], $2::text[], $3::bytea[]) AS t(signed_at_ms, key_id, nonce) \
+        ON n.signed_at_ms = t.signed_at_ms AND n.key_id = t.key_id COLLATE \"C\" AND n.nonce = t.nonce";
     let statement = client.prepare_cached(sql).await.map_err(|e| error(&e))?;
-    let rows = client.query(&statement, &[&keys, &bytes]).await.map_err(|e| error(&e))?;
-    Ok(rows.iter().map(|r| (r.get(0), r.get(1))).collect())
+    let rows = client.query(&statement, &[&times, &keys, &bytes]).await.map_err(|e| error(&e))?;
+    Ok(rows.iter().map(|r| (r.get(0), r.get(1), r.get(2))).collect())
 }
 
 async fn latest_checkpoint(client: &Client, owner: Owner) -> Result<[u8; 32]> {

@@ -1,7 +1,7 @@
 //! Events, chains and checkpoints.
 
-use grantd_domain::audit::{Checkpoint, Head, HeadAt, Owner, Prepared, Signed, StoredEvent, ZERO_HASH};
-use grantd_wire::ids::{AppId, ChainId, EventId};
+use grantd_domain::audit::{Checkpoint, Head, HeadAt, Owner, Prepared, Signed, StoredEvent, Terms, ZERO_HASH, term};
+use grantd_wire::ids::{AppId, ChainId, EventId, GenerationId, GrantId, KeyId};
 use grantd_wire::sign::hex;
 use grantd_wire::{TimeMs, limits};
 
@@ -33,7 +33,8 @@ pub(crate) fn append(tx: &mut Tx<'_>, event: &Prepared) -> Result<()> {
             let head = new_chain(event, checkpoint_hash(row)?);
             let writer = tx.chains.writer().to_owned();
             tx.execute(
-                "INSERT INTO chains (id, app_id, writer, first_previous, checkpointed_seq) VALUES ($1, $2, $3, $4, 0)",
+                "INSERT INTO chains (id, app_id, writer, first_previous, checkpointed_seq, indexed_seq) \
+                 VALUES ($1, $2, $3, $4, 0, 0)",
                 &[id(head.chain_id), (&owner).into(), writer.into(), head.hash.as_slice().into()],
             )?;
             head
@@ -42,11 +43,10 @@ pub(crate) fn append(tx: &mut Tx<'_>, event: &Prepared) -> Result<()> {
     }
     let linked = tx.chains.link(event);
     tx.execute(
-        "INSERT INTO events (id, app_id, chain_id, seq, at_ms, core, private, salt, private_hash, event_hash, hash) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        INSERT_EVENT_SQL,
         &[
-            id(event.id),
             (&owner).into(),
+            id(event.id),
             id(linked.chain_id),
             linked.seq.into(),
             linked.at.into(),
@@ -56,16 +56,15 @@ pub(crate) fn append(tx: &mut Tx<'_>, event: &Prepared) -> Result<()> {
             event.private_hash.as_slice().into(),
             linked.event_hash.as_slice().into(),
             linked.hash.as_slice().into(),
+            event.terms.pack().into(),
         ],
     )?;
-    for term in &event.terms {
-        tx.execute(
-            "INSERT INTO event_terms (app_id, term, event_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-            &[(&owner).into(), (*term).into(), id(event.id)],
-        )?;
-    }
     Ok(())
 }
+
+const INSERT_EVENT_SQL: &str = "INSERT INTO events \
+    (app_id, id, chain_id, seq, at_ms, core, private, salt, private_hash, event_hash, hash, terms) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 /// The chain this only writer left behind.
 fn find_chain(tx: &mut Tx<'_>, owner: &str) -> Result<Option<Head>> {
@@ -84,8 +83,10 @@ fn find_chain(tx: &mut Tx<'_>, owner: &str) -> Result<Option<Head>> {
 /// What events to list.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
-    /// Terms an event must have, all of them.
+    /// Terms an event must have, all of them, and which are indexed ([`is_indexed`](grantd_domain::audit::is_indexed)).
     pub terms: Vec<i64>,
+    /// Further terms it must have: compared on every event that is read.
+    pub compared: Vec<i64>,
     /// Not before this millisecond.
     pub since: Option<TimeMs>,
     /// Not after this millisecond.
@@ -94,6 +95,15 @@ pub struct EventFilter {
     pub before: Option<EventId>,
     /// How many, at least 1.
     pub limit: i64,
+}
+
+/// Events that were found, newest first.
+#[derive(Clone, Debug)]
+pub struct Found<T> {
+    /// At most as many as were asked for.
+    pub events: Vec<T>,
+    /// Where to go on; `None` when there is nothing further. Looking also stops after `AUDIT_SCAN_MAX` events that did not fit.
+    pub next: Option<EventId>,
 }
 
 /// An event to show: its id, core, private part, and hash.
@@ -109,9 +119,9 @@ pub struct ShownEvent {
     pub hash: String,
 }
 
-fn shown(mut row: Row) -> Result<ShownEvent> {
+fn shown(id: EventId, mut row: Row) -> Result<ShownEvent> {
     Ok(ShownEvent {
-        id: row.parsed("id", EventId::parse)?,
+        id,
         core: row.text("core")?,
         private: row.opt_text("private")?,
         hash: hex(&row.array::<32>("hash")?),
@@ -121,19 +131,19 @@ fn shown(mut row: Row) -> Result<ShownEvent> {
 /// Terms one query can ask for.
 pub const TERMS_MAX: usize = 8;
 
-/// A page of events: its one text for the columns that are wanted.
+/// A page of events: its one text for the columns that are wanted, without and with terms.
 macro_rules! page_sql {
     ($columns:literal) => {
         (
             concat!(
-                "SELECT ",
+                "SELECT e.id, e.terms, ",
                 $columns,
                 " FROM events e WHERE e.app_id = $1 AND e.id < $2 AND e.id >= $3 ORDER BY e.id DESC LIMIT $4"
             ),
             concat!(
-                "SELECT ",
+                "SELECT e.id, e.terms, ",
                 $columns,
-                " FROM event_terms t JOIN events e ON e.id = t.event_id \
+                " FROM event_terms t JOIN events e ON e.app_id = t.app_id AND e.id = t.event_id \
                  WHERE t.app_id = $1 AND t.term = $5 AND t.event_id < $2 AND t.event_id >= $3 \
                  AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $6 AND x.event_id = t.event_id) \
                  AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $7 AND x.event_id = t.event_id) \
@@ -148,15 +158,60 @@ macro_rules! page_sql {
     };
 }
 
-/// Rows of a page, newest first; `sql` without and with terms.
-fn page(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter, sql: (&'static str, &'static str)) -> Result<Vec<Row>> {
+/// Rows of one statement, when events are compared one by one.
+const COMPARED_ROWS: i64 = 500;
+
+/// Events that fit, newest first, by one of the texts of `page_sql`.
+fn page(
+    tx: &mut Tx<'_>,
+    owner: &Owner,
+    filter: &EventFilter,
+    sql: (&'static str, &'static str),
+) -> Result<Found<(EventId, Row)>> {
     debug_assert!(filter.terms.len() <= TERMS_MAX && filter.limit > 0);
+    let wanted = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+    let rows_max = if filter.compared.is_empty() { filter.limit } else { filter.limit.max(COMPARED_ROWS) };
+    let mut found = Found { events: Vec::new(), next: filter.before };
+    let mut looked_at = 0;
+    loop {
+        let rows = statement(tx, owner, filter, found.next, rows_max, sql)?;
+        let is_last = i64::try_from(rows.len()).is_ok_and(|n| n < rows_max);
+        for mut row in rows {
+            let id = row.parsed("id", EventId::parse)?;
+            let terms = Terms::unpack(&row.bytes("terms")?).ok_or_else(|| row.inconsistent("terms"))?;
+            found.next = Some(id);
+            looked_at += 1;
+            if filter.compared.iter().all(|t| terms.contains(*t)) {
+                found.events.push((id, row));
+                if found.events.len() == wanted {
+                    return Ok(found);
+                }
+            }
+        }
+        if is_last {
+            found.next = None;
+            return Ok(found);
+        }
+        if looked_at >= limits::AUDIT_SCAN_MAX {
+            return Ok(found);
+        }
+    }
+}
+
+fn statement(
+    tx: &mut Tx<'_>,
+    owner: &Owner,
+    filter: &EventFilter,
+    before: Option<EventId>,
+    rows_max: i64,
+    sql: (&'static str, &'static str),
+) -> Result<Vec<Row>> {
     // Ids are ordered by time; the bounds of time are bounds of ids, to the millisecond.
-    let upper = filter.before.map_or_else(|| "~".to_owned(), |e| e.to_string());
+    let upper = before.map_or_else(|| "~".to_owned(), |e| e.to_string());
     let until = filter.until.map_or_else(|| "~".to_owned(), |t| first_id(t.plus_ms(1)));
     let upper = upper.min(until);
     let lower = filter.since.map_or_else(String::new, first_id);
-    let mut params: Vec<Value> = vec![owner.key().into(), upper.into(), lower.into(), filter.limit.into()];
+    let mut params: Vec<Value> = vec![owner.key().into(), upper.into(), lower.into(), rows_max.into()];
     if filter.terms.is_empty() {
         return tx.query("events", sql.0, &params);
     }
@@ -165,10 +220,11 @@ fn page(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter, sql: (&'static str
     tx.query("events", sql.1, &params)
 }
 
-/// Lists events, newest first.
-pub fn list(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter) -> Result<Vec<ShownEvent>> {
-    let sql = page_sql!("e.id, e.core, e.private, e.hash");
-    page(tx, owner, filter, sql)?.into_iter().map(shown).collect()
+/// Lists events, newest first. Terms find what is indexed: [`Store::catch_up`](crate::Store::catch_up) first.
+pub fn list(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter) -> Result<Found<ShownEvent>> {
+    let Found { events, next } = page(tx, owner, filter, page_sql!("e.core, e.private, e.hash"))?;
+    let events = events.into_iter().map(|(id, row)| shown(id, row)).collect::<Result<_>>()?;
+    Ok(Found { events, next })
 }
 
 /// The lowest id an event of this millisecond can have.
@@ -179,18 +235,34 @@ fn first_id(at: TimeMs) -> String {
 
 /// One event.
 pub fn find(tx: &mut Tx<'_>, owner: &Owner, event: EventId) -> Result<Option<ShownEvent>> {
-    let sql = "SELECT e.id, e.core, e.private, e.hash FROM events e WHERE e.app_id = $1 AND e.id = $2";
-    tx.query_opt("events", sql, &[owner.key().into(), id(event)])?.map(shown).transpose()
+    let sql = "SELECT e.core, e.private, e.hash FROM events e WHERE e.app_id = $1 AND e.id = $2";
+    tx.query_opt("events", sql, &[owner.key().into(), id(event)])?.map(|row| shown(event, row)).transpose()
 }
 
-/// Whether the app released this generation under this grant to this key since `since`.
-pub fn has_release(tx: &mut Tx<'_>, app: AppId, terms: &[i64; 3], since: TimeMs) -> Result<bool> {
-    let sql = "SELECT t.event_id FROM event_terms t WHERE t.app_id = $1 AND t.term = $2 AND t.event_id >= $5 \
-        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $3 AND x.event_id = t.event_id) \
-        AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $4 AND x.event_id = t.event_id) LIMIT 1";
-    let [a, b, c] = *terms;
-    let params = [id(app), a.into(), b.into(), c.into(), first_id(since).into()];
-    Ok(tx.query_opt("event_terms", sql, &params)?.is_some())
+/// Whether the app released this generation under this grant to this key since `since`. Of what is indexed, as [`list`].
+pub fn has_release(
+    tx: &mut Tx<'_>,
+    app: AppId,
+    grant: GrantId,
+    key: KeyId,
+    generation: GenerationId,
+    since: TimeMs,
+) -> Result<bool> {
+    let mut filter = EventFilter {
+        terms: vec![term("grant_id", &grant.to_string()), term("key_id", &key.to_string())],
+        compared: vec![term("token_generation", &generation.to_string())],
+        since: Some(since),
+        limit: 1,
+        ..EventFilter::default()
+    };
+    loop {
+        let found = page(tx, &Owner::App(app), &filter, page_sql!("e.seq"))?;
+        match found.next {
+            _ if !found.events.is_empty() => return Ok(true),
+            None => return Ok(false),
+            before => filter.before = before,
+        }
+    }
 }
 
 /// A stored checkpoint.
@@ -289,10 +361,11 @@ fn stored(mut row: Row) -> Result<StoredEvent> {
 }
 
 /// Stored events of a filtered export, newest first, after the cursor of `filter`.
-pub fn export_filtered(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter) -> Result<Vec<(EventId, StoredEvent)>> {
-    let sql = page_sql!("e.id, e.chain_id, e.seq, e.core, e.private, e.salt, e.private_hash, e.event_hash, e.hash");
-    let rows = page(tx, owner, filter, sql)?;
-    rows.into_iter().map(|mut row| Ok((row.parsed("id", EventId::parse)?, stored(row)?))).collect()
+pub fn export_filtered(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter) -> Result<Found<StoredEvent>> {
+    let sql = page_sql!("e.chain_id, e.seq, e.core, e.private, e.salt, e.private_hash, e.event_hash, e.hash");
+    let Found { events, next } = page(tx, owner, filter, sql)?;
+    let events = events.into_iter().map(|(_, row)| stored(row)).collect::<Result<_>>()?;
+    Ok(Found { events, next })
 }
 
 /// The last signed head of each chain: what an export is bounded by.

@@ -11,7 +11,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::error::{Error, Result};
 use crate::seam::{Row, Tx, id, postgres};
-use crate::{Engine, Store, apps, audit, credentials, grants, keys, secrets};
+use crate::{Engine, Store, apps, credentials, grants, keys, secrets};
 
 /// Times a single statement is run again after a deadlock with another process.
 const RETRIES_MAX: u32 = 5;
@@ -62,15 +62,15 @@ pub struct Append {
     pub nonce: Option<Nonce>,
 }
 
-/// A key's nonce and when it was seen.
+/// A key's nonce and the time that was signed with it: a copy of the call brings both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nonce {
     /// Whose.
     pub key_id: KeyId,
     /// The bytes the caller sent.
     pub nonce: [u8; 16],
-    /// From when its life counts.
-    pub seen_at: TimeMs,
+    /// To the second, as it travels.
+    pub signed_at: TimeMs,
 }
 
 /// What became of it.
@@ -176,9 +176,9 @@ impl Store {
         }
     }
 
-    /// Forgets nonces whose life is over.
+    /// Forgets nonces that were signed before: the signature is too old by now.
     pub async fn prune_nonces(&self, before: TimeMs) -> Result<u64> {
-        let sql = "DELETE FROM nonces WHERE seen_at_ms < $1";
+        let sql = "DELETE FROM nonces WHERE signed_at_ms < $1";
         match &self.inner.engine {
             Engine::Sqlite(sqlite) => sqlite.write(move |tx| tx.execute(sql, &[before.into()])).await,
             Engine::Postgres { pools, .. } => alone(&pools.shared, sql, &[&before.0]).await,
@@ -187,7 +187,11 @@ impl Store {
 }
 
 /// One statement on PostgreSQL, at READ COMMITTED and beside the lane.
-async fn alone(pool: &deadpool_postgres::Pool, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
+pub(crate) async fn alone(
+    pool: &deadpool_postgres::Pool,
+    sql: &'static str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<u64> {
     let client = postgres::connect(pool).await?;
     let mut retries = 0;
     loop {
@@ -214,34 +218,21 @@ fn known(mut row: Row) -> Result<Known> {
 /// Uses a nonce once, in the write of the change it belongs to.
 pub fn use_nonce(tx: &mut Tx<'_>, nonce: &Nonce) -> Result<()> {
     let new = tx.execute(
-        "INSERT INTO nonces (key_id, nonce, seen_at_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        &[id(nonce.key_id), nonce.nonce.as_slice().into(), nonce.seen_at.into()],
+        "INSERT INTO nonces (signed_at_ms, key_id, nonce) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        &[nonce.signed_at.into(), id(nonce.key_id), nonce.nonce.as_slice().into()],
     )?;
     if new == 1 { Ok(()) } else { Err(Error::Replayed) }
 }
 
-/// The append inside a transaction: what SQLite's writer runs for each waiting call.
-pub(crate) fn append(tx: &mut Tx<'_>, append: &Append) -> Result<Appended> {
-    if let Some(c) = &append.confirm {
-        let held = tx.count(
-            "SELECT COUNT(*) FROM apps a JOIN organizations o ON o.id = a.organization_id JOIN credentials c ON c.app_id = a.id \
-             WHERE a.id = $1 AND a.epoch = $2 AND o.id = $3 AND o.epoch = $4 AND c.id = $5 AND c.version = $6",
-            &[
-                id(c.app_id),
-                c.epochs.app.into(),
-                id(c.organization_id),
-                c.epochs.organization.into(),
-                id(c.credential_id),
-                c.credential_version.into(),
-            ],
-        )?;
-        if held != 1 {
-            return Ok(Appended::Moved);
-        }
-    }
-    if let Some(nonce) = &append.nonce {
-        use_nonce(tx, nonce)?;
-    }
-    audit::append(tx, &append.event)?;
-    Ok(Appended::Done)
+/// What a confirmation compares, of an app.
+pub(crate) fn find_epochs(tx: &mut Tx<'_>, organization: OrganizationId, app: AppId) -> Result<Option<Epochs>> {
+    let sql = "SELECT o.epoch, a.epoch FROM apps a JOIN organizations o ON o.id = a.organization_id WHERE a.id = $1 AND o.id = $2";
+    tx.query_opt("apps", sql, &[id(app), id(organization)])?.as_mut().map(epochs).transpose()
+}
+
+/// What a confirmation compares, of a credential.
+pub(crate) fn find_version(tx: &mut Tx<'_>, app: AppId, credential: CredentialId) -> Result<Option<i64>> {
+    let sql = "SELECT version FROM credentials WHERE app_id = $1 AND id = $2";
+    let row = tx.query_opt("credentials", sql, &[id(app), id(credential)])?;
+    row.map(|mut row| row.int("version")).transpose()
 }

@@ -14,6 +14,7 @@ pub mod data_keys;
 mod error;
 pub mod grants;
 pub mod hot;
+mod index;
 pub mod installs;
 pub mod keys;
 mod migrate;
@@ -34,7 +35,7 @@ use append::AppendPath;
 use grantd_domain::audit::Prepared;
 use seam::lane::{self, Lane};
 use seam::postgres::{self, Postgres};
-use seam::sqlite::Sqlite;
+use seam::sqlite::{self, Sqlite};
 use seam::{Chains, Row, Tally, Value};
 
 /// The store. Cheap to clone.
@@ -46,6 +47,9 @@ pub struct Store {
 struct Inner {
     engine: Engine,
     tally: Arc<Tally>,
+    catch_up: index::CatchUp,
+    /// Names the chains of this process on PostgreSQL.
+    process: String,
 }
 
 enum Engine {
@@ -94,13 +98,23 @@ impl Store {
             Location::File(path) => Engine::Sqlite(Sqlite::open(Some(path), Arc::clone(&tally))?),
             Location::Postgres(url) => {
                 let pools = Postgres::open(url, pool_size).await?;
-                let appends = AppendPath::start(pools.writes.clone(), format!("append:{process}"), Arc::clone(&tally));
-                let chains = Chains::new(format!("lane:{process}"), false, Arc::clone(&tally));
+                let [append, lane] = pg_writers(process);
+                let appends = AppendPath::start(pools.writes.clone(), append, Arc::clone(&tally));
+                let chains = Chains::new(lane, false, Arc::clone(&tally));
                 let lane = Lane::new(pools.writes.clone(), chains, Arc::clone(&tally));
                 Engine::Postgres { pools, lane, appends }
             }
         };
-        Ok(Self { inner: Arc::new(Inner { engine, tally }) })
+        let (catch_up, process) = (index::CatchUp::default(), process.to_owned());
+        Ok(Self { inner: Arc::new(Inner { engine, tally, catch_up, process }) })
+    }
+
+    /// Who writes this process's chains.
+    pub(crate) fn writers(&self) -> [String; 2] {
+        match self.inner.engine {
+            Engine::Sqlite(_) => [sqlite::WRITER.to_owned(), sqlite::WRITER.to_owned()],
+            Engine::Postgres { .. } => pg_writers(&self.inner.process),
+        }
     }
 
     /// `sqlite` or `postgres`.
@@ -138,10 +152,7 @@ impl Store {
     /// Makes an event durable, confirming in the same write that what was decided on still holds and the nonce is new.
     pub async fn append(&self, append: Append) -> Result<Appended> {
         match &self.inner.engine {
-            Engine::Sqlite(sqlite) => match sqlite.write(move |tx| hot::append(tx, &append)).await {
-                Err(Error::Replayed) => Ok(Appended::Replayed),
-                other => other,
-            },
+            Engine::Sqlite(sqlite) => sqlite.append(append).await,
             Engine::Postgres { appends, .. } => appends.append(append).await,
         }
     }
@@ -208,6 +219,11 @@ impl Store {
             }
         }
     }
+}
+
+/// The append path and the lane each have chains of their own.
+fn pg_writers(process: &str) -> [String; 2] {
+    [format!("append:{process}"), format!("lane:{process}")]
 }
 
 /// Appends an event to its chain, in the transaction of the change it tells of.

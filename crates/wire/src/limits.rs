@@ -28,7 +28,7 @@ pub const SIGNATURE_WINDOW_S: i64 = 60;
 /// How long a nonce is remembered.
 pub const NONCE_LIFE_MS: i64 = 150_000;
 /// Nonces one process remembers; when full, signed calls are 503 `busy`.
-pub const NONCES_MAX: usize = 2_000_000;
+pub const NONCES_MAX: usize = 6_000_000;
 /// Failed authentications a minute from one IPv4 address or IPv6 /64.
 pub const AUTH_FAILURES_PER_MINUTE: u32 = 600;
 

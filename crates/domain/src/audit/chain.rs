@@ -6,7 +6,7 @@
 
 use grantd_wire::TimeMs;
 use grantd_wire::ids::ChainId;
-use grantd_wire::sign::sha256;
+use grantd_wire::sign::sha256_of;
 
 use super::Prepared;
 
@@ -45,7 +45,7 @@ impl Head {
     pub fn link(&mut self, event: &Prepared) -> Linked {
         let seq = self.seq + 1;
         let at = event.at.max(self.at);
-        let core = event.core_at(at, &self.chain_id.to_string(), seq);
+        let core = event.core_at(at, self.chain_id, seq);
         let event_hash = event_hash(&core, &event.private_hash);
         let hash = link_hash(&self.hash, &event_hash);
         *self = Self { chain_id: self.chain_id, seq, hash, at };
@@ -55,15 +55,15 @@ impl Head {
 
 /// Hash of an event's content.
 pub fn event_hash(core: &str, private_hash: &[u8; 32]) -> [u8; 32] {
-    sha256(&[b"grantd.event.1", core.as_bytes(), private_hash].concat())
+    sha256_of(&[b"grantd.event.1", core.as_bytes(), private_hash])
 }
 
 /// Hash of an event's private part.
 pub fn private_hash(salt: &[u8; 16], private: &str) -> [u8; 32] {
-    sha256(&[b"grantd.private.1".as_slice(), salt, private.as_bytes()].concat())
+    sha256_of(&[b"grantd.private.1", salt, private.as_bytes()])
 }
 
 /// Hash of a link.
 pub fn link_hash(previous: &[u8; 32], event_hash: &[u8; 32]) -> [u8; 32] {
-    sha256(&[b"grantd.link.1".as_slice(), previous, event_hash].concat())
+    sha256_of(&[b"grantd.link.1", previous, event_hash])
 }

@@ -6,24 +6,27 @@
 mod chain;
 mod checkpoint;
 mod export;
+mod fields;
+mod terms;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use grantd_wire::ids::{
-    AgentId, AppId, CredentialId, EventId, GenerationId, GrantId, KeyId, OperatorId, OrganizationId,
+    AgentId, AppId, ChainId, CredentialId, EventId, GenerationId, GrantId, KeyId, OperatorId, OrganizationId,
 };
-use grantd_wire::sign::sha256;
 use grantd_wire::{Code, TimeMs, limits};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 pub use chain::{Head, Linked, ZERO_HASH, event_hash, link_hash, private_hash};
 pub use checkpoint::{Checkpoint, CheckpointKey, HeadAt, Signed, footer_text, jwk, verify_signature};
 pub use export::{Exporter, StoredEvent};
+pub use terms::{Terms, context_term, is_indexed, term};
 pub use verify::{Problem, Report, Trust, verify};
 
 use crate::context::Context;
 use crate::env::{Entropy, random};
+use fields::{Fields, push_pair};
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
@@ -122,10 +125,11 @@ pub struct Event {
     id: EventId,
     at: TimeMs,
     owner: Owner,
-    core: BTreeMap<&'static str, Value>,
-    private: BTreeMap<&'static str, Value>,
+    core: Fields,
+    private: Fields,
+    changed: Map<String, Value>,
     salt: [u8; 16],
-    terms: Vec<i64>,
+    terms: Terms,
 }
 
 impl Event {
@@ -138,48 +142,58 @@ impl Event {
         outcome: Outcome,
         actor: Actor,
     ) -> Self {
-        let id = EventId::from_uuid(grantd_wire::ids::uuid_v7(at.0, random(entropy)));
+        let random: [u8; 26] = random(entropy);
+        let (salt, id) = random.split_at(16);
+        let id = grantd_wire::ids::uuid_v7(at.0, id.try_into().expect("ten bytes"));
         let mut event = Self {
-            id,
+            id: EventId::from_uuid(id),
             at,
             owner,
-            core: BTreeMap::new(),
-            private: BTreeMap::new(),
-            salt: random(entropy),
-            terms: Vec::new(),
+            core: Fields::with_capacity(768, 20),
+            private: Fields::with_capacity(256, 8),
+            changed: Map::new(),
+            salt: salt.try_into().expect("16 bytes"),
+            terms: Terms::with_capacity(8),
         };
-        event.core.insert("id", json!(id));
+        event.core.put_plain("id", id);
         if let Owner::App(app) = owner {
-            event.core.insert("app_id", json!(app));
+            event.core.put_plain("app_id", app);
         }
-        event.indexed("kind", kind.as_str());
-        event.indexed("outcome", outcome.as_str());
+        event.put_term("kind", kind.as_str());
+        event.put_term("outcome", outcome.as_str());
         let actor_object = match actor {
-            Actor::Key(id) => json!({"type": "key", "id": id}),
+            Actor::Key(id) => {
+                event.put_id("key_id", id);
+                json!({"type": "key", "id": id})
+            }
             Actor::Operator(id) => json!({"type": "operator", "id": id}),
             Actor::Job => json!({"type": "job"}),
             Actor::Nobody => return event,
         };
-        event.core.insert("actor", actor_object);
-        if let Actor::Key(id) = actor {
-            event.indexed("key_id", &id.to_string());
-        }
+        event.core.put("actor", &actor_object);
         event
     }
 
-    fn indexed(&mut self, field: &'static str, value: &str) {
-        self.core.insert(field, json!(value));
-        self.terms.push(term(field, value));
+    /// A field the event is found by.
+    fn put_term(&mut self, field: &'static str, value: &str) {
+        self.core.put_text(field, value);
+        self.terms.push(term(field, value), is_indexed(field, value));
+    }
+
+    fn put_id(&mut self, field: &'static str, id: impl std::fmt::Display) {
+        self.put_term(field, &id.to_string());
     }
 
     /// The same happening told as another kind: an event of its own, with a new id and salt.
     pub fn as_kind(mut self, entropy: &(impl Entropy + ?Sized), kind: Kind) -> Self {
         self.id = EventId::from_uuid(grantd_wire::ids::uuid_v7(self.at.0, random(entropy)));
         self.salt = random(entropy);
-        self.core.insert("id", json!(self.id));
-        let old = self.core["kind"].as_str().map(|old| term("kind", old));
-        self.terms.retain(|t| Some(*t) != old);
-        self.indexed("kind", kind.as_str());
+        self.core.put_plain("id", self.id);
+        let old = self.core.get("kind").map(|old| term("kind", old.trim_matches('"')));
+        if let Some(old) = old {
+            self.terms.remove(old);
+        }
+        self.put_term("kind", kind.as_str());
         self
     }
 
@@ -200,58 +214,60 @@ impl Event {
 
     /// With the code it was refused with.
     pub fn code(mut self, code: Code) -> Self {
-        self.core.insert("code", json!(code.as_str()));
+        self.core.put_text("code", code.as_str());
         self
     }
 
     /// With the grant it is about.
     pub fn grant(mut self, id: GrantId) -> Self {
-        self.indexed("grant_id", &id.to_string());
+        self.put_id("grant_id", id);
         self
     }
 
     /// With the agent that acted.
     pub fn agent(mut self, id: AgentId) -> Self {
-        self.indexed("agent_id", &id.to_string());
+        self.put_id("agent_id", id);
         self
     }
 
     /// With the key it is about, when the actor is another.
     pub fn key(mut self, id: KeyId, prefix: &str) -> Self {
-        if !self.core.contains_key("key_id") {
-            self.indexed("key_id", &id.to_string());
+        if self.core.get("key_id").is_none() {
+            self.put_id("key_id", id);
         }
-        self.core.insert("key_prefix", json!(prefix));
+        self.core.put_text("key_prefix", prefix);
         self
     }
 
     /// With the provider: the slug of a managed secret.
     pub fn provider(mut self, id: &str) -> Self {
-        self.indexed("provider_id", id);
+        self.put_term("provider_id", id);
         self
     }
 
     /// With the credential and which version of it.
     pub fn credential(mut self, id: CredentialId, version: i64) -> Self {
-        self.core.insert("credential_id", json!(id));
-        self.core.insert("credential_version", json!(version));
+        self.core.put_plain("credential_id", id);
+        self.core.put("credential_version", &json!(version));
         self
     }
 
     /// Findable by the generation of the credential's value; the event itself names its version.
     pub fn generation(mut self, id: GenerationId) -> Self {
-        self.terms.push(term("token_generation", &id.to_string()));
+        let field = "token_generation";
+        let id = id.to_string();
+        self.terms.push(term(field, &id), is_indexed(field, &id));
         self
     }
 
     /// With method, host, path and the names of query parameters. The path is cut to its bound; values never come in.
     pub fn target(mut self, method: &str, host: &str, path: &str, query_names: &[String]) -> Self {
-        self.core.insert("method", json!(method));
-        self.core.insert("host", json!(host));
+        self.core.put_text("method", method);
+        self.core.put_text("host", host);
         let end = path.floor_char_boundary(limits::EVENT_PATH_BYTES_MAX);
-        self.private.insert("path", json!(&path[..end]));
+        self.private.put_text("path", &path[..end]);
         if !query_names.is_empty() {
-            self.private.insert("query_names", json!(query_names));
+            self.private.put("query_names", &json!(query_names));
         }
         self
     }
@@ -261,11 +277,11 @@ impl Event {
         if context.is_empty() {
             return self;
         }
-        let map: serde_json::Map<String, Value> = context.pairs().map(|(k, v)| (k.to_owned(), json!(v))).collect();
-        self.private.insert("context", Value::Object(map));
+        let map: Map<String, Value> = context.pairs().map(|(k, v)| (k.to_owned(), json!(v))).collect();
+        self.private.put("context", &Value::Object(map));
         for key in index {
             if let Some(value) = context.get(key) {
-                self.terms.push(context_term(key, value));
+                self.terms.push(context_term(key, value), true);
             }
         }
         self
@@ -273,22 +289,35 @@ impl Event {
 
     /// With a core field.
     pub fn core(mut self, field: &'static str, value: impl Into<Value>) -> Self {
-        self.core.insert(field, value.into());
+        self.core.put(field, &value.into());
+        self
+    }
+
+    /// With a core field whose text needs no escaping: an id.
+    pub fn core_id(mut self, field: &'static str, id: impl std::fmt::Display) -> Self {
+        self.core.put_plain(field, id);
         self
     }
 
     /// With a private field, unless it is absent.
     pub fn private(mut self, field: &'static str, value: Option<impl Into<Value>>) -> Self {
         if let Some(value) = value {
-            self.private.insert(field, value.into());
+            self.private.put(field, &value.into());
+        }
+        self
+    }
+
+    /// With a private text, unless it is absent.
+    pub fn private_text(mut self, field: &'static str, value: Option<&str>) -> Self {
+        if let Some(value) = value {
+            self.private.put_text(field, value);
         }
         self
     }
 
     /// With what changed: `{field: [old, new]}`.
     pub fn changed(mut self, field: &str, old: impl Into<Value>, new: impl Into<Value>) -> Self {
-        let changed = self.core.entry("changed").or_insert_with(|| json!({}));
-        changed[field] = json!([old.into(), new.into()]);
+        self.changed.insert(field.to_owned(), json!([old.into(), new.into()]));
         self
     }
 
@@ -298,52 +327,47 @@ impl Event {
     }
 }
 
-/// The index term of a core field: the first eight bytes of SHA-256(`field=value`).
-pub fn term(field: &str, value: &str) -> i64 {
-    let hash = sha256(format!("{field}={value}").as_bytes());
-    i64::from_be_bytes(hash[..8].try_into().expect("a hash has eight bytes"))
-}
-
-/// The index term of a context value.
-pub fn context_term(key: &str, value: &str) -> i64 {
-    term(&format!("context.{key}"), value)
-}
-
 /// An event whose canonical text is ready but for its place in the chain.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     pub id: EventId,
     pub at: TimeMs,
     pub owner: Owner,
-    /// Canonical pairs before `at`, between `at` and `chain_id`, between `chain_id` and `seq`, and after `seq`.
-    parts: [String; 4],
+    /// Canonical pairs without those of its place, a comma before each.
+    core: String,
+    /// Where `at`, `chain_id` and `seq` go in: after this many bytes.
+    cuts: [usize; 3],
     /// Canonical private part, if there is any.
     pub private: Option<String>,
     pub salt: [u8; 16],
     pub private_hash: [u8; 32],
-    pub terms: Vec<i64>,
+    pub terms: Terms,
 }
 
+/// Names of the pairs that say where an event stands, in canonical order.
+const PLACE: [&str; 3] = ["at", "chain_id", "seq"];
+
 impl Prepared {
-    fn new(event: Event) -> Self {
-        let mut parts = [const { String::new() }; 4];
-        // Keys are ASCII, so the map's order is the canonical one.
-        for (key, value) in &event.core {
-            let part = &mut parts[["at", "chain_id", "seq"].iter().filter(|k| *k < key).count()];
-            if !part.is_empty() {
-                part.push(',');
-            }
-            part.push_str(&json!(key).to_string());
-            part.push(':');
-            part.push_str(&canonical(value));
+    fn new(mut event: Event) -> Self {
+        if !event.changed.is_empty() {
+            event.core.put("changed", &Value::Object(std::mem::take(&mut event.changed)));
         }
-        let private = (!event.private.is_empty()).then(|| canonical(&event.private));
+        let mut core = String::with_capacity(1024);
+        let mut cuts = [0; 3];
+        for (name, value) in event.core.sorted() {
+            push_pair(&mut core, name, value);
+            for (cut, _) in cuts.iter_mut().zip(PLACE).filter(|(_, place)| name < *place) {
+                *cut = core.len();
+            }
+        }
+        let private = (!event.private.is_empty()).then(|| event.private.object());
         let private_hash = private_hash(&event.salt, private.as_deref().unwrap_or("{}"));
         Self {
             id: event.id,
             at: event.at,
             owner: event.owner,
-            parts,
+            core,
+            cuts,
             private,
             salt: event.salt,
             private_hash,
@@ -352,19 +376,22 @@ impl Prepared {
     }
 
     /// The canonical core at a place in a chain.
-    fn core_at(&self, at: TimeMs, chain_id: &str, seq: i64) -> String {
-        let [a, b, c, d] = &self.parts;
-        let place = [format!("\"at\":\"{at}\""), format!("\"chain_id\":\"{chain_id}\""), format!("\"seq\":{seq}")];
-        let all = [a, &place[0], b, &place[1], c, &place[2], d];
-        let mut text = String::with_capacity(all.iter().map(|p| p.len() + 1).sum::<usize>() + 2);
-        text.push('{');
-        for part in all.into_iter().filter(|p| !p.is_empty()) {
-            if text.len() > 1 {
-                text.push(',');
-            }
-            text.push_str(part);
+    fn core_at(&self, at: TimeMs, chain_id: ChainId, seq: i64) -> String {
+        let mut text = String::with_capacity(self.core.len() + 128);
+        let mut from = 0;
+        for (name, to) in PLACE.into_iter().zip(self.cuts) {
+            text.push_str(&self.core[from..to]);
+            from = to;
+            let written = match name {
+                "at" => write!(text, ",\"at\":\"{at}\""),
+                "chain_id" => write!(text, ",\"chain_id\":\"{chain_id}\""),
+                _ => write!(text, ",\"seq\":{seq}"),
+            };
+            written.expect("a string takes everything");
         }
+        text.push_str(&self.core[from..]);
         text.push('}');
+        text.replace_range(..1, "{");
         text
     }
 }
@@ -399,14 +426,15 @@ mod tests {
             .core("tenant", "match")
             .context(&context, ["user_id"].into_iter());
         let prepared = event.prepare();
-        let core = prepared.core_at(TimeMs(6), "c-1", 42);
+        let chain = ChainId::from_uuid(grantd_wire::ids::uuid_v7(1, [3; 10]));
+        let core = prepared.core_at(TimeMs(6), chain, 42);
         let value: Value = serde_json::from_str(&core).unwrap();
         assert_eq!(canonical(&value), core);
         assert_eq!(
             (&value["at"], &value["chain_id"], &value["seq"]),
-            (&json!("1970-01-01T00:00:00.006Z"), &json!("c-1"), &json!(42))
+            (&json!("1970-01-01T00:00:00.006Z"), &json!(chain), &json!(42))
         );
-        assert!(prepared.terms.contains(&context_term("user_id", "u1")));
+        assert!(prepared.terms.contains(context_term("user_id", "u1")));
         let private: Value = serde_json::from_str(prepared.private.as_deref().unwrap()).unwrap();
         assert_eq!(canonical(&private), prepared.private.unwrap());
     }
@@ -420,7 +448,7 @@ mod tests {
             &path,
             &[],
         );
-        assert_eq!(event.private["path"].as_str().unwrap().len(), 2047);
+        assert_eq!(event.private.get("path").unwrap().len(), 2047 + 2);
     }
 
     #[test]

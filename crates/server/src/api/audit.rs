@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use grantd_domain::audit::{Kind, Owner, context_term, term};
+use grantd_domain::audit::{Kind, Owner, context_term, is_indexed, term};
 use grantd_store::audit::{self, EventFilter, ShownEvent, TERMS_MAX};
 use grantd_wire::api::{CursorPage, Event, EventsQuery};
 use grantd_wire::ids::EventId;
@@ -34,7 +34,13 @@ fn search(query: &EventsQuery, index: &[String]) -> Result<Search, Error> {
         ("kind", &query.kind),
         ("outcome", &query.outcome),
     ];
-    let mut terms: Vec<i64> = fields.iter().filter_map(|(f, v)| v.as_ref().map(|v| term(f, v))).collect();
+    let (mut terms, mut compared) = (Vec::new(), Vec::new());
+    for (field, value) in fields.iter().filter_map(|(field, value)| value.as_ref().map(|v| (field, v))) {
+        match is_indexed(field, value) {
+            true => terms.push(term(field, value)),
+            false => compared.push(term(field, value)),
+        }
+    }
     let mut scanned = Vec::new();
     for pair in query.context.iter().flat_map(|c| c.split('\n')) {
         let (key, value) = pair.split_once('=').ok_or_else(|| Error::invalid("context", "must be name=value"))?;
@@ -52,7 +58,10 @@ fn search(query: &EventsQuery, index: &[String]) -> Result<Search, Error> {
         }
         None => None,
     };
-    Ok(Search { filter: EventFilter { terms, since: query.since, until: query.until, before, limit }, scanned })
+    Ok(Search {
+        filter: EventFilter { terms, compared, since: query.since, until: query.until, before, limit },
+        scanned,
+    })
 }
 
 fn view(event: &ShownEvent) -> Event {
@@ -79,12 +88,13 @@ pub async fn list(vault: &Vault, request: &Request, owner: Owner) -> Result<Answ
     // One more than asked for tells whether there are more.
     let look = if partial_scan { limits::AUDIT_SCAN_MAX } else { filter.limit + 1 };
     let filter = EventFilter { limit: look, ..filter };
+    if !filter.terms.is_empty() {
+        vault.store.catch_up(owner).await.map_err(of_store)?;
+    }
     let found = vault.store.read(move |tx| audit::list(tx, &owner, &filter)).await.map_err(of_store)?;
-    let looked_at_all = found.len() < usize::try_from(look).unwrap_or(usize::MAX);
-    let last_seen = found.last().map(|e| e.id);
     let mut items = Vec::new();
-    let mut next = None;
-    for event in &found {
+    let mut next = found.next.map(|id| id.to_string());
+    for event in &found.events {
         let shown = view(event);
         let context = &shown.get("context").cloned().unwrap_or_default();
         if !scanned.iter().all(|(k, v)| context[k] == **v) {
@@ -96,9 +106,9 @@ pub async fn list(vault: &Vault, request: &Request, owner: Owner) -> Result<Answ
         }
         items.push((event.id, shown));
     }
-    let next_cursor = next.or_else(|| last_seen.filter(|_| partial_scan && !looked_at_all).map(|id| id.to_string()));
+    let partial_scan = partial_scan || (next.is_some() && items.len() < wanted);
     let items = items.into_iter().map(|(_, event)| event).collect();
-    Ok(answer(200, &CursorPage { items, has_more: next_cursor.is_some(), next_cursor, partial_scan }))
+    Ok(answer(200, &CursorPage { items, has_more: next.is_some(), next_cursor: next, partial_scan }))
 }
 
 pub async fn show(vault: &Vault, owner: Owner, segment: &str) -> Result<Answer, Error> {

@@ -39,7 +39,7 @@ enum Step {
     Header,
     Checkpoints { after: i64 },
     Chain { index: usize, after: i64 },
-    Filtered { before: Option<EventId> },
+    Filtered { before: Option<EventId>, is_last: bool },
     Done,
 }
 
@@ -64,6 +64,9 @@ pub async fn jsonl(
     let event = exported.prepare();
     vault.store.write(move |tx| append_event(tx, &event)).await?;
     checkpoint(&vault, owner).await?;
+    if !filter.terms.is_empty() {
+        vault.store.catch_up(owner).await?;
+    }
     let heads = vault.store.read(move |tx| audit::signed_heads(tx, &owner)).await?;
     let export = Export { vault, owner, filter, shown_filter, heads, exporter: None, step: Step::Header };
     Ok(stream::try_unfold(export, |mut export| async move {
@@ -94,7 +97,8 @@ impl Export {
             }
             Step::Checkpoints { after } => self.checkpoints(after).await,
             Step::Chain { index, after } => self.chain(index, after).await,
-            Step::Filtered { before } => self.filtered(before).await,
+            Step::Filtered { is_last: true, .. } => Ok(self.finish()),
+            Step::Filtered { before, .. } => self.filtered(before).await,
             Step::Done => Ok(String::new()),
         }
     }
@@ -108,7 +112,7 @@ impl Export {
         let page = self.vault.store.read(move |tx| audit::checkpoints(tx, &owner, after)).await?;
         let Some(last) = page.last() else {
             self.step = match self.is_partial() {
-                true => Step::Filtered { before: None },
+                true => Step::Filtered { before: None, is_last: false },
                 false => Step::Chain { index: 0, after: 0 },
             };
             return Ok(String::new());
@@ -137,10 +141,8 @@ impl Export {
         let owner = self.owner;
         let filter = EventFilter { before, limit: limits::PAGE_MAX, ..self.filter.clone() };
         let page = self.vault.store.read(move |tx| audit::export_filtered(tx, &owner, &filter)).await?;
-        let Some((last, _)) = page.last() else { return Ok(self.finish()) };
-        self.step = Step::Filtered { before: Some(*last) };
-        let events: Vec<StoredEvent> = page.into_iter().map(|(_, event)| event).collect();
-        self.lines(&events)
+        self.step = Step::Filtered { before: page.next, is_last: page.next.is_none() };
+        self.lines(&page.events)
     }
 
     fn lines(&mut self, events: &[StoredEvent]) -> Result<String, StoreError> {

@@ -1,4 +1,4 @@
-//! Work beside requests: checkpoints, the clock floor, old nonces, times of last use.
+//! Work beside requests: the index of events, checkpoints, the clock floor, old nonces, times of last use.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +14,10 @@ use crate::flow::export::checkpoint;
 use crate::vault::Vault;
 
 const NONCE_PRUNE_EVERY: Duration = Duration::from_secs(10);
+/// How far the index of events may be behind what was appended, when nobody asks.
+const INDEX_EVERY: Duration = Duration::from_millis(250);
+/// How often chains of processes that ended are looked at.
+const INDEX_ALL_EVERY: Duration = Duration::from_mins(1);
 const USED_FLUSH_EVERY: Duration = Duration::from_secs(5);
 const CLOCK_TICK: Duration = Duration::from_mins(1);
 /// How often the number of new events is looked at.
@@ -23,6 +27,8 @@ const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(1);
 pub async fn run(vault: Arc<Vault>, stop: CancellationToken) {
     tokio::join!(
         every(NONCE_PRUNE_EVERY, &stop, || prune_nonces(&vault)),
+        every(INDEX_EVERY, &stop, || index(&vault)),
+        every(INDEX_ALL_EVERY, &stop, || async { vault.store.index_all().await.map(drop) }),
         every(USED_FLUSH_EVERY, &stop, || flush_used(&vault)),
         every(CLOCK_TICK, &stop, || tick_clock(&vault)),
         checkpoints(&vault, &stop),
@@ -55,6 +61,16 @@ fn can_fail(what: &str, result: Result<(), StoreError>) {
 
 async fn prune_nonces(vault: &Vault) -> Result<(), StoreError> {
     vault.store.prune_nonces(vault.env.now().plus_ms(-limits::NONCE_LIFE_MS)).await.map(drop)
+}
+
+/// Goes on where it was when nothing new was written.
+async fn index(vault: &Vault) -> Result<(), StoreError> {
+    let appended = vault.store.appended();
+    if vault.indexed.load(Ordering::Relaxed) != appended {
+        vault.store.index_own().await?;
+        vault.indexed.store(appended, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 async fn flush_used(vault: &Vault) -> Result<(), StoreError> {

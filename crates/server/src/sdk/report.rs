@@ -1,6 +1,6 @@
 //! What callers say happened: claims, kept apart from what grantd itself observed. They change no decision.
 
-use grantd_domain::audit::{Kind, Outcome, term};
+use grantd_domain::audit::{Kind, Outcome, Owner};
 use grantd_domain::context::Context;
 use grantd_domain::destination::Target;
 use grantd_store::{Append, audit, grants};
@@ -122,13 +122,10 @@ async fn known_grant(vault: &Vault, call: &Call, text: &str) -> Result<(GrantId,
 }
 
 async fn released(vault: &Vault, call: &Call, grant: GrantId, generation: GenerationId) -> Result<bool, Error> {
-    let terms = [
-        term("token_generation", &generation.to_string()),
-        term("grant_id", &grant.to_string()),
-        term("key_id", &call.key.id.to_string()),
-    ];
-    let (app, since) = (call.app.id, call.source.now.plus_ms(-limits::CLAIM_WINDOW_MS));
-    vault.store.read(move |tx| audit::has_release(tx, app, &terms, since)).await.map_err(of_store)
+    let (app, key, since) = (call.app.id, call.key.id, call.source.now.plus_ms(-limits::CLAIM_WINDOW_MS));
+    vault.store.catch_up(Owner::App(app)).await.map_err(of_store)?;
+    let has = move |tx: &mut grantd_store::Tx<'_>| audit::has_release(tx, app, grant, key, generation, since);
+    vault.store.read(has).await.map_err(of_store)
 }
 
 async fn append(vault: &Vault, call: &Call, event: grantd_domain::audit::Event) -> Result<(), Error> {

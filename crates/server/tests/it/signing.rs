@@ -309,8 +309,8 @@ async fn a_read_may_be_told_again_after_its_life(server: Server) {
     server.send(resigned(&server, &world, nonce)).await.ok(200);
     server.advance_ms(150_000);
     server.send(resigned(&server, &world, nonce)).await.refused(Code::NonceReplayed);
-    // It is remembered in pieces of ten seconds, never for less than its life.
-    server.advance_ms(20_000);
+    // It is remembered in pieces of thirty seconds, never for less than its life.
+    server.advance_ms(60_000);
     server.send(list(&server, &world)).await.ok(200);
     server.send(resigned(&server, &world, nonce)).await.ok(200);
 }

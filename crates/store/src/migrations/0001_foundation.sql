@@ -178,9 +178,10 @@ CREATE INDEX grants_credential ON grants (app_id, credential_id);
 CREATE INDEX grants_principal ON grants (app_id, principal_type, principal_id);
 CREATE INDEX grants_status ON grants (app_id, status, id);
 
+-- `terms` holds what the event is found by; `event_terms` follows it, up to the chain's `indexed_seq`.
 CREATE TABLE events (
-    id TEXT PRIMARY KEY,
     app_id TEXT NOT NULL,
+    id TEXT NOT NULL,
     chain_id TEXT NOT NULL,
     seq BIGINT NOT NULL,
     at_ms BIGINT NOT NULL,
@@ -189,10 +190,11 @@ CREATE TABLE events (
     salt BYTES,
     private_hash BYTES NOT NULL,
     event_hash BYTES NOT NULL,
-    hash BYTES NOT NULL
+    hash BYTES NOT NULL,
+    terms BYTES NOT NULL,
+    PRIMARY KEY (app_id, id)
 );
 CREATE UNIQUE INDEX events_chain ON events (chain_id, seq);
-CREATE INDEX events_app ON events (app_id, id);
 
 CREATE TABLE event_terms (
     app_id TEXT NOT NULL,
@@ -206,9 +208,11 @@ CREATE TABLE chains (
     app_id TEXT NOT NULL,
     writer TEXT NOT NULL,
     first_previous BYTES NOT NULL,
-    checkpointed_seq BIGINT NOT NULL
+    checkpointed_seq BIGINT NOT NULL,
+    indexed_seq BIGINT NOT NULL
 );
 CREATE INDEX chains_app ON chains (app_id, writer);
+CREATE INDEX chains_writer ON chains (writer);
 
 CREATE TABLE checkpoints (
     app_id TEXT NOT NULL,
@@ -219,10 +223,10 @@ CREATE TABLE checkpoints (
     PRIMARY KEY (app_id, n)
 );
 
+-- Ordered by time first: what is new goes in at one place, and what is old goes out as one range.
 CREATE TABLE nonces (
+    signed_at_ms BIGINT NOT NULL,
     key_id TEXT NOT NULL,
     nonce BYTES NOT NULL,
-    seen_at_ms BIGINT NOT NULL,
-    PRIMARY KEY (key_id, nonce)
+    PRIMARY KEY (signed_at_ms, key_id, nonce)
 ) CLUSTERED;
-CREATE INDEX nonces_seen ON nonces (seen_at_ms);

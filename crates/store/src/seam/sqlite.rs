@@ -1,28 +1,32 @@
-//! SQLite: one writer thread that commits whatever waits as one group, and readers beside it.
-//!
-//! Invariant: nobody is answered before COMMIT returned. A closure that fails or panics is undone to its savepoint alone; when
-//! the transaction itself is lost, every member of the group learns that nothing was applied.
+//! SQLite: one writer thread ([`writer`]), checkpoints beside it ([`checkpoint`]), and readers that never wait for either.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod checkpoint;
+mod writer;
+
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use super::{Chains, Conn, Tally, Tx, Value, lane, numbered};
 use crate::error::{Error, Result};
+use crate::hot::{Append, Appended};
+use checkpoint::Checkpointer;
+use writer::{AppendJob, Closure, Message, Writer};
 
-/// Jobs in one commit.
-const GROUP_MAX: usize = 512;
+/// Names the chains of the one writer.
+pub(crate) const WRITER: &str = "sqlite";
 /// Jobs waiting; one more is `Busy`.
 const QUEUE_MAX: usize = grantd_wire::limits::AUDIT_QUEUE_MAX;
 /// Reads at one time, each on a connection that is kept; others wait. A point read takes microseconds, an opening a hundred.
 const READERS_MAX: usize = 8;
 /// How long another process that writes to the same file is waited for.
-const BUSY_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+const BUSY_WAIT: Duration = Duration::from_secs(5);
 
 impl ToSql for Value {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -100,48 +104,9 @@ fn value(value: ValueRef<'_>) -> Value {
     }
 }
 
-/// Work for the writer thread.
-trait Job: Send {
-    /// Runs inside its savepoint; `false` undoes what it did. May not be called twice.
-    fn run(&mut self, tx: Tx<'_>) -> bool;
-    /// It panicked inside `run`, and was undone.
-    fn panicked(&mut self);
-    /// The group's fate is known: answer the caller. `Err` means that nothing of the group was applied.
-    fn answer(self: Box<Self>, fate: Result<()>);
-}
-
-enum Message {
-    Job(Box<dyn Job>),
-    /// Let nothing more in, and end after what waits.
-    Stop,
-}
-
-struct Closure<F, T> {
-    run: F,
-    result: Option<Result<T>>,
-    reply: oneshot::Sender<Result<T>>,
-}
-
-impl<F: FnMut(&mut Tx<'_>) -> Result<T> + Send, T: Send> Job for Closure<F, T> {
-    fn run(&mut self, mut tx: Tx<'_>) -> bool {
-        let result = (self.run)(&mut tx);
-        self.result.insert(tx.settle(result)).is_ok()
-    }
-
-    fn panicked(&mut self) {
-        self.result = Some(Err(Error::Panicked));
-    }
-
-    fn answer(self: Box<Self>, fate: Result<()>) {
-        let result = fate.and(self.result.unwrap_or(Err(Error::Panicked)));
-        // A caller that went away needs no answer.
-        drop(self.reply.send(result));
-    }
-}
-
 /// The embedded engine.
 pub(crate) struct Sqlite {
-    jobs: mpsc::Sender<Message>,
+    jobs: SyncSender<Message>,
     /// `None` in memory: everything goes through the writer.
     readers: Option<Arc<Readers>>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -150,24 +115,29 @@ pub(crate) struct Sqlite {
 impl Sqlite {
     /// Opens (and creates) the file, or a database in memory.
     pub(crate) fn open(path: Option<&Path>, tally: Arc<Tally>) -> Result<Self> {
-        let conn = match path {
+        let mut conn = match path {
             Some(path) => open_file(path),
             None => Connection::open_in_memory().map_err(|e| error(&e)),
         }?;
         prepare(&conn)?;
         // WAL: readers never wait for the writer. FULL: a commit is on disk before it is answered. What is deleted is overwritten.
+        // Checkpoints have their own thread.
         let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(|e| error(&e))?;
         if path.is_some() && mode != "wal" {
             let what = format!("this file system cannot hold a write-ahead log (journal mode {mode})");
             return Err(Error::Unavailable { what });
         }
-        batch(&conn, "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;")?;
-        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        let chains = Chains::new("sqlite".to_owned(), true, Arc::clone(&tally));
-        let mut writer = Writer { conn, chains, tally, version: None };
+        batch(
+            &conn,
+            "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON; PRAGMA wal_autocheckpoint = 0;",
+        )?;
+        let checkpointer = path.map(|path| Checkpointer::start(path, &mut conn)).transpose()?;
+        let (jobs, queue) = sync_channel(QUEUE_MAX);
+        let chains = Chains::new(WRITER.to_owned(), true, Arc::clone(&tally));
+        let writer = Writer::new(conn, chains, tally, checkpointer);
         let writer = std::thread::Builder::new()
             .name("grantd-writer".to_owned())
-            .spawn(move || writer.run(queue))
+            .spawn(move || writer.run(&queue))
             .map_err(|e| Error::Unavailable { what: format!("cannot start the writer thread: {e}") })?;
         let readers = path.map(|path| Arc::new(Readers::new(path.to_owned())));
         Ok(Self { jobs, readers, writer: Mutex::new(Some(writer)) })
@@ -178,12 +148,21 @@ impl Sqlite {
         &self,
         run: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let stopped = || Error::Unavailable { what: "the writer has stopped".to_owned() };
         let (reply, answer) = oneshot::channel();
-        let job = Message::Job(Box::new(Closure { run, result: None, reply }));
-        self.jobs.try_send(job).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => Error::Busy,
-            mpsc::error::TrySendError::Closed(_) => stopped(),
+        self.submit(Message::Job(Box::new(Closure { run, result: None, reply })), answer).await
+    }
+
+    /// Appends in the writer's next group.
+    pub(crate) async fn append(&self, append: Append) -> Result<Appended> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Message::Append(Box::new(AppendJob { append, result: Err(Error::Panicked), reply })), answer).await
+    }
+
+    async fn submit<T>(&self, message: Message, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+        let stopped = || Error::Unavailable { what: "the writer has stopped".to_owned() };
+        self.jobs.try_send(message).map_err(|e| match e {
+            TrySendError::Full(_) => Error::Busy,
+            TrySendError::Disconnected(_) => stopped(),
         })?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
@@ -212,17 +191,27 @@ impl Sqlite {
             // Before the writer: the last connection to close empties the WAL, and readers may not write.
             readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
-        // It fails only when the writer has stopped already.
-        drop(self.jobs.send(Message::Stop).await);
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
+            let jobs = self.jobs.clone();
+            let stop = move || {
+                // It fails only when the writer has stopped already.
+                drop(jobs.send(Message::Stop));
+                writer.join()
+            };
             // A writer that panicked has told its callers already: their channels closed.
-            drop(tokio::task::spawn_blocking(move || writer.join()).await);
+            drop(tokio::task::spawn_blocking(stop).await);
         }
         if let Some(readers) = &self.readers {
             readers.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
     }
+}
+
+/// Pauses this thread.
+fn wait(time: Duration) {
+    // Nobody unparks it; should it wake early, no harm is done.
+    std::thread::park_timeout(time);
 }
 
 /// Opens the file for writing; a new one only for its owner.
@@ -279,99 +268,5 @@ impl Readers {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
         }
         result
-    }
-}
-
-struct Writer {
-    conn: Connection,
-    chains: Chains,
-    tally: Arc<Tally>,
-    /// Changes when another connection has written to the file.
-    version: Option<i64>,
-}
-
-impl Writer {
-    fn run(&mut self, mut queue: mpsc::Receiver<Message>) {
-        while let Some(first) = queue.blocking_recv() {
-            let mut group = Vec::new();
-            let mut message = Some(first);
-            while let Some(next) = message {
-                match next {
-                    Message::Job(job) => group.push(job),
-                    Message::Stop => queue.close(),
-                }
-                message = if group.len() < GROUP_MAX { queue.try_recv().ok() } else { None };
-            }
-            if !group.is_empty() {
-                self.run_group(group);
-            }
-        }
-    }
-
-    fn run_group(&mut self, mut group: Vec<Box<dyn Job>>) {
-        let fate = self.commit(&mut group);
-        match &fate {
-            Ok(()) => self.tally.committed(group.len()),
-            Err(e) => tracing::error!(error = %e, jobs = group.len(), "A group of writes was not applied"),
-        }
-        for job in group {
-            job.answer(match &fate {
-                Ok(()) => Ok(()),
-                Err(e) => Err(Error::Unavailable { what: e.to_string() }),
-            });
-        }
-    }
-
-    fn commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<()> {
-        self.statement("BEGIN IMMEDIATE")?;
-        let result = self.run_jobs(group).and_then(|()| self.statement("COMMIT"));
-        if result.is_err() {
-            // The log decides what was applied, should the disk have failed us half-way: read the heads again.
-            self.chains.rolled_back();
-            self.chains.forget();
-            if !self.conn.is_autocommit() {
-                // If even this fails the next BEGIN fails too, and says so.
-                drop(self.conn.execute_batch("ROLLBACK"));
-            }
-        } else {
-            self.chains.committed();
-        }
-        result
-    }
-
-    fn run_jobs(&mut self, group: &mut [Box<dyn Job>]) -> Result<()> {
-        let version = self.conn.prepare_cached("PRAGMA data_version").and_then(|mut s| s.query_row([], |r| r.get(0)));
-        let version = version.map_err(|e| error(&e))?;
-        if self.version != Some(version) {
-            // Another process (a command beside the server) extended the chains that we know the ends of.
-            self.chains.forget();
-            self.version = Some(version);
-        }
-        group.iter_mut().try_for_each(|job| self.run_job(job.as_mut()))
-    }
-
-    /// Runs one job in its savepoint. `Err` means that the whole transaction is lost.
-    fn run_job(&mut self, job: &mut dyn Job) -> Result<()> {
-        self.statement("SAVEPOINT job")?;
-        let mark = self.chains.mark();
-        let (conn, chains) = (&self.conn, &mut self.chains);
-        let keep = catch_unwind(AssertUnwindSafe(|| job.run(Tx::new(Conn::Sqlite(conn), chains))));
-        if self.conn.is_autocommit() {
-            let what = "the database gave up the transaction (disk full or I/O error)".to_owned();
-            return Err(Error::Unavailable { what });
-        }
-        if !matches!(keep, Ok(true)) {
-            self.chains.back_to(mark);
-            self.statement("ROLLBACK TO job")?;
-        }
-        if keep.is_err() {
-            job.panicked();
-        }
-        self.statement("RELEASE job")
-    }
-
-    fn statement(&self, sql: &str) -> Result<()> {
-        let run = || self.conn.prepare_cached(sql)?.execute([]);
-        run().map(drop).map_err(|e| error(&e))
     }
 }

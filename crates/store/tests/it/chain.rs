@@ -145,8 +145,9 @@ async fn time_never_falls_within_a_chain(store: &Database) {
     }
     let owner = world.owner();
     let filter = audit::EventFilter { limit: 10, ..Default::default() };
-    let events = store.read(move |tx| audit::list(tx, &owner, &filter)).await.unwrap();
-    let mut places: Vec<(i64, String)> = events
+    let found = store.read(move |tx| audit::list(tx, &owner, &filter)).await.unwrap();
+    let mut places: Vec<(i64, String)> = found
+        .events
         .iter()
         .map(|event| {
             let core: serde_json::Value = serde_json::from_str(&event.core).unwrap();

@@ -2,8 +2,8 @@
 
 use grantd_domain::audit::{Kind, Owner, term};
 use grantd_store::audit::{self, EventFilter};
-use grantd_wire::TimeMs;
 use grantd_wire::ids::EventId;
+use grantd_wire::{TimeMs, limits};
 
 use crate::engine::{Database, NOW};
 use crate::world::{World, app_id, generation_id, grant_id, only};
@@ -21,12 +21,20 @@ async fn fifty(store: &Database, world: &World) -> Vec<EventId> {
 }
 
 async fn page(store: &Database, owner: Owner, filter: EventFilter) -> Vec<EventId> {
+    store.catch_up(owner).await.unwrap();
     let (shown, exported) = store
         .read(move |tx| Ok((audit::list(tx, &owner, &filter)?, audit::export_filtered(tx, &owner, &filter)?)))
         .await
         .unwrap();
-    let ids: Vec<_> = shown.into_iter().map(|e| e.id).collect();
-    assert_eq!(exported.into_iter().map(|(id, _)| id).collect::<Vec<_>>(), ids, "an export finds what a list finds");
+    let ids: Vec<_> = shown.events.iter().map(|e| e.id).collect();
+    let id_of = |core: &str| serde_json::from_str::<serde_json::Value>(core).unwrap()["id"].clone();
+    let exported_ids: Vec<_> = exported.events.iter().map(|e| id_of(&e.core)).collect();
+    assert_eq!(
+        exported_ids,
+        ids.iter().map(|id| serde_json::json!(id)).collect::<Vec<_>>(),
+        "an export finds the same"
+    );
+    assert_eq!(shown.next, exported.next);
     ids
 }
 
@@ -82,12 +90,74 @@ async fn terms_are_all_required(store: &Database) {
     assert_eq!(with(vec![grant, term("grant_id", &grant_id().to_string())], 100).await, []);
     let window = EventFilter {
         terms: vec![grant, kind],
+        compared: Vec::new(),
         since: Some(NOW.plus_ms(1)),
         until: Some(NOW.plus_ms(3)),
         before: Some(denied[7]),
         limit: 100,
     };
     assert_eq!(page(store, world.owner(), window).await, newest_first(&denied[2..7]));
+}
+
+async fn what_is_common_is_compared_and_not_indexed(store: &Database) {
+    let world = World::create(store).await;
+    let ids = fifty(store, &world).await;
+    let released: Vec<_> = ids.iter().enumerate().filter(|(i, _)| i % 5 != 0).map(|(_, id)| *id).collect();
+    let kind = term("kind", Kind::TokenReleased.as_str());
+    let with = |terms: Vec<i64>, limit, before| {
+        let filter = EventFilter { terms, compared: vec![kind], limit, before, ..Default::default() };
+        page(store, world.owner(), filter)
+    };
+    assert_eq!(with(Vec::new(), 100, None).await, newest_first(&released));
+    let grant = term("grant_id", &world.grant.id.to_string());
+    assert_eq!(with(vec![grant], 3, None).await, newest_first(&released[37..]));
+    assert_eq!(with(vec![grant], 3, Some(released[37])).await, newest_first(&released[34..37]));
+    assert_eq!(with(vec![kind], 100, None).await, [], "no index holds what nearly every event has");
+}
+
+async fn looking_for_what_is_rare_stops_and_says_where(store: &Database) {
+    let world = World::create(store).await;
+    let rare = world.event(NOW, Kind::AppUpdated);
+    let rare_id = rare.id();
+    store.append(only(rare.prepare())).await.unwrap();
+    let events: Vec<_> =
+        (0..limits::AUDIT_SCAN_MAX).map(|_| world.event(NOW.plus_ms(1), Kind::TokenReleased)).collect();
+    let ids: Vec<_> = events.iter().map(grantd_domain::audit::Event::id).collect();
+    let events: Vec<_> = events.into_iter().map(grantd_domain::audit::Event::prepare).collect();
+    let write = move |tx: &mut grantd_store::Tx<'_>| events.iter().try_for_each(|e| grantd_store::append_event(tx, e));
+    store.write(write).await.unwrap();
+    let compared = vec![term("kind", Kind::AppUpdated.as_str())];
+    let list = |before| {
+        let (owner, filter) =
+            (world.owner(), EventFilter { compared: compared.clone(), limit: 1, before, ..Default::default() });
+        store.read(move |tx| audit::list(tx, &owner, &filter))
+    };
+    let found = list(None).await.unwrap();
+    let oldest = ids.iter().min().copied();
+    assert_eq!((found.events.len(), found.next), (0, oldest), "exactly as many were looked at as may be");
+    let found = list(found.next).await.unwrap();
+    assert_eq!(found.events.iter().map(|e| e.id).collect::<Vec<_>>(), [rare_id]);
+}
+
+async fn the_index_follows_once_and_for_any_process(store: &Database) {
+    let world = World::create(store).await;
+    let ids = fifty(store, &world).await;
+    let (owner, key) = (world.owner(), term("key_id", &world.key.id.to_string()));
+    let filter = EventFilter { terms: vec![key], limit: 100, ..Default::default() };
+    let find = || {
+        let filter = filter.clone();
+        store.read(move |tx| audit::list(tx, &owner, &filter))
+    };
+    assert_eq!(find().await.unwrap().events.len(), 0, "nothing was indexed yet");
+    let (first, second, third) = tokio::join!(store.catch_up(owner), store.catch_up(owner), store.catch_up(owner));
+    first.and(second).and(third).unwrap();
+    assert_eq!(find().await.unwrap().events.len(), ids.len());
+    assert_eq!(store.index_own().await.unwrap(), 0);
+    store.append(only(world.release(NOW))).await.unwrap();
+    assert_eq!(store.index_own().await.unwrap(), 1);
+    store.append(only(world.release(NOW))).await.unwrap();
+    assert_eq!(store.index_all().await.unwrap(), 1);
+    assert_eq!(find().await.unwrap().events.len(), ids.len() + 2);
 }
 
 async fn one_event_is_found_in_its_app(store: &Database) {
@@ -106,25 +176,24 @@ async fn a_release_is_remembered_for_its_claim(store: &Database) {
     let at = NOW.plus_ms(1_000);
     let event = world.event(at, Kind::TokenReleased).grant(world.grant.id).generation(generation);
     store.append(only(event.prepare())).await.unwrap();
-    let app = world.app.id;
-    let terms = [
-        term("key_id", &world.key.id.to_string()),
-        term("grant_id", &world.grant.id.to_string()),
-        term("token_generation", &generation.to_string()),
-    ];
-    let has = |terms: [i64; 3], since: TimeMs| store.read(move |tx| audit::has_release(tx, app, &terms, since));
-    assert!(has(terms, at).await.unwrap());
-    assert!(!has(terms, at.plus_ms(1)).await.unwrap());
-    let other = term("token_generation", &generation_id().to_string());
-    assert!(!has([terms[0], terms[1], other], NOW).await.unwrap());
-    let elsewhere = app_id();
-    assert!(!store.read(move |tx| audit::has_release(tx, elsewhere, &terms, NOW)).await.unwrap());
+    store.catch_up(world.owner()).await.unwrap();
+    let has = |app, generation, since: TimeMs| {
+        let (grant, key) = (world.grant.id, world.key.id);
+        store.read(move |tx| audit::has_release(tx, app, grant, key, generation, since))
+    };
+    assert!(has(world.app.id, generation, at).await.unwrap());
+    assert!(!has(world.app.id, generation, at.plus_ms(1)).await.unwrap());
+    assert!(!has(world.app.id, generation_id(), NOW).await.unwrap());
+    assert!(!has(app_id(), generation, NOW).await.unwrap());
 }
 
 on_every_engine! {
     pages_follow_each_other_exactly,
     times_bound_a_page_to_the_millisecond,
     terms_are_all_required,
+    what_is_common_is_compared_and_not_indexed,
+    looking_for_what_is_rare_stops_and_says_where,
+    the_index_follows_once_and_for_any_process,
     one_event_is_found_in_its_app,
     a_release_is_remembered_for_its_claim,
 }

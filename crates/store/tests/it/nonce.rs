@@ -115,13 +115,13 @@ async fn a_refused_write_keeps_its_nonce(store: &Database) {
 
 async fn old_nonces_are_forgotten(store: &Database) {
     let world = World::create(store).await;
-    let at = |n: u8, seconds| Nonce { seen_at: NOW.plus_seconds(seconds), ..world.nonce(n) };
+    let at = |n: u8, seconds| Nonce { signed_at: NOW.plus_seconds(seconds), ..world.nonce(n) };
     for nonce in [at(1, 0), at(2, 10)] {
         store.append(signed(&world, nonce)).await.unwrap();
     }
     assert_eq!(store.prune_nonces(NOW.plus_seconds(10)).await.unwrap(), 1);
-    assert_eq!(store.append(signed(&world, at(2, 11))).await.unwrap(), Appended::Replayed);
-    assert_eq!(store.append(signed(&world, at(1, 11))).await.unwrap(), Appended::Done);
+    assert_eq!(store.append(signed(&world, at(2, 10))).await.unwrap(), Appended::Replayed);
+    assert_eq!(store.append(signed(&world, at(1, 0))).await.unwrap(), Appended::Done);
 }
 
 on_every_engine! {

@@ -224,7 +224,7 @@ impl World {
     }
 
     pub fn nonce(&self, n: u8) -> Nonce {
-        Nonce { key_id: self.key.id, nonce: [n; 16], seen_at: NOW }
+        Nonce { key_id: self.key.id, nonce: [n; 16], signed_at: NOW }
     }
 }
 

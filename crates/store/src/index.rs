@@ -1,0 +1,157 @@
+//! The index of events by their terms: it follows behind the appends, so that no call waits for it.
+//!
+//! Invariant: a chain's `indexed_seq` is raised only after the terms of every event up to it are stored. Storing a term twice
+//! changes nothing, so two processes may do the same work.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use grantd_domain::audit::{Owner, Terms};
+
+use crate::error::Result;
+use crate::hot::alone;
+use crate::seam::Tx;
+use crate::{Engine, Store};
+
+/// Events in one step; on SQLite each step is one stay in the writer.
+const STEP_EVENTS: i64 = 256;
+
+/// Whose chains.
+enum Scope {
+    /// This process writes them.
+    Own,
+    /// Everything this owner has, whoever writes it.
+    Of(Owner),
+    All,
+}
+
+/// A chain that is ahead of its index.
+struct Pending {
+    chain_id: String,
+    owner: String,
+    indexed: i64,
+    head: i64,
+}
+
+/// Terms of a step, in the order of the index.
+type Entries = Vec<(String, i64, String)>;
+
+/// Those who want an owner's index up to date join the pass that begins next.
+#[derive(Default)]
+pub(crate) struct CatchUp(Mutex<HashMap<Owner, Arc<tokio::sync::Mutex<u64>>>>, std::sync::atomic::AtomicU64);
+
+impl Store {
+    /// Indexes what this process has written; answers how many events.
+    pub async fn index_own(&self) -> Result<u64> {
+        self.index(&Scope::Own).await
+    }
+
+    /// Indexes what any process has written: one may have ended before it got to it.
+    pub async fn index_all(&self) -> Result<u64> {
+        self.index(&Scope::All).await
+    }
+
+    /// Returns when everything of the owner that was committed before this call is indexed.
+    pub async fn catch_up(&self, owner: Owner) -> Result<()> {
+        use std::sync::atomic::Ordering::SeqCst;
+        let CatchUp(passes, clock) = &self.inner.catch_up;
+        let asked = clock.fetch_add(1, SeqCst);
+        let pass = Arc::clone(passes.lock().unwrap_or_else(PoisonError::into_inner).entry(owner).or_default());
+        let mut begun = pass.lock().await;
+        if *begun > asked {
+            // A pass that began after this call is over.
+            return Ok(());
+        }
+        let beginning = clock.fetch_add(1, SeqCst);
+        self.index(&Scope::Of(owner)).await?;
+        *begun = beginning;
+        Ok(())
+    }
+
+    async fn index(&self, scope: &Scope) -> Result<u64> {
+        let mut events = 0;
+        for chain in self.pending(scope).await? {
+            let mut indexed = chain.indexed;
+            while indexed < chain.head {
+                let (entries, last) = self.step(&chain, indexed).await?;
+                let Some(last) = last else { break };
+                self.store_terms(chain.chain_id.clone(), entries, last).await?;
+                events += last.abs_diff(indexed);
+                indexed = last;
+            }
+        }
+        Ok(events)
+    }
+
+    async fn pending(&self, scope: &Scope) -> Result<Vec<Pending>> {
+        macro_rules! pending_sql {
+            ($which:literal) => {
+                concat!(
+                    "SELECT c.id, c.app_id, c.indexed_seq, (SELECT MAX(e.seq) FROM events e WHERE e.chain_id = c.id) FROM chains c WHERE ",
+                    $which,
+                    " AND EXISTS (SELECT 1 FROM events e WHERE e.chain_id = c.id AND e.seq > c.indexed_seq)"
+                )
+            };
+        }
+        let rows = match scope {
+            Scope::Own => {
+                let [a, b] = self.writers();
+                self.fetch("chains", pending_sql!("c.writer IN ($1, $2)"), vec![a.into(), b.into()]).await?
+            }
+            Scope::Of(owner) => self.fetch("chains", pending_sql!("c.app_id = $1"), vec![owner.key().into()]).await?,
+            Scope::All => self.fetch("chains", pending_sql!("1 = 1"), Vec::new()).await?,
+        };
+        rows.into_iter()
+            .map(|mut row| {
+                Ok(Pending {
+                    chain_id: row.text("id")?,
+                    owner: row.text("app_id")?,
+                    indexed: row.int("indexed_seq")?,
+                    head: row.int("seq")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Terms of the next events after `indexed`, and the last of these events.
+    async fn step(&self, chain: &Pending, indexed: i64) -> Result<(Entries, Option<i64>)> {
+        let sql = "SELECT id, seq, terms FROM events WHERE chain_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+        let params = vec![(&chain.chain_id).into(), indexed.into(), STEP_EVENTS.into()];
+        let (mut entries, mut last) = (Entries::new(), None);
+        for mut row in self.fetch("events", sql, params).await? {
+            let (id, seq) = (row.text("id")?, row.int("seq")?);
+            let terms = Terms::unpack(&row.bytes("terms")?).ok_or_else(|| row.inconsistent("terms"))?;
+            entries.extend(terms.indexed().iter().map(|term| (chain.owner.clone(), *term, id.clone())));
+            last = Some(seq);
+        }
+        // In the order of the index, neighbours go into one page; and two processes with the same terms cannot deadlock.
+        entries.sort_unstable();
+        Ok((entries, last))
+    }
+
+    async fn store_terms(&self, chain_id: String, entries: Entries, last: i64) -> Result<()> {
+        let raise = "UPDATE chains SET indexed_seq = $2 WHERE id = $1 AND indexed_seq < $2";
+        match &self.inner.engine {
+            Engine::Sqlite(sqlite) => {
+                let insert =
+                    "INSERT INTO event_terms (app_id, term, event_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+                let store = move |tx: &mut Tx<'_>| {
+                    for (owner, term, event) in &entries {
+                        tx.execute(insert, &[owner.into(), (*term).into(), event.into()])?;
+                    }
+                    tx.execute(raise, &[(&chain_id).into(), last.into()]).map(drop)
+                };
+                sqlite.write(store).await
+            }
+            Engine::Postgres { pools, .. } => {
+                let insert = "INSERT INTO event_terms (app_id, term, event_id) \
+                    SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[]) ON CONFLICT DO NOTHING";
+                let owners: Vec<&str> = entries.iter().map(|(owner, _, _)| owner.as_str()).collect();
+                let terms: Vec<i64> = entries.iter().map(|(_, term, _)| *term).collect();
+                let events: Vec<&str> = entries.iter().map(|(_, _, event)| event.as_str()).collect();
+                alone(&pools.shared, insert, &[&owners, &terms, &events]).await?;
+                alone(&pools.shared, raise, &[&chain_id, &last]).await.map(drop)
+            }
+        }
+    }
+}
