@@ -9,7 +9,7 @@ use grantd_domain::env::{Clock as _, new_uuid};
 use grantd_domain::seal::{RootKey, RootKeys};
 use grantd_server::install::{self, Created, InstallError};
 use grantd_server::{Settings, Vault};
-use grantd_store::{Location, Store};
+use grantd_store::{Location, Store, crash};
 
 use crate::cli::{Exit, Failure};
 use crate::config::{Config, DatabaseUrl};
@@ -54,7 +54,11 @@ impl DataDir {
             Err(TryLockError::Error(e)) => return Err(failed("lock", &e)),
         }
         // Nothing in here belongs into a repository.
-        write_new(&path.join(".gitignore"), b"*\n").map_err(|e| failed("write", &e))?;
+        let ignore = path.join(".gitignore");
+        if !ignore.exists() {
+            write_over(&ignore, b"*\n").map_err(|e| failed("write", &e))?;
+        }
+        crash::step("init.directory_made");
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 }
@@ -70,26 +74,41 @@ fn make(path: &Path) -> Result<(), Failure> {
     })
 }
 
-/// Writes a file for its owner alone, unless it is there.
-fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    match write_private(OpenOptions::new().create_new(true), path, bytes) {
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    }
-}
-
-/// Writes a file for its owner alone, over what was there.
+/// Writes a file for its owner alone, in place of what was there. Whatever happens on the way, there is the old file or the whole
+/// new one.
 pub fn write_over(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    write_private(OpenOptions::new().create(true).truncate(true), path, bytes)
+    let beside = write_beside(path, bytes)?;
+    std::fs::rename(&beside, path)?;
+    sync_directory_of(path)
 }
 
-fn write_private(options: &mut OpenOptions, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    options.write(true);
+/// Writes and syncs the file under a name of its own, to be moved in place. What an attempt before left there is overwritten.
+pub fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<PathBuf> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    // A new file, so that its mode is ours and no link leads elsewhere.
+    match std::fs::remove_file(&beside) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&beside)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // The error that counts is the first one.
+        let _ = std::fs::remove_file(&beside);
+    }
+    written.map(|()| beside)
+}
+
+/// Makes a new name in the file's directory durable.
+pub fn sync_directory_of(path: &Path) -> std::io::Result<()> {
+    let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
 }
 
 /// Nothing of this process's memory ends in a core file, and (on Linux) no other process of the user may look into it.
@@ -155,6 +174,7 @@ pub fn load_root_keys(config: &Config, env: &Env) -> Result<RootKeys, Failure> {
 /// Applies the schema and makes the install, with a new root key where there is neither key nor database.
 pub async fn create_install(config: &Config, data_dir: &DataDir, env: &Env, store: &Store) -> Result<Created, Failure> {
     store.migrate(Host.now()).await.map_err(|e| schema_failure(&e))?;
+    crash::step("init.migrated");
     let root = match load_root_keys(config, env) {
         Ok(root) => root,
         // There is no key: make one, unless there is a database that needs its own.
@@ -172,13 +192,24 @@ pub async fn create_install(config: &Config, data_dir: &DataDir, env: &Env, stor
             }
         }
     };
-    let created = install::create(store, &root, &Host).await.map_err(|e| install_failure(&e))?;
+    crash::step("init.root_key_made");
+    // The token is in its file before the install is: a crash between the two leaves a file that the next attempt replaces, and
+    // not an install that nobody can enter.
+    let is_present = install::exists(store).await.map_err(|e| install_failure(&e))?;
+    let token = install::new_first_token(&Host);
+    let path = data_dir.path.join(PAT_FILE);
+    let unwritable = |e| Failure::local(format!("cannot write {}: {e}", path.display()));
+    if !is_present {
+        write_over(&path, format!("{}\n", token.reveal()).as_bytes()).map_err(unwritable)?;
+        crash::step("init.token_written");
+    }
+    let created = install::create(store, &root, &Host, token).await.map_err(|e| install_failure(&e))?;
+    crash::step("init.install_made");
     // Fails now, with words, when the key is another one.
     install::open(store, &root).await.map_err(|e| install_failure(&e))?;
-    if let Some(pat) = &created.pat {
-        let path = data_dir.path.join(PAT_FILE);
-        write_over(&path, format!("{}\n", pat.reveal()).as_bytes())
-            .map_err(|e| Failure::local(format!("cannot write {}: {e}", path.display())))?;
+    if !is_present && created.pat.is_none() {
+        // Another process made the install between our look and our write: this token opens nothing.
+        std::fs::remove_file(&path).map_err(unwritable)?;
     }
     Ok(created)
 }

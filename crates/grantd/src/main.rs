@@ -20,6 +20,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let env = env::Env::of_process();
+    #[cfg(feature = "crash-steps")]
+    let env = match crash_steps(&env) {
+        Ok(env) => env,
+        Err(code) => return code,
+    };
     let term = cli::Term::of_process(&env);
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(cli::run(std::env::args_os(), env, term)).into(),
@@ -28,4 +33,23 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A program that can die on purpose: lists its steps, or arms the one that the variable names. Every other build of grantd refuses
+/// the variable, as it does all it does not know.
+#[cfg(feature = "crash-steps")]
+fn crash_steps(env: &env::Env) -> Result<env::Env, ExitCode> {
+    const VARIABLE: &str = "GRANTD_CRASH_STEP";
+    match env.find(VARIABLE) {
+        None => {}
+        Some("list") => {
+            println!("{}", grantd_store::crash::STEPS.join("\n"));
+            return Err(ExitCode::SUCCESS);
+        }
+        Some(step) => grantd_store::crash::arm(step).map_err(|what| {
+            eprintln!("error: {VARIABLE}: {what}");
+            ExitCode::from(2)
+        })?,
+    }
+    Ok(env.names().filter(|name| *name != VARIABLE).map(|name| (name, env.find(name).unwrap_or_default())).collect())
 }

@@ -3,15 +3,17 @@
 //! Invariants: a key is created only on purpose, never over another and never beside a database; a key others can read or
 //! replace is refused.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use grantd_domain::env::Entropy;
+use grantd_store::crash;
 use zeroize::Zeroizing;
 
+use crate::boot;
 use crate::config::KeySource;
 use crate::env::Env;
 
@@ -120,18 +122,34 @@ fn write_file(path: &Path, key: &RootKey) -> Result<(), RootKeyError> {
         text.push(char::from_digit(u32::from(byte & 15), 16).expect("four bits are a digit"));
     }
     text.push('\n');
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path).map_err(failed)?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-    let written = written.and_then(|()| File::open(directory_of(path))?.sync_all());
-    written.map_err(|source| {
-        // Half a key would stand in the way of the next attempt; the error that counts is the first one.
-        let _ = std::fs::remove_file(path);
-        failed(source)
-    })
+    if path.exists() {
+        return Err(RootKeyError::Exists(path.to_owned()));
+    }
+    // Half a key would stand in the way of the next attempt, so it gets its name when it is whole.
+    let beside = boot::write_beside(path, text.as_bytes()).map_err(failed)?;
+    crash::step("init.root_key_written");
+    let moved = move_unless_there(&beside, path).and_then(|()| boot::sync_directory_of(path));
+    if moved.is_err() {
+        // The error that counts is the first one.
+        let _ = std::fs::remove_file(&beside);
+    }
+    moved.map_err(failed)
+}
+
+/// Gives the file its name, in one step and never over another.
+fn move_unless_there(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // A file system that cannot, such as NFS.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+            moved => return Ok(moved?),
+        }
+    }
+    std::fs::hard_link(from, to)?;
+    std::fs::remove_file(from)
 }
 
 fn load_file(path: &Path) -> Result<RootKey, RootKeyError> {
@@ -340,6 +358,14 @@ mod tests {
         let again = create(&source, Database::Absent, &env, &Host).unwrap_err();
         assert!(matches!(again, RootKeyError::Exists(_)), "{again}");
         assert_eq!(load(&source, &env).unwrap(), key, "left as it is");
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1, "nothing beside it");
+
+        std::fs::remove_file(path_of(&source)).unwrap();
+        let half = directory.join("root.key.new");
+        std::fs::write(&half, "half of a k").unwrap();
+        let after_a_crash = create(&source, Database::Absent, &env, &Host).unwrap();
+        assert_eq!(load(&source, &env).unwrap(), after_a_crash);
+        assert!(!half.exists());
 
         let variable = KeySource::Env("K".to_owned());
         assert!(create(&variable, Database::Absent, &env, &Host).unwrap_err().to_string().contains("openssl rand"));

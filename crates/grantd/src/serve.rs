@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use grantd_server::{Vault, entry, http, jobs};
+use grantd_store::crash;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -124,14 +125,17 @@ impl Server {
         self.vault.start_draining();
         self.stop_http.cancel();
         let served = self.http.await;
+        crash::step("stop.drained");
         self.stop_jobs.cancel();
         let ended = self.jobs.await;
+        crash::step("stop.jobs_ended");
         match (served, ended) {
             (Ok(Ok(())), Ok(())) => {}
             (Ok(Err(e)), _) => return Err(Failure::local(format!("the listener failed: {e}"))),
             _ => return Err(Failure::local("a part of the server ended unexpectedly")),
         }
         self.vault.close().await;
+        crash::step("stop.closed");
         Ok(())
     }
 }

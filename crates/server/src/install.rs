@@ -8,7 +8,7 @@ use grantd_domain::secret::Secret;
 use grantd_store::installs::Install;
 use grantd_store::operators::{Operator, Pat, Role};
 use grantd_store::signing_keys::SigningKey;
-use grantd_store::{Store, append_event, data_keys, installs, operators, signing_keys};
+use grantd_store::{Store, append_event, crash, data_keys, installs, operators, signing_keys};
 use grantd_wire::ids::{DataKeyId, OperatorId, OrganizationId, PatId, SigningKeyId};
 use grantd_wire::limits::PAT_DAYS_DEFAULT;
 use grantd_wire::sign::sha256;
@@ -65,8 +65,14 @@ fn signing_place<'a>(id: SigningKeyId) -> Place<'a> {
     Place { table: "signing_keys", app: None, row: *id.as_bytes(), field: "private_sealed", version: 1 }
 }
 
-/// Makes the install, its organization and its first operator; changes nothing where there is one.
-pub async fn create(store: &Store, root: &RootKeys, env: &dyn Env) -> Result<Created, InstallError> {
+/// A token for the first operator of an install that is still to be made.
+pub fn new_first_token(env: &dyn Env) -> Secret {
+    new_token(env, PAT_START)
+}
+
+/// Makes the install, its organization and its first operator with this token; changes nothing where there is one. The caller has
+/// put the token where its reader will look: after a crash behind the commit nobody could.
+pub async fn create(store: &Store, root: &RootKeys, env: &dyn Env, token: Secret) -> Result<Created, InstallError> {
     let now = env.now();
     let (key, wrapped) = root.new_data_key(env, DataKeyId::from_uuid(new_uuid(env)), None);
     let pepper = Zeroizing::new(random::<32>(env));
@@ -85,7 +91,7 @@ pub async fn create(store: &Store, root: &RootKeys, env: &dyn Env) -> Result<Cre
         role: Role::Admin,
         disabled_at: None,
     };
-    let (pat, token) = new_pat(env, operator.id);
+    let pat = new_pat(env, operator.id);
     let token_hash = sha256(token.reveal().as_bytes());
     let signing = new_signing_key(env, &key);
     let event = |kind| Event::new(env, now, owner, kind, Outcome::Allowed, Actor::Job);
@@ -107,6 +113,7 @@ pub async fn create(store: &Store, root: &RootKeys, env: &dyn Env) -> Result<Cre
             for event in &events {
                 append_event(tx, event)?;
             }
+            crash::step("init.rows_written");
             Ok(true)
         })
         .await?;
@@ -123,9 +130,12 @@ pub async fn create(store: &Store, root: &RootKeys, env: &dyn Env) -> Result<Cre
     Ok(Created { organization_id, operator_id, pat: None })
 }
 
-/// A new admin token of an operator, and its text.
-fn new_pat(env: &dyn Env, operator_id: OperatorId) -> (Pat, Secret) {
-    let pat = Pat {
+/// How the text of an operator's token begins.
+const PAT_START: &str = "grantd_pat_";
+
+/// The row of a new admin token of an operator.
+fn new_pat(env: &dyn Env, operator_id: OperatorId) -> Pat {
+    Pat {
         id: PatId::from_uuid(new_uuid(env)),
         operator_id,
         name: "first".to_owned(),
@@ -133,8 +143,7 @@ fn new_pat(env: &dyn Env, operator_id: OperatorId) -> (Pat, Secret) {
         app_ids: None,
         expires_at: Some(env.now().plus_seconds(PAT_DAYS_DEFAULT * 86_400)),
         revoked_at: None,
-    };
-    (pat, new_token(env, "grantd_pat_"))
+    }
 }
 
 /// What a reset did.
@@ -156,8 +165,8 @@ pub async fn reset_operator(store: &Store, env: &dyn Env) -> Result<Reset, Insta
         })
         .await?
         .ok_or(InstallError::Missing)?;
-    let (pat, token) = new_pat(env, operator_id);
-    let pat = Pat { name: "reset".to_owned(), ..pat };
+    let token = new_token(env, PAT_START);
+    let pat = Pat { name: "reset".to_owned(), ..new_pat(env, operator_id) };
     let token_hash = sha256(token.reveal().as_bytes());
     let event =
         Event::new(env, now, Owner::Organization(organization), Kind::OperatorReset, Outcome::Allowed, Actor::Job);

@@ -7,7 +7,7 @@ use grantd_domain::env::{Env, new_uuid};
 use grantd_domain::grant::{Credential, CredentialState};
 use grantd_domain::seal::{DATA_KEY_LIFE_MS, DataKey, Place, RootKeys, SEALS_BLOCK, SEALS_MAX};
 use grantd_domain::secret::Secret;
-use grantd_store::{Store, data_keys};
+use grantd_store::{Store, crash, data_keys};
 use grantd_wire::ids::{AppId, CredentialId, DataKeyId};
 use grantd_wire::{Code, Error, TimeMs};
 
@@ -112,6 +112,7 @@ impl KeyRing {
             })
             .await
             .map_err(of_store)?;
+        crash::step("data_key.stored");
         let key = match current {
             Some(id) => self.find(Some(app), id).await?,
             None => {

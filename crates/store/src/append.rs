@@ -13,6 +13,7 @@ use grantd_wire::ids::KeyId;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::audit;
+use crate::crash;
 use crate::error::{Error, Result};
 use crate::hot::{Append, Appended, Confirm, Nonce};
 use crate::seam::postgres::{self, error};
@@ -207,8 +208,10 @@ impl Appender {
                 return Err(e);
             }
         };
+        crash::step("postgres.append_linked");
         match linked.insert(&client).await {
             Ok(rows) if rows.is_empty() => {
+                crash::step("postgres.append_written");
                 self.chains.committed();
                 Ok(Written::All)
             }

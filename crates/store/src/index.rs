@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use grantd_domain::audit::{Owner, Terms};
 
+use crate::crash;
 use crate::error::Result;
 use crate::hot::alone;
 use crate::seam::Tx;
@@ -139,6 +140,7 @@ impl Store {
                     for (owner, term, event) in &entries {
                         tx.execute(insert, &[owner.into(), (*term).into(), event.into()])?;
                     }
+                    crash::step("job.terms_stored");
                     tx.execute(raise, &[(&chain_id).into(), last.into()]).map(drop)
                 };
                 sqlite.write(store).await
@@ -150,6 +152,7 @@ impl Store {
                 let terms: Vec<i64> = entries.iter().map(|(_, term, _)| *term).collect();
                 let events: Vec<&str> = entries.iter().map(|(_, _, event)| event.as_str()).collect();
                 alone(&pools.shared, insert, &[&owners, &terms, &events]).await?;
+                crash::step("job.terms_stored");
                 alone(&pools.shared, raise, &[&chain_id, &last]).await.map(drop)
             }
         }

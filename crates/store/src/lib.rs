@@ -9,6 +9,7 @@
 mod append;
 pub mod apps;
 pub mod audit;
+pub mod crash;
 pub mod credentials;
 pub mod data_keys;
 mod error;

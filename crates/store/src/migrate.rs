@@ -3,6 +3,7 @@
 use grantd_wire::TimeMs;
 use grantd_wire::sign::{hex, sha256};
 
+use crate::crash;
 use crate::error::{Error, Result};
 use crate::seam::{Tx, Value};
 use crate::{Engine, Store};
@@ -77,6 +78,7 @@ fn apply(tx: &mut Tx<'_>, now: TimeMs) -> Result<Migrated> {
             "INSERT INTO schema_migrations (number, name, checksum, applied_at_ms) VALUES ($1, $2, $3, $4)",
             &[migration.number.into(), migration.name.into(), migration.checksum().into(), now.into()],
         )?;
+        crash::step("init.migration_applied");
     }
     Ok(if pending.is_empty() { Migrated::Nothing } else { Migrated::Applied(pending.len()) })
 }

@@ -4,7 +4,7 @@ use grantd_domain::audit::{Kind, Owner};
 use grantd_domain::env::{new_uuid, random};
 use grantd_domain::grant::{ApiKey, App, AppState, check_text};
 use grantd_domain::secret::Secret;
-use grantd_store::{append_event, apps, keys};
+use grantd_store::{append_event, apps, crash, keys};
 use grantd_wire::api::{self, KeyMint, ListQuery};
 use grantd_wire::ids::KeyId;
 use grantd_wire::key::{self, KeyType};
@@ -89,6 +89,7 @@ pub async fn mint(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
                     .into());
             }
             keys::insert(tx, &stored, &hash)?;
+            crash::step("key.inserted");
             append_event(tx, &event)
         })
         .await
@@ -170,6 +171,7 @@ pub async fn revoke(vault: &Vault, request: &Request, app: &App) -> Result<Answe
             if !keys::revoke(tx, app, id, now)? {
                 return Ok((key, used));
             }
+            crash::step("key.revoked");
             apps::raise_epoch(tx, app)?;
             append_event(tx, &event.clone().key(id, &key.key_prefix).prepare())?;
             Ok((ApiKey { revoked_at: Some(now), ..key }, used))

@@ -72,7 +72,9 @@ pub async fn answer(
         Api::OrganizationEventsExport => audit::export(vault, &request, request.organization()?).await,
         route => {
             let app = request.app(vault).await?;
-            in_app(vault, route, &request, &app).await
+            let answer = in_app(vault, route, &request, &app).await;
+            grantd_store::crash::step("change.durable");
+            answer
         }
     }
 }

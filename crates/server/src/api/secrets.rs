@@ -8,7 +8,7 @@ use grantd_domain::grant::{
     App, Credential, CredentialState, Grant, GrantStatus, ManagedSecret, Tenant, check_text, slug,
 };
 use grantd_domain::inject::{self, Plan};
-use grantd_store::{append_event, apps, credentials, grants, secrets};
+use grantd_store::{append_event, apps, crash, credentials, grants, secrets};
 use grantd_wire::api::{self, AllowedHosts, CredentialType, ListQuery, SecretCreate, SecretRotate};
 use grantd_wire::ids::{CredentialId, GenerationId, GrantId, SecretId};
 use grantd_wire::{Code, Error, limits};
@@ -89,6 +89,7 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         updated_at: now,
     };
     drop(value);
+    crash::step("secret.sealed");
     let grant = Grant {
         id: GrantId::from_uuid(new_uuid(env)),
         app_id: app.id,
@@ -109,8 +110,11 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         .write(move |tx| {
             let mut secret = secret.clone();
             secrets::insert(tx, &mut secret)?;
+            crash::step("secret.inserted");
             credentials::insert(tx, &stored)?;
+            crash::step("secret.credential_inserted");
             grants::insert(tx, &grant)?;
+            crash::step("secret.grant_inserted");
             let hosts: Vec<String> = secret.hosts.iter().map(ToString::to_string).collect();
             let created = drafts
                 .of(Kind::SecretCreated)
@@ -197,6 +201,7 @@ pub async fn rotate(vault: &Vault, request: &Request, app: &App) -> Result<Answe
                     credentials::insert(tx, new)?;
                 }
             }
+            crash::step("secret.rotated");
             if *field_names != secret.field_names {
                 secrets::set_field_names(tx, &secret, field_names, now)?;
                 secret.field_names.clone_from(field_names);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use grantd_domain::audit::{Event, Exporter, Owner, StoredEvent};
 use grantd_store::audit::{self, EventFilter, StoredCheckpoint};
-use grantd_store::{Error as StoreError, append_event};
+use grantd_store::{Error as StoreError, append_event, crash};
 use grantd_wire::ids::EventId;
 use grantd_wire::limits;
 use serde_json::Value;
@@ -23,10 +23,12 @@ pub async fn checkpoint(vault: &Arc<Vault>, owner: Owner) -> Result<bool, StoreE
             let Some(checkpoint) = audit::next_checkpoint(tx, &owner, now)? else { return Ok(false) };
             let text = checkpoint.text();
             let signed = signer.checkpoint_key.sign_checkpoint(&text);
+            crash::step("checkpoint.signed");
             audit::insert_checkpoint(tx, &owner, &checkpoint, &text, &signed)?;
             Ok(true)
         })
         .await;
+    crash::step("checkpoint.stored");
     match made {
         // Another replica signed at the same moment.
         Err(StoreError::Duplicate) => Ok(false),

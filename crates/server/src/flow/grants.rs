@@ -2,7 +2,7 @@
 
 use grantd_domain::audit::{Event, Kind};
 use grantd_domain::grant::{Grant, ManagedSecret};
-use grantd_store::{Result, Tx, append_event, apps, credentials, grants};
+use grantd_store::{Result, Tx, append_event, apps, crash, credentials, grants};
 use grantd_wire::ids::{AppId, GrantId};
 use grantd_wire::{Code, TimeMs};
 
@@ -30,7 +30,11 @@ pub fn revoke(
         return Ok(Revoked { at, credential_destroyed: false });
     }
     grants::revoke(tx, app, grant, reason, now)?;
+    crash::step("grant.revoked");
     let credential_destroyed = credentials::destroy_if_unused(tx, app, credential.id, now)?;
+    if credential_destroyed {
+        crash::step("grant.credential_destroyed");
+    }
     apps::raise_epoch(tx, app)?;
     let revoked = drafts
         .of(Kind::GrantRevoked)
@@ -55,6 +59,7 @@ pub fn create(tx: &mut Tx<'_>, secret: &ManagedSecret, mut grant: Grant, drafts:
     let credential = credentials::find_living(tx, secret.app_id, secret.id)?.ok_or(Code::CredentialDestroyed)?;
     grant.credential_id = credential.id;
     grants::insert(tx, &grant)?;
+    crash::step("grant.inserted");
     append_event(tx, &created_event(drafts, secret, &grant, credential.version).prepare())?;
     Ok(grant)
 }

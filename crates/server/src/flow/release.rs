@@ -8,7 +8,7 @@ use grantd_domain::audit::{Kind, Outcome};
 use grantd_domain::destination::{Blocked, Target};
 use grantd_domain::resolve::{Ask, Decision, Facts, Held, TenantVerdict, decide};
 use grantd_domain::secret::Secret;
-use grantd_store::{Append, Appended, Confirm};
+use grantd_store::{Append, Appended, Confirm, crash};
 use grantd_wire::ids::{EventId, GrantId};
 use grantd_wire::{Code, Error, limits};
 
@@ -58,8 +58,10 @@ async fn release(vault: &Vault, call: &mut Call, wanted: &Wanted) -> Result<Rele
             Decision::Release { held, tenant } => (tenant, vault.keys.open(&held.credential).await?),
         };
         let held = held.ok_or(Code::Internal)?;
+        crash::step("token.decided");
         match append(vault, call, wanted, &held, tenant).await? {
             (Appended::Done, event_id) => {
+                crash::step("token.durable");
                 vault.touch(call.key.id, Some((call.app.id, held.grant.id)), call.source.now);
                 return Ok(Released { held, value, event_id });
             }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
-use grantd_store::{Error as StoreError, append_event, audit};
+use grantd_store::{Error as StoreError, append_event, audit, crash};
 use grantd_wire::ids::{AppId, OrganizationId};
 use grantd_wire::limits;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +60,9 @@ fn can_fail(what: &str, result: Result<(), StoreError>) {
 }
 
 async fn prune_nonces(vault: &Vault) -> Result<(), StoreError> {
-    vault.store.prune_nonces(vault.env.now().plus_ms(-limits::NONCE_LIFE_MS)).await.map(drop)
+    let pruned = vault.store.prune_nonces(vault.env.now().plus_ms(-limits::NONCE_LIFE_MS)).await;
+    crash::step("job.nonces_pruned");
+    pruned.map(drop)
 }
 
 /// Goes on where it was when nothing new was written.
@@ -82,6 +84,7 @@ async fn flush_used(vault: &Vault) -> Result<(), StoreError> {
     let keys: Vec<_> = used.keys.into_iter().collect();
     for chunk in keys.chunks(ROWS_MAX) {
         vault.store.touch_keys(chunk.to_vec()).await?;
+        crash::step("stop.uses_written");
     }
     Ok(())
 }

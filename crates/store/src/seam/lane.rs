@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::{Chains, Conn, Tally, Tx, postgres};
+use crate::crash;
 use crate::error::{Error, Result};
 
 /// Times a write closure is run again after a serialization failure.
@@ -53,6 +54,7 @@ impl Lane {
         blocking(move || {
             let result = retried(&pool, &runtime, &mut chains, run);
             if result.is_ok() {
+                crash::step("postgres.lane_committed");
                 tally.committed(1);
             }
             // Held until the commit, even when the caller has gone: closing waits for it.
@@ -94,6 +96,7 @@ fn retried<T>(
     let (mut retries, mut duplicates) = (0, 0);
     loop {
         let client = runtime.block_on(begin(pool, "BEGIN ISOLATION LEVEL SERIALIZABLE"))?;
+        crash::step("postgres.lane_begun");
         match transaction(client, runtime, chains, &mut run) {
             Err(Error::Busy) if retries < RETRIES_MAX => {
                 runtime.block_on(tokio::time::sleep(retry_wait(retries)));
@@ -139,6 +142,7 @@ fn transaction<T>(
     chains.rolled_back();
     let mut tx = Tx::new(Conn::Postgres { client: &client, runtime }, chains);
     let result = catch_unwind(AssertUnwindSafe(|| run(&mut tx))).unwrap_or(Err(Error::Panicked));
+    crash::step("postgres.lane_before_commit");
     match tx.settle(result) {
         Ok(value) => match runtime.block_on(client.batch_execute("COMMIT")) {
             Ok(()) => {

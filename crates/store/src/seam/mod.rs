@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use grantd_wire::TimeMs;
 use serde::de::DeserializeOwned;
 
+use crate::crash;
 use crate::error::{Error, Result};
 pub use chains::Chains;
 
@@ -211,6 +212,7 @@ impl<'c> Tx<'c> {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
+        crash::step("store.before_statement");
         let result = check(params).and_then(|()| run(&self.conn));
         if let Err(e) = &result {
             self.failed = Some(e.clone());

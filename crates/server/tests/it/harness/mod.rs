@@ -53,7 +53,7 @@ impl Server {
     pub async fn create(database: Database) -> Self {
         watch::start();
         let env = Arc::new(TestEnv::default());
-        let created = install::create(&database.store, &root(), &*env).await.unwrap();
+        let created = install::create(&database.store, &root(), &*env, install::new_first_token(&*env)).await.unwrap();
         let store = database.store.clone();
         let vault = open(store, &env, settings()).await;
         let router = entry::router(Arc::clone(&vault));

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 
 use super::{batch, error, open_file, prepare};
+use crate::crash;
 use crate::error::{Error, Result};
 
 /// Pages in the log that are worth a checkpoint: 4 MB.
@@ -83,6 +84,7 @@ fn checkpoint(conn: &Connection) {
     let done = conn
         .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")
         .and_then(|mut statement| statement.query_row([], |_| Ok(())));
+    crash::step("sqlite.log_moved");
     if let Err(e) = done {
         tracing::warn!(error = %error(&e), "A checkpoint of the write-ahead log failed and will be tried again");
     }

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpointer;
 use super::{error, wait};
+use crate::crash;
 use crate::error::{Error, Result};
 use crate::hot::{Append, Appended, Confirm, Epochs, find_epochs, find_version, use_nonce};
 use crate::seam::{Chains, Conn, Tally, Tx};
@@ -194,6 +195,7 @@ impl Writer {
             Err(Undone::Append) => self.commit(group, true),
             other => other,
         };
+        crash::step("sqlite.committed");
         let fate = fate.map_err(|undone| match undone {
             Undone::Lost(e) => e,
             Undone::Append => Error::Panicked,
@@ -204,6 +206,7 @@ impl Writer {
         }
         let fate = fate.map_err(|e| Error::Unavailable { what: e.to_string() });
         for message in group.drain(..) {
+            crash::step("sqlite.answering");
             match message {
                 Message::Append(job) => drop(job.reply.send(fate.clone().and(job.result))),
                 Message::Job(job) => job.answer(fate.clone()),
@@ -217,7 +220,9 @@ impl Writer {
 
     fn commit(&mut self, group: &mut [Message], with_savepoints: bool) -> std::result::Result<(), Undone> {
         self.statement("BEGIN IMMEDIATE")?;
+        crash::step("sqlite.begun");
         let result = self.run_members(group, with_savepoints).and_then(|()| {
+            crash::step("sqlite.before_commit");
             let started = crate::seam::now();
             self.statement("COMMIT")?;
             // Of the last few commits.
@@ -265,6 +270,7 @@ impl Writer {
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(appended)) => {
                 job.result = Ok(appended);
+                crash::step("sqlite.append_ran");
                 Ok(())
             }
             // The transaction may be gone with it; then the next try says so.
@@ -307,6 +313,7 @@ impl Writer {
     }
 
     fn end_savepoint(&mut self, kept: Option<bool>, mark: crate::seam::chains::Mark) -> Result<()> {
+        crash::step("sqlite.job_ran");
         if self.conn.is_autocommit() {
             let what = "the database gave up the transaction (disk full or I/O error)".to_owned();
             return Err(Error::Unavailable { what });
