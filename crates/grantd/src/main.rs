@@ -1,5 +1,6 @@
 //! The one binary: arguments, environment, real clock, keys; `serve`, `dev`, and the command line on `/api/v1`.
 
+mod backup;
 mod boot;
 mod cli;
 mod config;
@@ -8,6 +9,7 @@ mod dev;
 mod env;
 mod host;
 mod init;
+mod manifest;
 mod operator;
 mod root_key;
 mod serve;

@@ -13,6 +13,7 @@ pub mod crash;
 pub mod credentials;
 pub mod data_keys;
 mod error;
+pub mod facts;
 pub mod grants;
 pub mod hot;
 mod index;
@@ -31,6 +32,7 @@ pub use error::{Error, Result};
 pub use hot::{Append, Appended, Confirm};
 pub use migrate::Migrated;
 pub use seam::Tx;
+pub use seam::copy::{CopyProgress, check_database, copy_database};
 
 use append::AppendPath;
 use grantd_domain::audit::Prepared;

@@ -65,6 +65,8 @@ kinds! {
     PatCreated = "pat.created",
     /// On the host, by who can write to the database: old tokens revoked, a new one made.
     OperatorReset = "operator.reset",
+    /// A copy of the database, complete and on disk.
+    BackupMade = "backup.made",
     AuditExported = "audit.exported",
     AuthFailed = "auth.failed",
     ClockRegressed = "clock.regressed",

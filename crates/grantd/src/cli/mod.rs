@@ -33,9 +33,13 @@ pub use context::{Context, Format, Globals};
 pub use failure::{Exit, Failure, chain};
 pub use http::{Api, NoQuery, Token};
 pub use input::confirm;
+pub use progress::Progress;
 pub use table::escape;
 pub use term::Term;
+#[cfg(test)]
+pub use term::testing;
 
+use crate::backup::BackupArgs;
 use crate::config::{Config, Flags};
 use crate::dev::{DevArgs, LOG_BEFORE_READY};
 use crate::env::Env;
@@ -113,6 +117,11 @@ enum Command {
     /// Let a locked-out operator in again, on the host of the database
     #[command(subcommand, after_help = "Example:\n  grantd operator reset --data-dir /var/lib/grantd")]
     Operator(OperatorCommand),
+    /// Copy the embedded database while it is being served, without the root key
+    #[command(after_help = "Examples:
+  grantd backup --data-dir /var/lib/grantd --out /backups
+  grantd backup --data-dir /var/lib/grantd --out before-upgrade.db")]
+    Backup(BackupArgs),
     /// Make one real call through a grant, to try it out
     #[command(after_help = "The call is made with the key in ALTER_API_KEY, or --api-key-file; without one,
 with a key that is minted for it and revoked after it.
@@ -202,6 +211,10 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
         Command::Operator(OperatorCommand::Reset(args)) => {
             let config = load(&args.settings(), args.config.as_deref(), context)?;
             crate::operator::reset(config, context).await
+        }
+        Command::Backup(args) => {
+            let config = load(&args.settings(), args.config.as_deref(), context)?;
+            crate::backup::run(config, args, context).await
         }
         Command::Request(args) => trial::run(args, context).await,
         Command::Completion(args) => complete(args.shell, &mut context.term),

@@ -7,6 +7,7 @@
 //! it. PostgreSQL would answer such a COMMIT with success and undo everything; SQLite would commit half of it.
 
 pub(crate) mod chains;
+pub(crate) mod copy;
 pub(crate) mod lane;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;

@@ -39,7 +39,7 @@ impl ToSql for Value {
     }
 }
 
-fn error(error: &rusqlite::Error) -> Error {
+pub(super) fn error(error: &rusqlite::Error) -> Error {
     let what = error.to_string();
     if let Some(ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID) =
         error.sqlite_error().map(|e| e.extended_code)
@@ -227,7 +227,7 @@ fn open_file(path: &Path) -> Result<Connection> {
     Connection::open_with_flags(path, flags).map_err(|e| error(&e))
 }
 
-fn prepare(conn: &Connection) -> Result<()> {
+pub(super) fn prepare(conn: &Connection) -> Result<()> {
     conn.busy_timeout(BUSY_WAIT).map_err(|e| error(&e))?;
     // A plan does not depend on the values it is asked with; else SQLite compiles a statement anew whenever they change.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(|e| error(&e))?;

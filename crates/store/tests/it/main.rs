@@ -28,6 +28,7 @@ macro_rules! on_postgres {
 
 mod chain;
 mod confirm;
+mod copy;
 mod disk;
 mod engine;
 mod events;
