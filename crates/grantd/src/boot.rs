@@ -227,6 +227,7 @@ pub async fn open_vault(
         base_path: base_path.trim_end_matches('/').to_owned(),
         trusted_proxies: config.trusted_proxies.clone(),
         replicas: config.replicas,
+        cache_bytes: u64::from(config.cache_mb) << 20,
         outbound: config.outbound(also_outbound).map_err(|e| Failure::from_error(Exit::Usage, &e))?,
     };
     Vault::open(store, root, Arc::new(Host), settings).await.map_err(|e| install_failure(&e))

@@ -32,6 +32,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const CLIENT_VARIABLES: &[&str] = &["GRANTD_SERVER", "GRANTD_PAT", "GRANTD_PAT_FILE", "GRANTD_APP_ID", "GRANTD_CONFIG"];
 const REPLICAS_MAX: u32 = 10_000;
 const POOL_SIZE_MAX: u32 = 1_000;
+const CACHE_MB_MAX: u32 = 1_000_000;
 
 /// Everything the server is told from outside.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     pub replicas: u32,
     pub pool_size: u32,
+    pub cache_mb: u32,
     pub log_format: LogFormat,
     pub log: String,
     /// What the operator should know before the start.
@@ -172,8 +174,9 @@ impl Config {
         let outbound_allow = layers.list("outbound.allow", |t| Ok(t.to_owned()))?;
         OutboundAllow::parse(&outbound_allow).map_err(|error| layers.refuse_last(error.to_string()))?;
         let trusted_proxies = layers.list("trusted_proxies", parse_net)?;
-        let replicas = layers.one("replicas", "1", |t| values::parse_count(t, REPLICAS_MAX))?;
-        let pool_size = layers.one("pool_size", "10", |t| values::parse_count(t, POOL_SIZE_MAX))?;
+        let replicas = layers.one("replicas", "1", |t| values::parse_number(t, 1, REPLICAS_MAX))?;
+        let pool_size = layers.one("pool_size", "10", |t| values::parse_number(t, 1, POOL_SIZE_MAX))?;
+        let cache_mb = layers.one("cache_mb", "64", |t| values::parse_number(t, 0, CACHE_MB_MAX))?;
         let log_format = layers.one("log_format", &log_format.to_string(), LogFormat::parse)?;
         let log = layers.one("log", "info", values::parse_log)?;
         let shown = layers.shown;
@@ -200,6 +203,7 @@ impl Config {
             trusted_proxies,
             replicas,
             pool_size,
+            cache_mb,
             log_format,
             log,
             warnings,

@@ -4,7 +4,7 @@
 //! rate limit, caller, scope. Invariant: the body of an unknown key is never read, and a `Call` exists only after all of it.
 
 use std::net::IpAddr;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,7 +15,7 @@ use grantd_domain::env::new_uuid;
 use grantd_domain::grant::{ApiKey, App};
 use grantd_domain::rate::{Limit, Verdict};
 use grantd_domain::replay::Seen;
-use grantd_store::hot::{Epochs, Known, Nonce};
+use grantd_store::hot::{Known, Nonce};
 use grantd_store::{Append, keys};
 use grantd_wire::ids::{ActorId, AgentId, RequestId};
 use grantd_wire::scope::Scope;
@@ -26,7 +26,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use crate::answer::of_store;
 use crate::flow;
-use crate::routes::SdkRoute;
+use crate::routes::{Needs, SdkRoute};
 use crate::scopes;
 use crate::vault::Vault;
 
@@ -44,16 +44,16 @@ pub struct Source {
 
 /// An authenticated call of `/sdk`.
 pub struct Call {
-    pub key: ApiKey,
-    pub app: App,
-    pub epochs: Epochs,
+    pub known: Arc<Known>,
     pub key_hash: [u8; 32],
     pub caller: Option<Caller>,
     pub context: Context,
     /// True for a key that may send caller and context unsigned, and did.
     pub identity_unsigned: bool,
-    /// What this call may do: the key's scopes, or the narrower ones it asked for.
-    pub scopes: Vec<Scope>,
+    /// The scopes it narrowed itself to, if it did.
+    pub narrowed: Option<Vec<Scope>>,
+    /// `X-Alter-Scope-Constraints` as it came, to be looked at again when the key has changed.
+    scope_constraints: String,
     pub has_request_rule: bool,
     pub nonce: Nonce,
     pub body: Bytes,
@@ -66,7 +66,6 @@ pub struct Call {
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub label: String,
-    pub caller_type: &'static str,
     /// Registered for the label, unless the app has too many.
     pub actor_id: Option<ActorId>,
 }
@@ -106,7 +105,7 @@ impl Told {
 
 /// The key was found; nothing is proved yet.
 struct Claimed {
-    known: Known,
+    known: Arc<Known>,
     key_hash: [u8; 32],
     api_key: zeroize::Zeroizing<String>,
 }
@@ -121,36 +120,64 @@ pub async fn authenticate(
     source: Source,
     told: &mut Told,
 ) -> Result<Call, Error> {
-    let claimed = match find_key(vault, parts).await {
+    let mut claimed = match find_key(vault, route, parts).await {
         Ok(claimed) => claimed,
         Err(e) => return Err(failed(vault, &source, None, e).await),
     };
-    let known = claimed.known.clone();
-    if let Err(e) = may_call(&known, &source) {
-        return Err(failed(vault, &source, Some(&known), e).await);
+    if let Err(e) = may_call_now(vault, route, &mut claimed, &source).await {
+        return Err(failed(vault, &source, Some(&claimed.known), e).await);
     }
+    let (known, key_hash) = (Arc::clone(&claimed.known), claimed.key_hash);
     let (mut call, signed) = match prove(route, params, parts, body, &source, claimed).await {
         Ok(proved) => proved,
-        Err(e) => return Err(failed(vault, &source, Some(&known), e).await),
+        Err(e) => {
+            let dead = if route.releases { vault.check_key(key_hash, &source).await.err() } else { None };
+            return Err(failed(vault, &source, Some(&known), dead.unwrap_or(e)).await);
+        }
     };
     match admit(vault, route, &mut call, &parts.headers, &signed, told).await {
         Ok(()) => Ok(call),
         Err(e) if e.code == Code::NonceReplayed => Err(failed(vault, &source, Some(&known), e).await),
         // A limit must stay cheap: what it refuses is not written down.
         Err(e) if route.releases && e.code.status() < 500 && e.code != Code::RateLimitExceeded => {
-            Err(crate::sdk::record_refusal(vault, &call, e).await)
+            Err(call.refuse(vault, e).await)
         }
         Err(e) => Err(e),
     }
 }
 
-async fn find_key(vault: &Vault, parts: &Parts) -> Result<Claimed, Error> {
+/// The key a request names. A route that releases confirms what it decided on, so there the key may be the remembered one.
+async fn find_key(vault: &Vault, route: &SdkRoute, parts: &Parts) -> Result<Claimed, Error> {
     let text = single(&parts.headers, sign::HEADER_KEY)?.ok_or(Code::InvalidKey)?;
     let unknown = || Error::new(Code::InvalidKey).hint("Keys look like alter_rk_…; `grantd keys mint` makes one.");
     key::check(text).map_err(|_| unknown())?;
     let key_hash = vault.pepper.hash(text);
-    let known = vault.store.find_key(key_hash).await.map_err(of_store)?.ok_or_else(unknown)?;
+    let remembered = if route.releases { vault.cache.key(&key_hash, vault.env.now()) } else { None };
+    let known = match remembered {
+        Some(known) => known,
+        None => vault.find_key(key_hash).await?.ok_or_else(unknown)?,
+    };
     Ok(Claimed { known, key_hash, api_key: zeroize::Zeroizing::new(text.to_owned()) })
+}
+
+/// As [`may_call`]; what a remembered key does not allow is asked of the database.
+async fn may_call_now(vault: &Vault, route: &SdkRoute, claimed: &mut Claimed, source: &Source) -> Result<(), Error> {
+    match may_call(&claimed.known, source) {
+        Err(_) if route.releases => {
+            claimed.known = vault.check_key(claimed.key_hash, source).await?;
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+impl Vault {
+    /// The key as it is now, if it may call.
+    async fn check_key(&self, key_hash: [u8; 32], source: &Source) -> Result<Arc<Known>, Error> {
+        let known = self.find_key(key_hash).await?.ok_or(Code::InvalidKey)?;
+        may_call(&known, source)?;
+        Ok(known)
+    }
 }
 
 /// Whether the key may be used now, and from there.
@@ -172,7 +199,6 @@ async fn prove<'h>(
     claimed: Claimed,
 ) -> Result<(Call, Signed<'h>), Error> {
     let headers = &parts.headers;
-    let Known { key, app, epochs } = claimed.known;
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Code::EncodingUnsupported.into());
     }
@@ -187,13 +213,16 @@ async fn prove<'h>(
     }
     let target = sign::canonical_target(parts.uri.path(), parts.uri.query());
     let identity_unsigned =
-        verify(&signed, parts.method.as_str(), &target, &claimed.api_key, key.allow_unsigned_identity)?;
+        verify(&signed, parts.method.as_str(), &target, &claimed.api_key, claimed.known.key.allow_unsigned_identity)?;
     let call = Call {
-        nonce: Nonce { key_id: key.id, nonce: signed.nonce, signed_at: TimeMs(0).plus_seconds(signed.timestamp) },
-        scopes: key.scopes.clone(),
-        key,
-        app,
-        epochs,
+        nonce: Nonce {
+            key_id: claimed.known.key.id,
+            nonce: signed.nonce,
+            signed_at: TimeMs(0).plus_seconds(signed.timestamp),
+        },
+        narrowed: None,
+        scope_constraints: signed.to_sign.scope_constraints.to_owned(),
+        known: claimed.known,
         key_hash: claimed.key_hash,
         caller: None,
         context: Context::default(),
@@ -222,19 +251,25 @@ async fn admit(
     }
     let seen = {
         let mut nonces = vault.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-        nonces.insert(*call.key.id.as_bytes(), signed.nonce, now)
+        nonces.insert(*call.known.key.id.as_bytes(), signed.nonce, now)
     };
     match seen {
         Seen::New => {}
         Seen::Replayed => return Err(Code::NonceReplayed.into()),
         Seen::Full => return Err(Code::Busy.into()),
     }
-    told.deprecated = call.key.deprecated_at.is_some();
-    take_rate(vault, &call.key, now, told)?;
-    call.caller = caller(vault, &call.app, headers, identity, now).await?;
+    told.deprecated = call.known.key.deprecated_at.is_some();
+    take_rate(vault, &call.known.key, now, told)?;
+    call.caller = caller(vault, &call.known.app, headers, identity, now).await?;
     told.actor_id = call.caller.as_ref().filter(|_| signs_identity(headers)).and_then(|c| c.actor_id);
-    call.scopes = scopes::narrowed(&call.key, signed.to_sign.scope_constraints)?;
-    scopes::check(&call.key, &call.scopes, route.needs)?;
+    if let Err(e) = call.check_scopes(route.needs) {
+        if !route.releases {
+            return Err(e);
+        }
+        // It was a remembered key that lacked something.
+        call.renew(vault).await?;
+        call.check_scopes(route.needs)?;
+    }
     call.has_request_rule = check_request_rule(signed.to_sign.request_rule)?;
     Ok(())
 }
@@ -403,7 +438,7 @@ async fn caller(
         // A UUID names an agent, and there are none yet.
         return Err(Code::CallerAgentUnresolved.into());
     }
-    let mut caller = Caller { label: label.to_owned(), caller_type, actor_id: None };
+    let mut caller = Caller { label: label.to_owned(), actor_id: None };
     caller.actor_id = vault.cached_actor(app.id, label, caller_type);
     if caller.actor_id.is_none() && signs_identity(headers) {
         let (app_id, label) = (app.id, label.to_owned());
@@ -454,15 +489,42 @@ fn check_request_rule(text: &str) -> Result<bool, Error> {
 }
 
 impl Call {
+    /// Narrows the key's scopes as the call asks, and looks whether they open the route.
+    fn check_scopes(&mut self, needs: Needs) -> Result<(), Error> {
+        self.narrowed = scopes::narrowed(&self.known.key, &self.scope_constraints)?;
+        scopes::check(&self.known.key, self.scopes(), needs)
+    }
+
+    /// Reads the key again, and whether it may still call: something of its app changed, or it was the remembered one.
+    pub async fn renew(&mut self, vault: &Vault) -> Result<(), Error> {
+        self.known = vault.check_key(self.key_hash, &self.source).await?;
+        self.narrowed = scopes::narrowed(&self.known.key, &self.scope_constraints)?;
+        Ok(())
+    }
+
+    /// The refusal of a call that would release, with its event. A key that died since it was remembered says that first: nobody
+    /// learns anything with it.
+    pub async fn refuse(&mut self, vault: &Vault, error: Error) -> Error {
+        match vault.check_key(self.key_hash, &self.source).await {
+            Ok(_) => crate::sdk::record_refusal(vault, self, error).await,
+            Err(dead) => self.fail(vault, dead).await,
+        }
+    }
+
+    /// The refusal of a call whose key turned out to be dead.
+    pub async fn fail(&self, vault: &Vault, dead: Error) -> Error {
+        failed(vault, &self.source, Some(&self.known), dead).await
+    }
+
     /// An event of this call.
     pub fn event(&self, vault: &Vault, kind: Kind, outcome: Outcome) -> Event {
-        let actor = Actor::Key(self.key.id);
-        let mut event = Event::new(&*vault.env, self.source.now, Owner::App(self.app.id), kind, outcome, actor)
-            .key(self.key.id, &self.key.key_prefix)
-            .core("request_id", self.source.request_id.to_string())
-            .private("ip", Some(self.source.ip.to_string()))
-            .private("user_agent", self.source.user_agent.clone())
-            .context(&self.context, self.app.context_index());
+        let Known { key, app, .. } = &*self.known;
+        let mut event = Event::new(&*vault.env, self.source.now, Owner::App(app.id), kind, outcome, Actor::Key(key.id))
+            .key(key.id, &key.key_prefix)
+            .core_id("request_id", self.source.request_id)
+            .private_text("ip", Some(&self.source.ip.to_string()))
+            .private_text("user_agent", self.source.user_agent.as_deref())
+            .context(&self.context, app.context_index());
         if let Some(trace_id) = &self.source.trace_id {
             event = event.core("trace_id", trace_id.clone());
         }

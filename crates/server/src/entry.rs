@@ -104,8 +104,8 @@ async fn dispatch(
                 seen.route = route.path;
                 let call = caller::authenticate(vault, &route, params, &parts, body, source, told).await;
                 if let Ok(call) = &call {
-                    seen.key_prefix = Some(call.key.key_prefix.clone());
-                    seen.app_id = Some(call.app.id.to_string());
+                    seen.key_prefix = Some(call.known.key.key_prefix.clone());
+                    seen.app_id = Some(call.known.app.id.to_string());
                 }
                 sdk::answer(vault, &route, call?).await
             }

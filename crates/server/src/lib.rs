@@ -4,7 +4,8 @@
 
 pub mod answer;
 pub mod api;
-pub mod caller;
+pub mod cache;
+mod caller;
 pub mod entry;
 pub mod flow;
 pub mod http;

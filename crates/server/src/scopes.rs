@@ -1,30 +1,31 @@
 //! What a key may do: its scopes, narrowed by the call, against what a route needs and the object it names.
 
 use grantd_domain::grant::ApiKey;
+use grantd_wire::ids::GrantId;
 use grantd_wire::scope::{SCOPE_VERSION, Scope};
 use grantd_wire::{Code, Error};
 
 use crate::caller::Call;
 use crate::routes::Needs;
 
-/// The scopes of this call: the key's, or those it narrows itself to.
-pub fn narrowed(key: &ApiKey, constraints: &str) -> Result<Vec<Scope>, Error> {
+/// The scopes that a call narrows itself to; `None`: it keeps the key's.
+pub fn narrowed(key: &ApiKey, constraints: &str) -> Result<Option<Vec<Scope>>, Error> {
     if constraints.is_empty() {
-        return Ok(key.scopes.clone());
+        return Ok(None);
     }
     let atom = |text: &str| {
-        Scope::parse(text).filter(|atom| key.scopes.iter().any(|s| s.covers(atom))).ok_or_else(|| {
+        Scope::parse(text).filter(|atom| key.scopes.iter().any(|s| s.covers(*atom))).ok_or_else(|| {
             Error::new(Code::ConstraintNotNarrowing).with("scope", text.chars().take(100).collect::<String>())
         })
     };
-    constraints.split(',').map(atom).collect()
+    constraints.split(',').map(atom).collect::<Result<_, _>>().map(Some)
 }
 
 /// Whether `have` opens a route.
 pub fn check(key: &ApiKey, have: &[Scope], needs: Needs) -> Result<(), Error> {
     let reaches = |wanted: &str| {
         let wanted = Scope::parse(wanted).expect("the table names scopes of the catalogue");
-        have.iter().any(|s| s.without_id().covers(&wanted))
+        have.iter().any(|s| s.without_id().covers(wanted))
     };
     let (wanted, any, enough) = match needs {
         Needs::Nothing => return Ok(()),
@@ -57,14 +58,24 @@ fn insufficient(key: &ApiKey, have: &[Scope], required: Vec<String>, missing: Ve
 }
 
 impl Call {
+    /// What this call may do: what its key may, or what it narrowed itself to.
+    pub fn scopes(&self) -> &[Scope] {
+        self.narrowed.as_deref().unwrap_or(&self.known.key.scopes)
+    }
+
     /// Whether this call may do `scope` to the object `id`.
     pub fn check_scope_for(&self, scope: &str, id: &str) -> Result<(), Error> {
         let wanted = format!("{scope}:{id}");
-        let covered = Scope::parse(&wanted).is_some_and(|wanted| self.scopes.iter().any(|s| s.covers(&wanted)));
+        let covered = Scope::parse(&wanted).is_some_and(|wanted| self.scopes().iter().any(|s| s.covers(wanted)));
         if covered || self.covers(scope) {
             return Ok(());
         }
-        Err(insufficient(&self.key, &self.scopes, vec![wanted.clone()], vec![wanted], false))
+        Err(insufficient(&self.known.key, self.scopes(), vec![wanted.clone()], vec![wanted], false))
+    }
+
+    /// Whether this call may have the credential of this grant.
+    pub fn check_grant(&self, grant: GrantId) -> Result<(), Error> {
+        self.check_scope_for("tokens:retrieve", &grant.to_string())
     }
 
     /// Whether this call may do `scope` at all, or else `narrow` to the object `id`.
@@ -73,7 +84,7 @@ impl Call {
             return Ok(());
         }
         let wanted = vec![scope.to_owned(), format!("{narrow}:{id}")];
-        Err(insufficient(&self.key, &self.scopes, wanted.clone(), wanted, true))
+        Err(insufficient(&self.known.key, self.scopes(), wanted.clone(), wanted, true))
     }
 
     /// Whether this call may do `scope` to anything.
@@ -81,19 +92,19 @@ impl Call {
         if self.covers(scope) {
             return Ok(());
         }
-        Err(insufficient(&self.key, &self.scopes, vec![scope.to_owned()], vec![scope.to_owned()], false))
+        Err(insufficient(&self.known.key, self.scopes(), vec![scope.to_owned()], vec![scope.to_owned()], false))
     }
 
     fn covers(&self, scope: &str) -> bool {
-        Scope::parse(scope).is_some_and(|wanted| self.scopes.iter().any(|s| s.covers(&wanted)))
+        Scope::parse(scope).is_some_and(|wanted| self.scopes().iter().any(|s| s.covers(wanted)))
     }
 
     /// The objects `scope` is narrowed to; `None` when it is not narrowed.
-    pub fn narrowed_to(&self, scope: &str) -> Option<Vec<&str>> {
+    pub fn narrowed_to(&self, scope: &str) -> Option<Vec<uuid::Uuid>> {
         let wanted = Scope::parse(scope)?;
         if self.covers(scope) {
             return None;
         }
-        Some(self.scopes.iter().filter(|s| s.without_id().covers(&wanted)).filter_map(Scope::id).collect())
+        Some(self.scopes().iter().filter(|s| s.without_id().covers(wanted)).filter_map(|s| s.id()).collect())
     }
 }

@@ -11,11 +11,14 @@ use grantd_domain::env::Env;
 use grantd_domain::replay::Window;
 use grantd_domain::seal::RootKeys;
 use grantd_store::Store;
+use grantd_store::hot::Known;
 use grantd_wire::TimeMs;
 use grantd_wire::ids::{ActorId, AppId, GrantId, KeyId, OrganizationId};
 use ipnet::IpNet;
 use serde_json::Value;
 
+use crate::answer::of_store;
+use crate::cache::Cache;
 use crate::install::{self, InstallError, Pepper};
 use crate::keyring::KeyRing;
 use crate::limiter::Limiter;
@@ -30,6 +33,8 @@ pub struct Settings {
     pub replicas: u32,
     /// What is not public and may be reached.
     pub outbound: OutboundAllow,
+    /// Memory for remembered grants, in bytes.
+    pub cache_bytes: u64,
 }
 
 /// Labels whose actor id is remembered in memory.
@@ -42,6 +47,7 @@ pub struct Vault {
     pub settings: Settings,
     pub organization_id: OrganizationId,
     pub keys: KeyRing,
+    pub(crate) cache: Cache,
     pub(crate) pepper: Pepper,
     pub(crate) checkpoint_key: CheckpointKey,
     pub(crate) public_keys: Vec<Value>,
@@ -77,6 +83,7 @@ impl Vault {
         let opened = install::open(&store, &root).await?;
         Ok(Arc::new(Self {
             keys: KeyRing::new(root, store.clone()),
+            cache: Cache::new(settings.cache_bytes),
             store,
             env,
             settings,
@@ -128,6 +135,17 @@ impl Vault {
 }
 
 impl Vault {
+    /// The key with this hash, from the database; remembered for the next call.
+    pub(crate) async fn find_key(&self, hash: [u8; 32]) -> Result<Option<Arc<Known>>, grantd_wire::Error> {
+        let read_at = self.env.now();
+        let known = self.store.find_key(hash).await.map_err(of_store)?.map(Arc::new);
+        match &known {
+            Some(known) => self.cache.remember_key(hash, known, read_at),
+            None => self.cache.forget_key(&hash),
+        }
+        Ok(known)
+    }
+
     /// Refuses while the host's clock runs behind.
     pub(crate) fn check_clock(&self) -> Result<(), grantd_wire::Error> {
         if self.clock_rolled_back.load(Ordering::Relaxed) {

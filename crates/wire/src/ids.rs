@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 /// The canonical text form: 36 characters, lower case, dashed.
-fn parse_canonical(text: &str) -> Option<Uuid> {
+pub(crate) fn parse_canonical(text: &str) -> Option<Uuid> {
     let canonical =
         text.len() == 36 && text.bytes().all(|b| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     if canonical { Uuid::try_parse(text).ok() } else { None }

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use uuid::Uuid;
+
 /// Version of the catalogue below. A wildcard covers what the catalogue held when its key was minted.
 pub const SCOPE_VERSION: i64 = 1;
 
@@ -41,46 +43,41 @@ pub const APP_KEY_DEFAULT: &[&str] = &[
 ];
 
 /// One scope, well formed and known.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Scope {
-    resource: String,
+    resource: &'static str,
     /// `None` for `*` and `resource:*`.
-    verb: Option<String>,
-    id: Option<String>,
+    verb: Option<&'static str>,
+    id: Option<Uuid>,
 }
 
 impl Scope {
     /// Parses a scope of the catalogue.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "*" {
-            return Some(Self { resource: "*".to_owned(), verb: None, id: None });
+            return Some(Self { resource: "*", verb: None, id: None });
         }
         let mut parts = text.split(':');
         let (resource, verb, id) = (parts.next()?, parts.next()?, parts.next());
         if parts.next().is_some() {
             return None;
         }
-        let crud = RESOURCES.contains(&resource);
-        let known = match verb {
-            "*" => crud && id.is_none(),
-            _ => crud && VERBS.contains(&verb) || is_action(resource, verb),
+        let (resource, verb) = named(resource, verb, id.is_some())?;
+        let id = match id {
+            None => None,
+            Some(id) => Some(crate::ids::parse_canonical(id).filter(|_| ID_RESOURCES.contains(&resource))?),
         };
-        let id_fits = match id {
-            None => true,
-            Some(id) => ID_RESOURCES.contains(&resource) && crate::ids::GrantId::parse(id).is_some(),
-        };
-        let verb = if verb == "*" { None } else { Some(verb.to_owned()) };
-        (known && id_fits).then(|| Self { resource: resource.to_owned(), verb, id: id.map(str::to_owned) })
+        Some(Self { resource, verb, id })
     }
 
     /// Whether a key that holds `self` may do what `wanted` names.
-    pub fn covers(&self, wanted: &Scope) -> bool {
+    pub fn covers(self, wanted: Scope) -> bool {
         let id_covers = self.id.is_none() || self.id == wanted.id;
         let resource_covers = self.resource == "*" || self.resource == wanted.resource;
         let rank = |verb: &str| VERBS.iter().position(|v| *v == verb);
-        let verb_covers = match (&self.verb, &wanted.verb) {
+        let verb_covers = match (self.verb, wanted.verb) {
             (None, None) => true,
-            (None, Some(verb)) => rank(verb).is_some() && !is_action(&wanted.resource, verb),
+            (None, Some(verb)) => rank(verb).is_some() && !is_action(wanted.resource, verb),
             (Some(_), None) => false,
             (Some(mine), Some(theirs)) => {
                 mine == theirs || matches!((rank(mine), rank(theirs)), (Some(m), Some(t)) if m > t)
@@ -90,26 +87,39 @@ impl Scope {
     }
 
     /// The object this scope is narrowed to.
-    pub fn id(&self) -> Option<&str> {
-        self.id.as_deref()
+    pub fn id(self) -> Option<Uuid> {
+        self.id
     }
 
     /// This scope without its id.
-    pub fn without_id(&self) -> Self {
-        Self { id: None, ..self.clone() }
+    pub fn without_id(self) -> Self {
+        Self { id: None, ..self }
     }
 }
 
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&*self.resource, &self.verb) {
+        match (self.resource, self.verb) {
             ("*", _) => f.write_str("*")?,
-            (resource, verb) => write!(f, "{resource}:{}", verb.as_deref().unwrap_or("*"))?,
+            (resource, verb) => write!(f, "{resource}:{}", verb.unwrap_or("*"))?,
         }
-        match &self.id {
-            Some(id) => write!(f, ":{id}"),
+        match self.id {
+            Some(id) => write!(f, ":{}", id.as_hyphenated()),
             None => Ok(()),
         }
+    }
+}
+
+/// Resource and verb as the catalogue spells them.
+fn named(resource: &str, verb: &str, has_id: bool) -> Option<(&'static str, Option<&'static str>)> {
+    let action = |text: &&&'static str| text.split_once(':') == Some((resource, verb));
+    if let Some((resource, verb)) = ACTION_VERBS.iter().find(action).and_then(|text| text.split_once(':')) {
+        return Some((resource, Some(verb)));
+    }
+    let resource = RESOURCES.iter().find(|r| **r == resource)?;
+    match verb {
+        "*" => (!has_id).then_some((*resource, None)),
+        verb => Some((*resource, Some(*VERBS.iter().find(|v| **v == verb)?))),
     }
 }
 
@@ -128,7 +138,7 @@ mod tests {
     use super::*;
 
     fn covers(have: &str, want: &str) -> bool {
-        Scope::parse(have).unwrap().covers(&Scope::parse(want).unwrap())
+        Scope::parse(have).unwrap().covers(Scope::parse(want).unwrap())
     }
 
     const ID: &str = "0199c0de-0000-7000-8000-00000000beef";

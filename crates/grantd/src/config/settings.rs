@@ -56,6 +56,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("trusted_proxies", Kind::List, "CIDR,…", "Reverse proxies whose X-Forwarded-For counts"),
     setting("replicas", Kind::Number, "N", "Processes that share the rate limits [default: 1]"),
     setting("pool_size", Kind::Number, "N", "PostgreSQL connections of this process [default: 10]"),
+    setting(
+        "cache_mb",
+        Kind::Number,
+        "MB",
+        "Memory for remembered grants, sealed; a grant takes about 1 KB beside its value; 0 remembers none [default: 64]",
+    ),
     setting("log_format", Kind::Text, "FORMAT", "text or json [default: text on a terminal, else json]"),
     setting("log", Kind::Text, "LEVEL", "error, warn, info, debug, trace, or a filter [default: info]"),
 ];

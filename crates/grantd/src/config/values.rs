@@ -165,7 +165,7 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// A count within `1..=max`.
-pub fn parse_count(text: &str, max: u32) -> Result<u32, String> {
-    text.parse().ok().filter(|n| (1..=max).contains(n)).ok_or_else(|| format!("write a number from 1 to {max}"))
+/// A number within `min..=max`.
+pub fn parse_number(text: &str, min: u32, max: u32) -> Result<u32, String> {
+    text.parse().ok().filter(|n| (min..=max).contains(n)).ok_or_else(|| format!("write a number from {min} to {max}"))
 }

@@ -2,17 +2,20 @@
 //!
 //! Invariant: no credential leaves before its event is durable, and none on a snapshot that has moved.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use grantd_domain::audit::{Kind, Outcome};
 use grantd_domain::destination::{Blocked, Target};
 use grantd_domain::resolve::{Ask, Decision, Facts, Held, TenantVerdict, decide};
 use grantd_domain::secret::Secret;
+use grantd_store::hot::Known;
 use grantd_store::{Append, Appended, Confirm, crash};
 use grantd_wire::ids::{EventId, GrantId};
 use grantd_wire::{Code, Error, limits};
 
 use crate::answer::of_store;
+use crate::cache::Remembered;
 use crate::caller::Call;
 use crate::flow;
 use crate::vault::Vault;
@@ -27,7 +30,7 @@ pub struct Wanted {
 
 /// A credential that may leave: its event is durable.
 pub struct Released {
-    pub held: Held,
+    pub of: Arc<Remembered>,
     /// The stored value and fields, as JSON.
     pub value: Secret,
     pub event_id: EventId,
@@ -44,45 +47,70 @@ pub async fn run(vault: &Vault, call: &mut Call, wanted: &Wanted) -> Result<Rele
 
 async fn release(vault: &Vault, call: &mut Call, wanted: &Wanted) -> Result<Released, Error> {
     vault.check_clock()?;
+    let remembered = vault.cache.grant(call.known.app.id, wanted.grant_id, call.known.epochs);
+    // What is refused or does not open may be old: it is looked at again below.
+    if let Some(of) = remembered
+        && let Ok(tenant) = allowed(vault, call, wanted, Some(&of.held))
+        && let Ok(value) = vault.keys.open(&of.held.credential).await
+        && let Some(released) = finish(vault, call, wanted, of, value, tenant).await?
+    {
+        return Ok(released);
+    }
     for _ in 0..limits::DECISIONS_MAX {
-        let snapshot = vault.store.find_held(call.app.id, wanted.grant_id).await.map_err(of_store)?;
+        let snapshot = vault.store.find_held(call.known.app.id, wanted.grant_id).await.map_err(of_store)?;
         let (epochs, held) = snapshot.ok_or(Code::KeyNotActive)?;
-        if epochs != call.epochs {
-            reload(vault, call).await?;
+        if epochs != call.known.epochs {
+            if let Err(dead) = call.renew(vault).await {
+                return Err(call.fail(vault, dead).await);
+            }
+            if let Err(error) = call.check_grant(wanted.grant_id) {
+                return Err(deny(vault, call, wanted, None, error).await);
+            }
             continue;
         }
-        let ask = Ask { target: wanted.target.as_ref().map_err(|e| *e), context: &call.context };
-        let facts = Facts { app: &call.app, held: held.as_ref() };
-        let (tenant, value) = match decide(&ask, &facts, &vault.settings.outbound, vault.env.now()) {
-            Decision::Deny(error) => return Err(deny(vault, call, wanted, held.as_ref(), error).await),
-            Decision::Release { held, tenant } => (tenant, vault.keys.open(&held.credential).await?),
+        let tenant = match allowed(vault, call, wanted, held.as_ref()) {
+            Ok(tenant) => tenant,
+            Err(error) => return Err(deny(vault, call, wanted, held.as_ref(), error).await),
         };
-        let held = held.ok_or(Code::Internal)?;
-        crash::step("token.decided");
-        match append(vault, call, wanted, &held, tenant).await? {
-            (Appended::Done, event_id) => {
-                crash::step("token.durable");
-                vault.touch(call.key.id, Some((call.app.id, held.grant.id)), call.source.now);
-                return Ok(Released { held, value, event_id });
-            }
-            (Appended::Moved, _) => {}
-            (Appended::Replayed, _) => return Err(Code::NonceReplayed.into()),
+        let of = Arc::new(Remembered { epochs, held: held.ok_or(Code::Internal)? });
+        let value = vault.keys.open(&of.held.credential).await?;
+        vault.cache.remember_grant(&of);
+        if let Some(released) = finish(vault, call, wanted, of, value, tenant).await? {
+            return Ok(released);
         }
     }
     Err(Code::Busy.into())
 }
 
-/// Something of the app changed since the key was read: read it again, and whether it may still call.
-async fn reload(vault: &Vault, call: &mut Call) -> Result<(), Error> {
-    let known = vault.store.find_key(call.key_hash).await.map_err(of_store)?.ok_or(Code::InvalidKey)?;
-    known.key.alive(known.app.state, vault.env.now())?;
-    if known.key.scopes != call.key.scopes || known.key.cidrs != call.key.cidrs {
-        return Err(Code::Busy.into());
+fn allowed(vault: &Vault, call: &Call, wanted: &Wanted, held: Option<&Held>) -> Result<TenantVerdict, Error> {
+    let ask = Ask { target: wanted.target.as_ref().map_err(|e| *e), context: &call.context };
+    let facts = Facts { app: &call.known.app, held };
+    match decide(&ask, &facts, &vault.settings.outbound, vault.env.now()) {
+        Decision::Release { tenant, .. } => Ok(tenant),
+        Decision::Deny(error) => Err(error),
     }
-    call.key = known.key;
-    call.app = known.app;
-    call.epochs = known.epochs;
-    Ok(())
+}
+
+/// Makes the event durable; `None` when something of it has changed meanwhile.
+async fn finish(
+    vault: &Vault,
+    call: &Call,
+    wanted: &Wanted,
+    of: Arc<Remembered>,
+    value: Secret,
+    tenant: TenantVerdict,
+) -> Result<Option<Released>, Error> {
+    crash::step("token.decided");
+    match append(vault, call, wanted, &of.held, tenant).await? {
+        (Appended::Done, event_id) => {
+            crash::step("token.durable");
+            let app = call.known.app.id;
+            vault.touch(call.known.key.id, Some((app, of.held.grant.id)), call.source.now);
+            Ok(Some(Released { of, value, event_id }))
+        }
+        (Appended::Moved, _) => Ok(None),
+        (Appended::Replayed, _) => Err(Code::NonceReplayed.into()),
+    }
 }
 
 async fn append(
@@ -100,10 +128,11 @@ async fn append(
         TenantVerdict::WouldDeny => event = event.core("tenant", "would_deny"),
     }
     let event_id = event.id();
+    let Known { app, epochs, .. } = &*call.known;
     let confirm = Confirm {
-        organization_id: call.app.organization_id,
-        app_id: call.app.id,
-        epochs: call.epochs,
+        organization_id: app.organization_id,
+        app_id: app.id,
+        epochs: *epochs,
         credential_id: held.credential.id,
         credential_version: held.credential.version,
     };
@@ -113,6 +142,9 @@ async fn append(
 
 /// The event of a refusal; what cannot be recorded is not answered as refused but as unavailable.
 async fn deny(vault: &Vault, call: &Call, wanted: &Wanted, held: Option<&Held>, error: Error) -> Error {
+    if error.code.status() >= 500 {
+        return error;
+    }
     let event = call.event(vault, Kind::TokenDenied, Outcome::Denied).code(error.code);
     let event = describe(event, wanted, held);
     record(vault, event, error).await
@@ -127,7 +159,8 @@ pub async fn record(vault: &Vault, event: grantd_domain::audit::Event, error: Er
 }
 
 fn describe(event: grantd_domain::audit::Event, wanted: &Wanted, held: Option<&Held>) -> grantd_domain::audit::Event {
-    let mut event = event.grant(wanted.grant_id).core("mode", "retrieve").private("reason", wanted.reason.clone());
+    let mut event =
+        event.grant(wanted.grant_id).core("mode", "retrieve").private_text("reason", wanted.reason.as_deref());
     event = match &wanted.target {
         Ok(target) => {
             let names: Vec<String> = target.query_names().map(std::borrow::Cow::into_owned).collect();

@@ -34,7 +34,7 @@ pub async fn list(vault: &Vault, call: &Call) -> Result<Answer, Error> {
         offset,
         ..GrantFilter::default()
     };
-    let (app, now) = (call.app.id, call.source.now);
+    let (app, now) = (call.known.app.id, call.source.now);
     let (grants, total) = match call.narrowed_to("grants:read") {
         // An account is something only OAuth grants have.
         _ if ask.account.is_some() => (Vec::new(), 0),
@@ -42,7 +42,7 @@ pub async fn list(vault: &Vault, call: &Call) -> Result<Answer, Error> {
             vault.store.read(move |tx| grantd_store::grants::list(tx, app, &filter, now)).await.map_err(of_store)?
         }
         Some(ids) => {
-            let ids: BTreeSet<GrantId> = ids.into_iter().filter_map(GrantId::parse).collect();
+            let ids: BTreeSet<GrantId> = ids.into_iter().map(GrantId::from_uuid).collect();
             vault.store.read(move |tx| named(tx, app, &ids, &filter, now)).await.map_err(of_store)?
         }
     };
@@ -100,7 +100,7 @@ pub async fn revoke(vault: &Vault, call: &Call) -> Result<Answer, Error> {
     let ask: RevokeRequest = if call.body.is_empty() { RevokeRequest::default() } else { parse::json(&call.body)? };
     parse::check_chars("reason", ask.reason.as_deref(), limits::REASON_CHARS_MAX)?;
     refuse_user_token(ask.user_token.as_deref())?;
-    let (app, now, nonce) = (call.app.id, call.source.now, call.nonce);
+    let (app, now, nonce) = (call.known.app.id, call.source.now, call.nonce);
     let event = call.event(vault, Kind::GrantRevoked, Outcome::Allowed);
     let drafts = Drafts::new(&*vault.env, &event, &[Kind::GrantRevoked, Kind::CredentialDestroyed]);
     let revoked = vault
@@ -148,7 +148,7 @@ pub async fn create(vault: &Vault, call: &Call) -> Result<Answer, Error> {
     };
     let secret_ref = parse::segment(&call.params[0]).ok_or(Code::SecretNotFound)?;
     let id = grantd_domain::env::new_uuid(&*vault.env);
-    let (app, nonce) = (call.app.id, call.nonce);
+    let (app, nonce) = (call.known.app.id, call.nonce);
     let event = call.event(vault, Kind::GrantCreated, Outcome::Allowed);
     let drafts = Drafts::new(&*vault.env, &event, &[Kind::GrantCreated]);
     let grant = vault

@@ -42,7 +42,7 @@ pub async fn call(vault: &Vault, call: &Call) -> Result<Answer, Error> {
     if call.context.is_empty()
         && let Some(context) = report.context.and_then(|c| Context::parse(&c.to_string()).ok())
     {
-        event = event.context(&context, call.app.context_index());
+        event = event.context(&context, call.known.app.context_index());
     }
     append(vault, call, event).await?;
     Ok(json_answer(200, &json!({"accepted": true})))
@@ -116,13 +116,13 @@ fn bounded(mut claimed: Map<String, Value>) -> Value {
 async fn known_grant(vault: &Vault, call: &Call, text: &str) -> Result<(GrantId, String), Error> {
     let grant_id = GrantId::parse(text).ok_or(Code::GrantNotFound)?;
     call.check_either("audit:emit", "tokens:retrieve", &grant_id.to_string())?;
-    let app = call.app.id;
+    let app = call.known.app.id;
     let found = vault.store.read(move |tx| grants::find(tx, app, grant_id)).await.map_err(of_store)?;
     found.map(|(_, _, secret)| (grant_id, secret.slug)).ok_or_else(|| Code::GrantNotFound.into())
 }
 
 async fn released(vault: &Vault, call: &Call, grant: GrantId, generation: GenerationId) -> Result<bool, Error> {
-    let (app, key, since) = (call.app.id, call.key.id, call.source.now.plus_ms(-limits::CLAIM_WINDOW_MS));
+    let (app, key, since) = (call.known.app.id, call.known.key.id, call.source.now.plus_ms(-limits::CLAIM_WINDOW_MS));
     vault.store.catch_up(Owner::App(app)).await.map_err(of_store)?;
     let has = move |tx: &mut grantd_store::Tx<'_>| audit::has_release(tx, app, grant, key, generation, since);
     vault.store.read(has).await.map_err(of_store)

@@ -19,14 +19,14 @@ use crate::answer::{Answer, raw};
 use crate::caller::Call;
 use crate::flow::release::{self, Released, Wanted};
 use crate::parse;
-use crate::sdk::{record_refusal, refuse_user_token};
+use crate::sdk::refuse_user_token;
 use crate::vault::Vault;
 
 /// Releases, or refuses and says so in the audit trail.
 pub async fn retrieve(vault: &Vault, call: &mut Call) -> Result<Answer, Error> {
     let wanted = match wanted(call) {
         Ok(wanted) => wanted,
-        Err(error) => return Err(record_refusal(vault, call, error).await),
+        Err(error) => return Err(call.refuse(vault, error).await),
     };
     let released = release::run(vault, call, &wanted).await?;
     render(&released)
@@ -59,7 +59,7 @@ fn wanted(call: &Call) -> Result<Wanted, Error> {
     }
     let missing = || Error::new(Code::GrantNotFound);
     let grant_id = GrantId::parse(&grant_id).ok_or_else(missing)?;
-    call.check_scope_for("tokens:retrieve", &grant_id.to_string())?;
+    call.check_grant(grant_id)?;
     Ok(Wanted { grant_id, method, target: Target::parse(&ask.request.url), reason: ask.reason })
 }
 
@@ -89,7 +89,7 @@ struct TokenBody<'a> {
 }
 
 fn render(released: &Released) -> Result<Answer, Error> {
-    let Held { grant, credential, secret } = &released.held;
+    let Held { grant, credential, secret } = &released.of.held;
     let damaged = |what: &'static str| {
         tracing::error!(credential.id = %credential.id, "A credential holds what its type cannot send: {what}");
         Error::new(Code::Internal)

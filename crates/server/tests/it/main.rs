@@ -33,6 +33,7 @@ macro_rules! on_every_engine {
 }
 
 mod audit;
+mod cache;
 mod failure;
 mod grants;
 mod harness;

@@ -53,7 +53,7 @@ async fn raced<F: Future<Output = ()> + Send + 'static>(
         })
         .collect();
     // Every caller is under way before the change begins.
-    while running.load(Ordering::SeqCst) < CALLERS {
+    while running.load(Ordering::SeqCst) < CALLERS && !callers.iter().any(tokio::task::JoinHandle::is_finished) {
         tokio::task::yield_now().await;
     }
     change.await;

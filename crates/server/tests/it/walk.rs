@@ -67,7 +67,7 @@ async fn nobody_reaches_a_route_of_the_sdk(server: Server) {
 /// Every scope by name but those that cover one of these.
 fn all_but(removed: &[&str]) -> Vec<String> {
     let removed: Vec<Scope> = removed.iter().map(|scope| Scope::parse(scope).unwrap()).collect();
-    let keeps = |scope: &String| removed.iter().all(|removed| !Scope::parse(scope).unwrap().covers(removed));
+    let keeps = |scope: &String| removed.iter().all(|removed| !Scope::parse(scope).unwrap().covers(*removed));
     scope::all().into_iter().filter(keeps).collect()
 }
 
@@ -89,7 +89,7 @@ async fn each_missing_scope_closes_its_route(server: Server) {
             let json = server.send(call(&server, &key, route, &world)).await.refused(Code::InsufficientScope);
             let covered = |wanted: &&str| {
                 let wanted = Scope::parse(wanted).unwrap();
-                have.iter().any(|scope| Scope::parse(scope).unwrap().covers(&wanted))
+                have.iter().any(|scope| Scope::parse(scope).unwrap().covers(wanted))
             };
             let missing: Vec<&str> = required.iter().copied().filter(|scope| !covered(scope)).collect();
             assert_eq!(json["required"], json!(required), "{}", route.path);

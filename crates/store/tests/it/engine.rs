@@ -69,7 +69,8 @@ where
         let (database, cleanup) = database.await;
         let database = Arc::new(database);
         // A task of its own, so that the database goes away when the story panics.
-        let told = tokio::spawn(story(Arc::clone(&database))).await;
+        let told = tokio::time::timeout(STORY_TIME_MAX, story(Arc::clone(&database)));
+        let told = tokio::spawn(async { told.await.expect("a story that hangs has failed") }).await;
         database.store.clone().close().await;
         cleanup.run().await;
         if let Err(e) = told {
@@ -77,6 +78,9 @@ where
         }
     });
 }
+
+/// Longer than any story takes on a machine that does much else.
+const STORY_TIME_MAX: std::time::Duration = std::time::Duration::from_mins(3);
 
 enum Cleanup {
     Nothing,

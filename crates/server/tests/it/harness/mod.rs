@@ -187,12 +187,16 @@ fn settings() -> Settings {
         trusted_proxies: Vec::new(),
         replicas: 1,
         outbound: OutboundAllow::parse(&["127.0.0.1:9001"]).unwrap(),
+        cache_bytes: 1 << 20,
     }
 }
 
 async fn open(store: Store, env: &Arc<TestEnv>, settings: Settings) -> Arc<Vault> {
     Vault::open(store, root(), Arc::<TestEnv>::clone(env), settings).await.unwrap()
 }
+
+/// Longer than any test takes on a machine that does much else.
+const TEST_TIME_MAX: std::time::Duration = std::time::Duration::from_mins(3);
 
 /// Runs a test on a server of its own, then asserts what must hold after every one.
 pub fn run<F: Future<Output = ()> + Send + 'static>(engine: Engine, test: impl FnOnce(Server) -> F) {
@@ -204,7 +208,7 @@ pub fn run<F: Future<Output = ()> + Send + 'static>(engine: Engine, test: impl F
         let test = test(server.clone());
         let checked = server.clone();
         let ended = tokio::spawn(async move {
-            test.await;
+            tokio::time::timeout(TEST_TIME_MAX, test).await.expect("a test that hangs has failed");
             checked.assert_invariants().await;
         });
         let ended = ended.await;

@@ -1,0 +1,82 @@
+//! What the hot path remembers of the database: keys with their apps, and grants with what stands behind them, sealed.
+//!
+//! A remembered row is only a guess. The write that makes a release durable confirms that nothing it was decided on has changed,
+//! and a refusal is never decided on a remembered row. So a revoke counts at once, whoever remembers what.
+//! Invariant: no value is here in the clear.
+
+use std::sync::Arc;
+
+use grantd_domain::grant::CredentialState;
+use grantd_domain::resolve::Held;
+use grantd_store::hot::{Epochs, Known};
+use grantd_wire::TimeMs;
+use grantd_wire::ids::{AppId, GrantId};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache as Entries;
+
+/// Keys remembered: a few hundred bytes each.
+const KEYS_MAX: usize = 10_000;
+/// A key is read again after this long: some of what it tells (that it is deprecated) changes no decision, so nothing else notices.
+const KEY_AGE_MS: i64 = 5_000;
+/// What a grant is counted with beside its sealed value, for the first estimate of how many there will be.
+const GRANT_BYTES: u64 = 2_048;
+
+/// A grant and the epochs at which it was read.
+pub struct Remembered {
+    pub epochs: Epochs,
+    pub held: Held,
+}
+
+/// What is remembered.
+pub struct Cache {
+    keys: Entries<[u8; 32], (TimeMs, Arc<Known>)>,
+    grants: Entries<(AppId, GrantId), Arc<Remembered>, Weight>,
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<(AppId, GrantId), Arc<Remembered>> for Weight {
+    fn weight(&self, _: &(AppId, GrantId), remembered: &Arc<Remembered>) -> u64 {
+        let Held { grant, credential, secret } = &remembered.held;
+        let sealed = match &credential.state {
+            CredentialState::Ok { sealed, .. } => sealed.len(),
+            CredentialState::Destroyed => 0,
+        };
+        let texts = [&secret.slug, &secret.name, &secret.header, &secret.format];
+        let lists = secret.injections.len() * 128 + secret.hosts.len() * 96 + secret.field_names.len() * 48;
+        let texts: usize = texts.into_iter().chain(&grant.label).map(String::len).sum();
+        (size_of::<Remembered>() + size_of::<(AppId, GrantId)>() + sealed + texts + lists + 64) as u64
+    }
+}
+
+impl Cache {
+    /// A cache of grants that take at most `bytes` of memory. 0 remembers none.
+    pub fn new(bytes: u64) -> Self {
+        let grants = usize::try_from(bytes / GRANT_BYTES).unwrap_or(usize::MAX);
+        Self { keys: Entries::new(KEYS_MAX), grants: Entries::with_weighter(grants, bytes, Weight) }
+    }
+
+    pub(crate) fn key(&self, hash: &[u8; 32], now: TimeMs) -> Option<Arc<Known>> {
+        let (read_at, known) = self.keys.get(hash)?;
+        (0..KEY_AGE_MS).contains(&now.since(read_at)).then_some(known)
+    }
+
+    pub(crate) fn remember_key(&self, hash: [u8; 32], known: &Arc<Known>, read_at: TimeMs) {
+        self.keys.insert(hash, (read_at, Arc::clone(known)));
+    }
+
+    pub(crate) fn forget_key(&self, hash: &[u8; 32]) {
+        self.keys.remove(hash);
+    }
+
+    /// The grant as it was at these epochs.
+    pub(crate) fn grant(&self, app: AppId, grant: GrantId, epochs: Epochs) -> Option<Arc<Remembered>> {
+        self.grants.get(&(app, grant)).filter(|remembered| remembered.epochs == epochs)
+    }
+
+    pub(crate) fn remember_grant(&self, remembered: &Arc<Remembered>) {
+        let grant = &remembered.held.grant;
+        self.grants.insert((grant.app_id, grant.id), Arc::clone(remembered));
+    }
+}
