@@ -21,6 +21,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("grantd-store", &["grantd-domain", "grantd-wire"]),
     ("grantd-server", &["grantd-domain", "grantd-store", "grantd-wire"]),
     ("grantd", &["grantd-domain", "grantd-sdk", "grantd-server", "grantd-store", "grantd-wire"]),
+    // Judges grantd from the outside.
+    ("grantd-crash", &["grantd-wire"]),
     ("xtask", &[]),
 ];
 

@@ -3,6 +3,7 @@
 //! Invariant: a verb run alone does exactly what the same step does inside `check`.
 
 mod command;
+mod crash;
 mod edges;
 mod postgres;
 mod repository;
@@ -26,6 +27,7 @@ cargo xtask VERB
   test         cargo test --workspace on SQLite and PostgreSQL; words after `--` go to cargo test
   build        the binary the conformance tests run: target/quick/grantd
   conformance  the official Python client against that binary; words after `--` go to pytest
+  crash        kill -9 at random moments and at every named step, both engines; --help for its flags
   deny         dependencies: bans, licences, sources and, where it can be fetched, the advisory database
   docs         rustdoc, warnings are errors
 
@@ -68,6 +70,9 @@ fn split(words: &[String]) -> Result<(&str, &[String])> {
     if matches!(verb.as_str(), "--help" | "-h") {
         return Ok(("help", &[]));
     }
+    if steps::find(verb).is_some_and(|step| step.takes_flags) {
+        return Ok((verb, rest));
+    }
     let takes_words = steps::find(verb).is_some_and(|step| step.takes_words);
     match rest.split_first() {
         None => Ok((verb, &[])),
@@ -98,6 +103,12 @@ mod tests {
         let (verb, rest) = split(&line).unwrap();
         assert_eq!(verb, "test");
         assert_eq!(rest, words("-p grantd-wire -- --nocapture"));
+    }
+
+    #[test]
+    fn a_verb_with_flags_of_its_own_gets_them() {
+        let line = words("crash --rounds 5");
+        assert_eq!(split(&line).unwrap(), ("crash", &words("--rounds 5")[..]));
     }
 
     #[test]

@@ -1,0 +1,145 @@
+//! The verb `crash`: a grantd that can die at named steps, and the program that kills it and looks at what is left.
+
+use std::path::PathBuf;
+use std::process::{Child, Command};
+
+use crate::{Result, command, repository};
+
+const HELP: &str = "\
+cargo xtask crash [--rounds N] [--engine sqlite|postgres] [--seed S] [--step NAME]
+
+  --rounds N   kills at random moments, for each engine; every named step comes once for each 50 of them, and at least once [10]
+  --engine E   only this one
+  --seed S     the choices of an earlier run
+  --step NAME  only this step, --rounds times
+";
+
+const ENGINES: [&str; 2] = ["sqlite", "postgres"];
+
+/// What the words ask for.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    engines: Vec<&'static str>,
+    passed_on: Vec<String>,
+}
+
+/// Both engines at the same time: much of a round is waiting for a disk.
+pub fn run(postgres: impl FnOnce() -> Result<String>, words: &[String]) -> Result {
+    if words.iter().any(|word| matches!(word.as_str(), "--help" | "-h")) {
+        print!("{HELP}");
+        return Ok(());
+    }
+    let asked = parse(words)?;
+    let programs = Programs::build()?;
+    let url = if asked.engines.contains(&"postgres") { Some(postgres()?) } else { None };
+    let mut running = Vec::new();
+    for engine in &asked.engines {
+        let mut rounds = programs.command("rounds");
+        rounds.args(&asked.passed_on);
+        if let Some(url) = url.as_ref().filter(|_| *engine == "postgres") {
+            rounds.args(["--postgres", url]);
+        }
+        running.push(Running { engine, child: rounds.spawn()? });
+    }
+    let mut failed = Vec::new();
+    for running in &mut running {
+        if !running.child.wait()?.success() {
+            failed.push(running.engine);
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(format!("a crash was not survived on {}", failed.join(" and ")).into()) }
+}
+
+/// Ends with its handle.
+struct Running {
+    engine: &'static str,
+    child: Child,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already, or we end before it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What breaks and what is broken.
+pub struct Programs {
+    crash: PathBuf,
+    pub grantd: PathBuf,
+    directory: PathBuf,
+}
+
+impl Programs {
+    /// Builds both; copies, so that no later build replaces what runs.
+    pub fn build() -> Result<Self> {
+        let mut cargo = command::cargo();
+        cargo.args(["build", "--locked", "--package", "grantd", "--package", "grantd-crash"]);
+        command::run(cargo.args(["--features", "grantd/crash-steps"]))?;
+        let directory = repository::target().join("crash");
+        std::fs::create_dir_all(&directory)?;
+        let copy = |name: &str| -> Result<PathBuf> {
+            let (from, to) = (repository::target().join("debug").join(name), directory.join(name));
+            if to.exists() {
+                std::fs::remove_file(&to)?;
+            }
+            std::fs::copy(from, &to)?;
+            Ok(to)
+        };
+        Ok(Self { crash: copy("grantd-crash")?, grantd: copy("grantd")?, directory: directory.clone() })
+    }
+
+    /// A verb of the program that breaks, told where the other one is and where to work.
+    pub fn command(&self, verb: &str) -> Command {
+        let mut command = command::command(&self.crash);
+        command.arg(verb).arg("--grantd").arg(&self.grantd).arg("--directory").arg(&self.directory);
+        command
+    }
+}
+
+fn parse(words: &[String]) -> Result<Asked> {
+    let mut asked = Asked { engines: ENGINES.to_vec(), passed_on: Vec::new() };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or_else(|| format!("`{word}` needs a value\n\n{HELP}"))?;
+        match word.as_str() {
+            "--engine" => {
+                asked.engines.retain(|engine| engine == value);
+                if asked.engines.is_empty() {
+                    return Err(format!("`--engine {value}`: write sqlite or postgres").into());
+                }
+            }
+            "--rounds" | "--seed" if value.parse::<u64>().is_err() => {
+                return Err(format!("`{word} {value}`: write a number").into());
+            }
+            "--rounds" | "--seed" | "--step" => asked.passed_on.extend([word.clone(), value.clone()]),
+            _ => return Err(format!("no flag `{word}`\n\n{HELP}").into()),
+        }
+    }
+    Ok(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(line: &str) -> Result<Asked> {
+        parse(&line.split_whitespace().map(String::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn both_engines_unless_one_is_named() {
+        assert_eq!(asked("").unwrap().engines, ENGINES);
+        let one = asked("--engine postgres --rounds 1000 --seed 7").unwrap();
+        assert_eq!(one.engines, ["postgres"]);
+        assert_eq!(one.passed_on, ["--rounds", "1000", "--seed", "7"]);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_named() {
+        for line in ["--engine mysql", "--rounds many", "--seed", "--fast 1", "--rounds -1"] {
+            assert!(asked(line).is_err(), "{line}");
+        }
+    }
+}
