@@ -2,6 +2,7 @@
 //!
 //! Invariant: a verb run alone does exactly what the same step does inside `check`.
 
+mod bench;
 mod command;
 mod crash;
 mod edges;
@@ -31,6 +32,7 @@ cargo xtask VERB
   deny         dependencies: bans, licences, sources and, where it can be fetched, the advisory database
   docs         rustdoc, warnings are errors
 
+  bench        measure grantd against its peers and its targets; `cargo xtask bench --help` has its options
   postgres     start a throwaway PostgreSQL, print its URL, remove it on Ctrl-C
   help         this text
 ";
@@ -47,6 +49,12 @@ fn main() -> ExitCode {
 }
 
 fn run(words: &[String]) -> Result {
+    // It has options of its own.
+    if let Some((verb, rest)) = words.split_first()
+        && verb == "bench"
+    {
+        return bench::run(rest);
+    }
     let (verb, rest) = split(words)?;
     match verb {
         "help" => {

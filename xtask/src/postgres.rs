@@ -23,7 +23,23 @@ const VERSION_MIN: u32 = 14;
 /// Somebody may take the port between our asking for it and the server's.
 const START_TRIES_MAX: usize = 3;
 
-/// `$1` programs, `$2` port. Durability is off: the cluster lives for one run. It prints `ready` and its directory,
+/// For tests: the cluster lives for one run, so nothing of it needs to reach the disk.
+const OPTIONS_FAST: &str = "-c fsync=off -c full_page_writes=off -c max_connections=300";
+
+/// For the benchmark: durable as it is out of the box, with room for its data, and no checkpoint in the middle of a case.
+const OPTIONS_DURABLE: &str =
+    "-c max_connections=100 -c shared_buffers=512MB -c max_wal_size=8GB -c checkpoint_timeout=30min";
+
+/// Whether what a server has committed survives the machine.
+#[derive(Clone, Copy)]
+pub enum Durability<'a> {
+    /// It need not.
+    Off,
+    /// It does, on the disk of this directory where the server's user may write to it.
+    Full { below: &'a Path },
+}
+
+/// `$1` programs, `$2` port, `$3` further options. It prints `ready` and its directory,
 /// or else an explanation.
 const KEEPER: &str = r#"
 set -u
@@ -33,7 +49,7 @@ home=$(mktemp -d "${TMPDIR:-/tmp}/grantd-postgres.XXXXXX" 2>/dev/null) ||
 remove() { "$1/pg_ctl" -D "$home/data" -m immediate -w stop >/dev/null 2>&1; rm -rf "$home"; }
 if "$1/initdb" -D "$home/data" -U postgres -A trust -E UTF8 --locale=C --no-sync >"$home/log" 2>&1 &&
    "$1/pg_ctl" -D "$home/data" -l "$home/log" -w -t 60 -o "-p $2 -k $home -c listen_addresses=127.0.0.1 \
-     -c fsync=off -c full_page_writes=off -c max_connections=300 -c log_min_messages=warning" start >>"$home/log" 2>&1
+     $3 -c log_min_messages=warning" start >>"$home/log" 2>&1
 then
   echo "ready $home"
   cat >/dev/null
@@ -52,12 +68,17 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Returns when the server answers.
+    /// A server for tests. Returns when it answers.
     pub fn start() -> Result<Self> {
+        Self::start_with(Durability::Off)
+    }
+
+    /// Returns when the server answers.
+    pub fn start_with(durability: Durability<'_>) -> Result<Self> {
         let programs = programs().ok_or("no PostgreSQL found: run `cargo xtask tools`")?;
         let mut explanation = String::new();
         for _ in 0..START_TRIES_MAX {
-            match Self::try_start(&programs)? {
+            match Self::try_start(&programs, durability)? {
                 Ok(cluster) => return Ok(cluster),
                 Err(why) => explanation = why,
             }
@@ -65,12 +86,21 @@ impl Cluster {
         Err(format!("PostgreSQL did not start:\n{explanation}").into())
     }
 
-    fn try_start(programs: &Path) -> Result<std::result::Result<Self, String>> {
+    fn try_start(programs: &Path, durability: Durability<'_>) -> Result<std::result::Result<Self, String>> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut keeper = unprivileged("sh")?
+        let mut keeper = unprivileged("sh")?;
+        let options = match durability {
+            Durability::Off => OPTIONS_FAST,
+            Durability::Full { below } => {
+                keeper.env("TMPDIR", below);
+                OPTIONS_DURABLE
+            }
+        };
+        let mut keeper = keeper
             .args(["-c", KEEPER, "grantd-postgres"])
             .arg(programs)
             .arg(port.to_string())
+            .arg(options)
             .current_dir("/")
             // Ctrl-C in a terminal goes to the whole process group; the keeper must outlive it.
             .process_group(0)
@@ -185,7 +215,7 @@ mod tests {
     fn a_dropped_cluster_leaves_nothing() {
         // `check` installs a server before it runs this; without one there is nothing to drop.
         let Some(programs) = programs() else { return };
-        let cluster = Cluster::try_start(&programs).unwrap().unwrap();
+        let cluster = Cluster::try_start(&programs, Durability::Off).unwrap().unwrap();
         let home = cluster.home.clone();
         assert!(home.exists(), "{}", home.display());
         drop(cluster);

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::postgres::{Cluster, URL_VARIABLE};
-use crate::{Result, command, crash, edges, repository, tools};
+use crate::{Result, bench, command, crash, edges, repository, tools};
 
 /// What the whole check may take on a bare machine with two cores.
 const BUDGET_MINUTES: u64 = 55;
@@ -94,7 +94,8 @@ fn fmt(_: &mut Run, _: &[String]) -> Result {
 fn clippy(_: &mut Run, _: &[String]) -> Result {
     let mut cargo = command::cargo();
     cargo.args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]);
-    command::run(&mut cargo)
+    command::run(&mut cargo)?;
+    bench::clippy_unaudited()
 }
 
 fn test(run: &mut Run, words: &[String]) -> Result {
