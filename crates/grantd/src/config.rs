@@ -13,6 +13,7 @@ use std::fmt;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use grantd_domain::destination::{OutboundAllow, OutboundError};
 use ipnet::IpNet;
@@ -33,11 +34,20 @@ const CLIENT_VARIABLES: &[&str] = &["GRANTD_SERVER", "GRANTD_PAT", "GRANTD_PAT_F
 const REPLICAS_MAX: u32 = 10_000;
 const POOL_SIZE_MAX: u32 = 1_000;
 const CACHE_MB_MAX: u32 = 1_000_000;
+const CONNECTIONS_MAX: u32 = 1_000_000;
+const DRAIN_DELAY_S_MAX: u32 = 300;
+const DRAIN_TIMEOUT_S_MAX: u32 = 600;
 
 /// Everything the server is told from outside.
 #[derive(Debug)]
 pub struct Config {
     pub listen: SocketAddr,
+    /// `None`: as many as the limit of open files leaves room for.
+    pub connections_max: Option<u32>,
+    /// From the signal to stop until nobody is accepted any more.
+    pub drain_delay: Duration,
+    /// From then on until calls under way are cut.
+    pub drain_timeout: Duration,
     pub tls: Option<TlsFiles>,
     /// `None`: from the address that was bound.
     pub public_url: Option<Url>,
@@ -162,6 +172,10 @@ impl Config {
         if inputs.loopback_only && !listen.ip().is_loopback() {
             return Err(ConfigError::BeyondLoopback { listen, from: layers.last_source() });
         }
+        let connections_max = layers.optional("connections_max", |t| values::parse_number(t, 1, CONNECTIONS_MAX))?;
+        let drain_delay = layers.one("drain_delay_s", "0", |t| values::parse_seconds(t, 0, DRAIN_DELAY_S_MAX))?;
+        let drain_timeout =
+            layers.one("drain_timeout_s", "25", |t| values::parse_seconds(t, 1, DRAIN_TIMEOUT_S_MAX))?;
         let cert = layers.optional("tls_cert_file", path)?;
         let key = layers.optional("tls_key_file", path)?;
         let public_url = layers.optional("public_url", values::parse_public_url)?;
@@ -193,6 +207,9 @@ impl Config {
         let warnings = check_listen(listen, tls.is_some(), public_url.is_some())?;
         let config = Self {
             listen,
+            connections_max,
+            drain_delay,
+            drain_timeout,
             tls,
             public_url,
             data_dir,

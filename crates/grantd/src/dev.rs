@@ -8,8 +8,10 @@ mod welcome;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
+use grantd_server::http::Bounds;
 use serde::Serialize;
 use url::Url;
 use zeroize::Zeroizing;
@@ -19,7 +21,7 @@ use crate::cli::{Api, Context, Failure, Format, Token};
 use crate::config::{Config, DatabaseUrl, Flags, KeySource};
 use crate::demo::Demo;
 use crate::host::Host;
-use crate::serve::{self, Server};
+use crate::serve::{self, Server, Signals};
 use crate::telemetry::Logging;
 
 /// The demo API's port, if it is free.
@@ -86,20 +88,22 @@ pub async fn run(config: Config, args: DevArgs, logging: &Logging, context: &mut
     let demo = start_demo().await?;
     let demo_host = demo.address.to_string();
     let vault = boot::open_vault(&config, &context.env, store, "", std::slice::from_ref(&demo_host)).await?;
-    let server = Server::start(vault, listener, None).await?;
+    let mut signals = Signals::new()?;
+    let server = Server::start(vault, listener, None, Bounds::default()).await?;
     let base_url = format!("http://{bound}");
     let stopped = tokio::select! {
-        stopped = serve::stop_signal() => stopped,
+        () = signals.next() => Ok(()),
         ready = show(context, &base_url, &demo, &demo_host, &data_dir) => match ready {
             Ok(()) => {
                 logging.set(&config.log);
-                serve::stop_signal().await
+                signals.next().await;
+                Ok(())
             }
             Err(e) => Err(e),
         },
     };
     context.term.note("stopping");
-    let served = server.stop().await;
+    let served = server.stop(Duration::ZERO, &mut signals).await;
     drop(demo);
     stopped.and(served)
 }

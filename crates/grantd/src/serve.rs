@@ -3,13 +3,16 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
+use grantd_server::http::{Bounds, Shutdown};
 use grantd_server::{Vault, entry, http, jobs};
 use grantd_store::crash;
+use grantd_wire::limits;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::boot::{self, DataDir};
@@ -48,15 +51,17 @@ pub async fn run(config: Config, args: ServeArgs, context: &mut Context) -> Resu
     let base_path = config.public_url.as_ref().map_or("", |url| url.path()).to_owned();
     let vault = boot::open_vault(&config, &context.env, store, &base_path, &[]).await?;
     let (listener, bound) = bind(config.listen).await?;
+    let bounds = Bounds { connections_max: connections_max(&config)?, drain: config.drain_timeout };
+    let mut signals = Signals::new()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let server = Server::start(vault, listener, tls).await?;
+    let server = Server::start(vault, listener, tls, bounds).await?;
     context.term.note(&format!("listening on {scheme}://{bound}"));
     if let Some(url) = &config.public_url {
         tracing::info!(public_url = %url, "Clients use {url}");
     }
-    stop_signal().await?;
-    context.term.note("draining: requests under way are finished first");
-    server.stop().await
+    signals.next().await;
+    context.term.note("draining: requests under way are finished first; a second signal cuts them");
+    server.stop(config.drain_delay, &mut signals).await
 }
 
 /// Binds, or says what to do.
@@ -83,22 +88,68 @@ fn load_tls(files: &TlsFiles) -> Result<Arc<ServerConfig>, Failure> {
     http::tls_config(&read(&files.cert)?, &read(&files.key)?).map_err(|e| Failure::from_error(Exit::Error, &e))
 }
 
-/// Waits for SIGTERM or Ctrl-C.
-pub async fn stop_signal() -> Result<(), Failure> {
-    let failed = |e: std::io::Error| Failure::local(format!("cannot wait for signals: {e}"));
-    let mut term = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and Ctrl-C.
+pub struct Signals {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on these signals do not end the process by themselves.
+    pub fn new() -> Result<Self, Failure> {
+        let failed = |e: std::io::Error| Failure::local(format!("cannot wait for signals: {e}"));
+        let term = signal(SignalKind::terminate()).map_err(failed)?;
+        Ok(Self { term, interrupt: signal(SignalKind::interrupt()).map_err(failed)? })
     }
-    Ok(())
+
+    /// Waits for the next one of them.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Open files that are kept for databases, logs, and calls out, beside the pool's connections.
+const FILES_KEPT: u64 = 128;
+
+/// How many connections this process can hold: what the operator says, or what fits.
+fn connections_max(config: &Config) -> Result<usize, Failure> {
+    connections_within(config.connections_max, raise_files_max(), config.pool_size)
+}
+
+/// Raises the limit of open files as far as this process may, and answers it. Services are often started with 1024.
+fn raise_files_max() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
+}
+
+/// `files_max` is `None` where there is no limit.
+fn connections_within(wanted: Option<u32>, files_max: Option<u64>, pool_size: u32) -> Result<usize, Failure> {
+    let kept = FILES_KEPT + u64::from(pool_size);
+    let room = usize::try_from(files_max.unwrap_or(u64::MAX).saturating_sub(kept)).unwrap_or(usize::MAX);
+    let connections_max =
+        wanted.map_or(room.min(limits::CONNECTIONS_MAX), |n| usize::try_from(n).unwrap_or(usize::MAX));
+    if connections_max == 0 || connections_max > room {
+        let may_open = files_max.unwrap_or(u64::MAX);
+        return Err(Failure::local(format!(
+            "connections_max is {connections_max}, but this process may open {may_open} files and keeps {kept} of them for itself"
+        ))
+        .hint("Raise the limit of open files (`ulimit -n`, LimitNOFILE= of systemd), or lower connections_max."));
+    }
+    Ok(connections_max)
 }
 
 /// A running server with its jobs.
 pub struct Server {
     vault: Arc<Vault>,
-    stop_http: CancellationToken,
+    stop_http: Shutdown,
     stop_jobs: CancellationToken,
     http: tokio::task::JoinHandle<std::io::Result<()>>,
     jobs: tokio::task::JoinHandle<()>,
@@ -110,21 +161,37 @@ impl Server {
         vault: Arc<Vault>,
         listener: TcpListener,
         tls: Option<Arc<ServerConfig>>,
+        bounds: Bounds,
     ) -> Result<Self, Failure> {
         // Before the first request: a clock that was set back must not serve even one.
         jobs::tick_clock(&vault).await.map_err(|e| Failure::local(format!("cannot write to the database: {e}")))?;
-        let (stop_http, stop_jobs) = (CancellationToken::new(), CancellationToken::new());
+        let (stop_http, stop_jobs) = (Shutdown::default(), CancellationToken::new());
         let router = entry::router(Arc::clone(&vault));
-        let http = tokio::spawn(http::serve(listener, tls, router, stop_http.clone()));
+        let http = tokio::spawn(http::serve(listener, tls, router, bounds, stop_http.clone()));
         let jobs = tokio::spawn(jobs::run(Arc::clone(&vault), stop_jobs.clone()));
         Ok(Self { vault, stop_http, stop_jobs, http, jobs })
     }
 
-    /// Finishes what is under way, signs the last checkpoints, lets go of the database.
-    pub async fn stop(self) -> Result<(), Failure> {
+    /// Says to `/readyz` that it is going away, serves on for `delay` so that load balancers hear of it, finishes what is
+    /// under way, signs the last checkpoints, lets go of the database. A signal meanwhile means: now.
+    pub async fn stop(mut self, delay: Duration, signals: &mut Signals) -> Result<(), Failure> {
         self.vault.start_draining();
-        self.stop_http.cancel();
-        let served = self.http.await;
+        let served = async {
+            // A listener that failed needs no delay.
+            if let Ok(served) = tokio::time::timeout(delay, &mut self.http).await {
+                return served;
+            }
+            self.stop_http.drain.cancel();
+            (&mut self.http).await
+        };
+        let mut served = std::pin::pin!(served);
+        let served = tokio::select! {
+            served = &mut served => served,
+            () = signals.next() => {
+                self.stop_http.cut.cancel();
+                served.await
+            }
+        };
         crash::step("stop.drained");
         self.stop_jobs.cancel();
         let ended = self.jobs.await;
@@ -137,5 +204,23 @@ impl Server {
         self.vault.close().await;
         crash::step("stop.closed");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_fit_into_the_limit_of_open_files() {
+        let within = |wanted, files| connections_within(wanted, files, 10).map_err(|failure| failure.message);
+        assert_eq!(within(None, None).unwrap(), limits::CONNECTIONS_MAX);
+        assert_eq!(within(None, Some(1_000_000)).unwrap(), limits::CONNECTIONS_MAX);
+        assert_eq!(within(None, Some(1024)).unwrap(), 1024 - 138);
+        assert_eq!(within(Some(886), Some(1024)).unwrap(), 886);
+        assert_eq!(within(Some(20_000), Some(1_000_000)).unwrap(), 20_000);
+        let error = within(Some(887), Some(1024)).unwrap_err();
+        assert!(error.contains("connections_max is 887") && error.contains("1024 files"), "{error}");
+        assert!(within(None, Some(138)).is_err());
     }
 }

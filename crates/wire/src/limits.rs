@@ -18,8 +18,14 @@ pub const REPORT_BODY_BYTES_MAX: usize = 1024 * 1024;
 pub const PROXY_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Body of `/api/v1`.
 pub const API_BODY_BYTES_MAX: usize = 1024 * 1024;
-/// Open connections of one process.
+/// Open connections of one process, unless the operator or the limit of open files says otherwise.
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// A connection whose peer takes nothing of its answers is closed after this.
+pub const WRITE_STALL_MS: u64 = 30_000;
+/// Requests in flight on one HTTP/2 connection.
+pub const H2_STREAMS_MAX: u32 = 250;
+/// Requests that an HTTP/2 peer may take back beyond those it let be answered.
+pub const H2_RESETS_MAX: u64 = 200;
 
 /// `/sdk/token` answers, or gives up, within this.
 pub const TOKEN_DEADLINE_MS: u64 = 20_000;

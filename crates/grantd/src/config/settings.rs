@@ -35,6 +35,19 @@ const fn sensitive(name: &'static str, kind: Kind, placeholder: &'static str, he
 /// Every setting that exists.
 pub const SETTINGS: &[Setting] = &[
     setting("listen", Kind::Text, "ADDR", "Address and port to listen on [default: 127.0.0.1:8400]"),
+    setting(
+        "connections_max",
+        Kind::Number,
+        "N",
+        "Open connections of this process [default: 10000, or what the limit of open files leaves]",
+    ),
+    setting(
+        "drain_delay_s",
+        Kind::Number,
+        "SECONDS",
+        "After SIGTERM, serve on for this long while /readyz is 503 [default: 0]",
+    ),
+    setting("drain_timeout_s", Kind::Number, "SECONDS", "Calls under way may then take this long [default: 25]"),
     setting("tls_cert_file", Kind::Text, "FILE", "Certificate chain (PEM); with tls_key_file, serves https"),
     setting("tls_key_file", Kind::Text, "FILE", "Private key of the certificate (PEM)"),
     setting("public_url", Kind::Text, "URL", "URL that clients use; https unless loopback [default: from listen]"),

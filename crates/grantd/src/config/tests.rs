@@ -143,6 +143,12 @@ fn a_value_that_cannot_be_names_setting_source_and_what_to_write() {
     for (name, text, expected) in [
         ("GRANTD_LISTEN", "8400", "`listen` from GRANTD_LISTEN: `8400` is not possible: write an address and a port"),
         ("GRANTD_REPLICAS", "0", "write a number from 1 to 10000"),
+        ("GRANTD_CONNECTIONS_MAX", "0", "write a number from 1 to 1000000"),
+        ("GRANTD_CONNECTIONS_MAX", "1000001", "write a number from 1 to 1000000"),
+        ("GRANTD_DRAIN_DELAY_S", "301", "write seconds, from 0 to 300"),
+        ("GRANTD_DRAIN_DELAY_S", "5s", "write seconds, from 0 to 300"),
+        ("GRANTD_DRAIN_TIMEOUT_S", "0", "write seconds, from 1 to 600"),
+        ("GRANTD_DRAIN_TIMEOUT_S", "601", "write seconds, from 1 to 600"),
         ("GRANTD_POOL_SIZE", "many", "write a number from 1 to 1000"),
         ("GRANTD_LOG_FORMAT", "xml", "write text or json"),
         ("GRANTD_LOG", "grantd=loud", "write error, warn, info, debug or trace"),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use url::{Host, Url};
@@ -168,4 +169,10 @@ pub fn is_loopback(url: &Url) -> bool {
 /// A number within `min..=max`.
 pub fn parse_number(text: &str, min: u32, max: u32) -> Result<u32, String> {
     text.parse().ok().filter(|n| (min..=max).contains(n)).ok_or_else(|| format!("write a number from {min} to {max}"))
+}
+
+/// Whole seconds within these bounds.
+pub fn parse_seconds(text: &str, min: u32, max: u32) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|n| (min..=max).contains(n));
+    seconds.map(|n| Duration::from_secs(n.into())).ok_or_else(|| format!("write seconds, from {min} to {max}"))
 }

@@ -225,7 +225,9 @@ mod tests {
     use crate::cli::Token;
     use crate::config::{Config, Flags, Inputs};
     use crate::env::Env;
-    use crate::serve::{self, Server};
+    use grantd_server::http::Bounds;
+
+    use crate::serve::{self, Server, Signals};
 
     const DEMO: &str = "127.0.0.1:8401";
 
@@ -249,7 +251,7 @@ mod tests {
         let store = boot::open_store(&config).await.unwrap();
         boot::create_install(&config, &directory, &env, &store).await.unwrap();
         let vault = boot::open_vault(&config, &env, store, "", &[DEMO.to_owned()]).await.unwrap();
-        let server = Server::start(vault, listener, None).await.unwrap();
+        let server = Server::start(vault, listener, None, Bounds::default()).await.unwrap();
         let pat = std::fs::read_to_string(path.join(PAT_FILE)).unwrap().trim().to_owned();
         let url = Url::parse(&format!("http://{bound}")).unwrap();
         let api = Api::new(url, &Token::of_data_dir(Zeroizing::new(pat), &path)).unwrap();
@@ -263,7 +265,8 @@ mod tests {
         }
 
         async fn stop(self) {
-            self.server.stop().await.unwrap();
+            let mut signals = Signals::new().unwrap();
+            self.server.stop(std::time::Duration::ZERO, &mut signals).await.unwrap();
             std::fs::remove_dir_all(&self.directory.path).unwrap();
         }
     }

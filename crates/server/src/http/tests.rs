@@ -2,13 +2,26 @@ use axum::routing::get;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use std::net::SocketAddr;
+
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use bytes::Bytes;
+use grantd_wire::limits::{HEAD_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::connection::{HEAD_BYTES_SLACK, HEAD_TIMEOUT, HEADERS_SLACK, WRITE_STALL};
 use super::*;
+
+mod slow;
 
 /// Self-signed for `localhost`, 2020 to 2120. Its key is public: for these tests only.
 const CERT: &str = "-----BEGIN CERTIFICATE-----
@@ -34,11 +47,22 @@ o3Co74Mtu9lIfWhtQIav0O7WCsOhRANCAATsa9sv7zn+tQt/NXTo3ZAwuNCkPulv
 
 struct Server {
     address: SocketAddr,
-    shutdown: CancellationToken,
+    shutdown: Shutdown,
     serving: JoinHandle<std::io::Result<()>>,
     /// A request to `/slow` has arrived; it is answered on `release`.
     arrived: Arc<Notify>,
     release: Arc<Notify>,
+    /// The answer to a request to `/endless` was given up.
+    given_up: Arc<Notify>,
+}
+
+/// Tells when it is dropped.
+struct Dropped(Arc<Notify>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 impl Server {
@@ -56,11 +80,24 @@ impl Server {
             .route("/", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }))
             .route("/slow", get(slow))
             .fallback(|| async { "any" });
+        let given_up = Arc::new(Notify::new());
+        let endless = {
+            let given_up = Arc::clone(&given_up);
+            move || async move {
+                let dropped = Dropped(given_up);
+                Body::from_stream(futures_util::stream::repeat_with(move || {
+                    let _held = &dropped;
+                    Ok::<_, io::Error>(Bytes::from_static(&[0; 16 * 1024]))
+                }))
+            }
+        };
+        let router = router.route("/endless", get(endless));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(serve_bounded(listener, tls, router, shutdown.clone(), connections_max));
-        Self { address, shutdown, serving, arrived, release }
+        let shutdown = Shutdown::default();
+        let bounds = Bounds { connections_max, ..Bounds::default() };
+        let serving = tokio::spawn(serve(listener, tls, router, bounds, shutdown.clone()));
+        Self { address, shutdown, serving, arrived, release, given_up }
     }
 
     async fn plain() -> Self {
@@ -85,7 +122,7 @@ impl Server {
     }
 
     async fn stop(self) {
-        self.shutdown.cancel();
+        self.shutdown.drain.cancel();
         self.serving.await.unwrap().unwrap();
     }
 
@@ -219,7 +256,7 @@ async fn a_drain_lets_the_request_in_flight_finish() {
     busy.write_all(b"GET /slow HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
     server.arrived.notified().await;
 
-    server.shutdown.cancel();
+    server.shutdown.drain.cancel();
     assert_eq!(read_all(&mut idle).await, "", "an idle connection is closed at once");
     assert!(TcpStream::connect(server.address).await.is_err(), "nobody is accepted any more");
     assert!(!server.serving.is_finished());
