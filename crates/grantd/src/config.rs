@@ -61,6 +61,7 @@ pub struct Config {
     pub replicas: u32,
     pub pool_size: u32,
     pub cache_mb: u32,
+    pub metrics_listen: Option<SocketAddr>,
     pub log_format: LogFormat,
     pub log: String,
     /// What the operator should know before the start.
@@ -191,6 +192,7 @@ impl Config {
         let replicas = layers.one("replicas", "1", |t| values::parse_number(t, 1, REPLICAS_MAX))?;
         let pool_size = layers.one("pool_size", "10", |t| values::parse_number(t, 1, POOL_SIZE_MAX))?;
         let cache_mb = layers.one("cache_mb", "64", |t| values::parse_number(t, 0, CACHE_MB_MAX))?;
+        let metrics_listen = layers.optional("metrics_listen", values::parse_listen)?;
         let log_format = layers.one("log_format", &log_format.to_string(), LogFormat::parse)?;
         let log = layers.one("log", "info", values::parse_log)?;
         let shown = layers.shown;
@@ -204,7 +206,12 @@ impl Config {
             (Some(_), None) => return Err(together("tls_cert_file is set without tls_key_file: set both or none")),
             (None, Some(_)) => return Err(together("tls_key_file is set without tls_cert_file: set both or none")),
         };
-        let warnings = check_listen(listen, tls.is_some(), public_url.is_some())?;
+        let mut warnings = check_listen(listen, tls.is_some(), public_url.is_some())?;
+        if let Some(address) = metrics_listen.filter(|address| !address.ip().is_loopback()) {
+            warnings.push(format!(
+                "metrics_listen is {address}: whoever reaches it sees how much this grantd is used for."
+            ));
+        }
         let config = Self {
             listen,
             connections_max,
@@ -221,6 +228,7 @@ impl Config {
             replicas,
             pool_size,
             cache_mb,
+            metrics_listen,
             log_format,
             log,
             warnings,

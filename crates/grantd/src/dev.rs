@@ -88,6 +88,9 @@ pub async fn run(config: Config, args: DevArgs, logging: &Logging, context: &mut
     let demo = start_demo().await?;
     let demo_host = demo.address.to_string();
     let vault = boot::open_vault(&config, &context.env, store, "", std::slice::from_ref(&demo_host)).await?;
+    // On loopback, for one developer.
+    vault.meters.open();
+    vault.meters.add_process(crate::process::write);
     let mut signals = Signals::new()?;
     let server = Server::start(vault, listener, None, Bounds::default()).await?;
     let base_url = format!("http://{bound}");

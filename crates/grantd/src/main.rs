@@ -10,10 +10,13 @@ mod env;
 mod host;
 mod init;
 mod manifest;
+mod notify;
 mod operator;
+mod process;
 mod root_key;
 mod serve;
 mod telemetry;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -29,7 +32,11 @@ fn main() -> ExitCode {
     };
     let term = cli::Term::of_process(&env);
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(cli::run(std::env::args_os(), env, term)).into(),
+        Ok(runtime) => {
+            let exit = runtime.block_on(cli::run(std::env::args_os(), env, term));
+            telemetry::flush();
+            exit.into()
+        }
         Err(error) => {
             eprintln!("error: cannot start threads: {error}");
             ExitCode::FAILURE

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use grantd_server::http::{Bounds, Shutdown};
-use grantd_server::{Vault, entry, http, jobs};
+use grantd_server::http::{Bounds, Shutdown, TlsSlot};
+use grantd_server::{Vault, entry, http, jobs, metrics};
 use grantd_store::crash;
 use grantd_wire::limits;
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::boot::{self, DataDir};
-use crate::cli::{Context, Exit, Failure};
-use crate::config::{Config, Flags, TlsFiles};
+use crate::cli::{Context, Failure};
+use crate::config::{Config, Flags};
+use crate::tls::{self, Certificate};
+use crate::{notify, process};
 
 /// Flags of `serve`.
 #[derive(Args)]
@@ -37,7 +38,7 @@ pub async fn run(config: Config, args: ServeArgs, context: &mut Context) -> Resu
     boot::keep_memory_private();
     boot::tell_panics_without_their_text();
     let _data_dir = DataDir::take(&config.data_dir)?;
-    let tls = config.tls.as_ref().map(load_tls).transpose()?;
+    let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
     let store = boot::open_store(&config).await?;
     match args.no_migrate {
         true => store.check_schema().await.map_err(|e| boot::schema_failure(&e))?,
@@ -50,17 +51,37 @@ pub async fn run(config: Config, args: ServeArgs, context: &mut Context) -> Resu
     }
     let base_path = config.public_url.as_ref().map_or("", |url| url.path()).to_owned();
     let vault = boot::open_vault(&config, &context.env, store, &base_path, &[]).await?;
+    vault.meters.add_process(process::write);
+    let certificate = certificate.map(|certificate| certificate.counted_in(&vault.meters));
     let (listener, bound) = bind(config.listen).await?;
+    let metrics = match config.metrics_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
     let bounds = Bounds { connections_max: connections_max(&config)?, drain: config.drain_timeout };
     let mut signals = Signals::new()?;
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let server = Server::start(vault, listener, tls, bounds).await?;
+    let hangup = signal(SignalKind::hangup()).map_err(|e| Failure::local(format!("cannot wait for signals: {e}")))?;
+    let (scheme, tls) = match &certificate {
+        Some(certificate) => ("https", Some(certificate.slot())),
+        None => ("http", None),
+    };
+    let mut server = Server::start(vault, listener, tls, bounds).await?;
+    if let Some((listener, bound)) = metrics {
+        server.tell_metrics(listener);
+        tracing::info!(address = %bound, "Metrics are at http://{bound}/metrics");
+    }
+    notify::tell(&context.env, "READY=1");
     context.term.note(&format!("listening on {scheme}://{bound}"));
     if let Some(url) = &config.public_url {
         tracing::info!(public_url = %url, "Clients use {url}");
     }
-    signals.next().await;
-    context.term.note("draining: requests under way are finished first; a second signal cuts them");
+    tokio::select! {
+        () = signals.next() => {}
+        () = tls::watch(certificate, hangup) => {}
+    }
+    notify::tell(&context.env, "STOPPING=1");
+    // Logged, not printed: a reader of stderr that stands still must not hold up the end.
+    tracing::info!("Draining: requests under way are finished first; a second signal cuts them");
     server.stop(config.drain_delay, &mut signals).await
 }
 
@@ -76,16 +97,6 @@ pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Fail
     })?;
     let bound = listener.local_addr().map_err(|e| Failure::local(format!("cannot listen on {address}: {e}")))?;
     Ok((listener, bound))
-}
-
-fn load_tls(files: &TlsFiles) -> Result<Arc<ServerConfig>, Failure> {
-    let read = |path: &PathBuf| {
-        std::fs::read(path).map(zeroize::Zeroizing::new).map_err(|e| {
-            Failure::local(format!("cannot read {}: {e}", path.display()))
-                .hint("tls_cert_file and tls_key_file name PEM files that the user that runs grantd may read.")
-        })
-    };
-    http::tls_config(&read(&files.cert)?, &read(&files.key)?).map_err(|e| Failure::from_error(Exit::Error, &e))
 }
 
 /// SIGTERM and Ctrl-C.
@@ -110,6 +121,9 @@ impl Signals {
         }
     }
 }
+
+/// Open connections of the metrics listener; one more waits.
+const METRICS_CONNECTIONS_MAX: usize = 32;
 
 /// Open files that are kept for databases, logs, and calls out, beside the pool's connections.
 const FILES_KEPT: u64 = 128;
@@ -152,6 +166,8 @@ pub struct Server {
     stop_http: Shutdown,
     stop_jobs: CancellationToken,
     http: tokio::task::JoinHandle<std::io::Result<()>>,
+    metrics: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+    stop_metrics: Shutdown,
     jobs: tokio::task::JoinHandle<()>,
 }
 
@@ -160,16 +176,26 @@ impl Server {
     pub async fn start(
         vault: Arc<Vault>,
         listener: TcpListener,
-        tls: Option<Arc<ServerConfig>>,
+        tls: Option<TlsSlot>,
         bounds: Bounds,
     ) -> Result<Self, Failure> {
         // Before the first request: a clock that was set back must not serve even one.
         jobs::tick_clock(&vault).await.map_err(|e| Failure::local(format!("cannot write to the database: {e}")))?;
         let (stop_http, stop_jobs) = (Shutdown::default(), CancellationToken::new());
         let router = entry::router(Arc::clone(&vault));
-        let http = tokio::spawn(http::serve(listener, tls, router, bounds, stop_http.clone()));
+        let meters = Arc::clone(&vault.meters);
+        let http = tokio::spawn(http::serve(listener, tls, router, bounds, meters, stop_http.clone()));
         let jobs = tokio::spawn(jobs::run(Arc::clone(&vault), stop_jobs.clone()));
-        Ok(Self { vault, stop_http, stop_jobs, http, jobs })
+        Ok(Self { vault, stop_http, stop_jobs, http, metrics: None, stop_metrics: Shutdown::default(), jobs })
+    }
+
+    /// Tells metrics to whoever reaches this listener, until everything else has ended.
+    pub fn tell_metrics(&mut self, listener: TcpListener) {
+        let router = metrics::router(Arc::clone(&self.vault));
+        let bounds = Bounds { connections_max: METRICS_CONNECTIONS_MAX, ..Bounds::default() };
+        // Connections of this listener are not those that are counted.
+        let serving = http::serve(listener, None, router, bounds, Arc::default(), self.stop_metrics.clone());
+        self.metrics = Some(tokio::spawn(serving));
     }
 
     /// Says to `/readyz` that it is going away, serves on for `delay` so that load balancers hear of it, finishes what is
@@ -195,6 +221,11 @@ impl Server {
         crash::step("stop.drained");
         self.stop_jobs.cancel();
         let ended = self.jobs.await;
+        if let Some(metrics) = self.metrics {
+            self.stop_metrics.cut.cancel();
+            // Whatever became of it, the rest ends in order.
+            drop(metrics.await);
+        }
         crash::step("stop.jobs_ended");
         match (served, ended) {
             (Ok(Ok(())), Ok(())) => {}

@@ -1,12 +1,26 @@
-//! Log lines to stderr. Invariants: one event is one line, and no control character of a value reaches a terminal.
+//! Log lines to stderr. Invariants: one event is one line, and no control character of a value reaches a terminal; whoever reads
+//! them, or does not, holds up no request.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::LogFormat;
+
+/// Lines that wait for stderr; one more is dropped and counted.
+const LINES_MAX: usize = 8_192;
+/// Bytes of them.
+const BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long the end of the process waits for stderr to take what is left.
+const FLUSH_WAIT: Duration = Duration::from_secs(2);
+/// How often it tries meanwhile.
+const FLUSH_STEP: Duration = Duration::from_millis(10);
 
 /// Logging that was started; its level can be changed.
 pub struct Logging(Box<dyn Fn(EnvFilter) + Send + Sync>);
@@ -53,6 +67,20 @@ pub fn filter(log: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().parse(directives)
 }
 
+static LINES: OnceLock<Lines> = OnceLock::new();
+
+/// Log lines that were given up because stderr did not take them.
+pub fn dropped() -> u64 {
+    LINES.get().map_or(0, |lines| lines.counts.dropped.load(Ordering::Relaxed))
+}
+
+/// Waits until stderr has taken what was logged, but not for long.
+pub fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(FLUSH_WAIT);
+    }
+}
+
 /// Each `write` is one whole line of the formatter.
 struct Escaped;
 
@@ -70,17 +98,105 @@ impl Write for EscapedStderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
         let line = text.strip_suffix('\n').unwrap_or(&text);
-        io::stderr().write_all(format!("{}\n", crate::cli::escape(line)).as_bytes())?;
+        let line = format!("{}\n", crate::cli::escape(line));
+        LINES.get_or_init(|| Lines::start(io::stderr)).push(line);
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
+    }
+}
+
+enum Message {
+    Line(String),
+    /// Everything before it was written.
+    Flush(SyncSender<()>),
+}
+
+#[derive(Default)]
+struct Counts {
+    dropped: AtomicU64,
+    waiting_bytes: AtomicUsize,
+}
+
+/// The way to the thread that writes lines. `None`: there are no threads left, and whoever logs writes himself.
+struct Lines {
+    queue: Option<SyncSender<Message>>,
+    counts: Arc<Counts>,
+}
+
+impl Lines {
+    fn start<W: Write>(open: impl FnOnce() -> W + Send + 'static) -> Self {
+        let (queue, messages) = sync_channel(LINES_MAX);
+        let counts = Arc::new(Counts::default());
+        let writers = Arc::clone(&counts);
+        let run = move || write_lines(open(), &messages, &writers);
+        let thread = std::thread::Builder::new().name("grantd-log".to_owned()).spawn(run);
+        Self { queue: thread.is_ok().then_some(queue), counts }
+    }
+
+    fn push(&self, line: String) {
+        let Some(queue) = &self.queue else {
+            // There is nobody left to tell that stderr is gone.
+            let _ = io::stderr().write_all(line.as_bytes());
+            return;
+        };
+        let bytes = line.len();
+        let waiting = self.counts.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if waiting + bytes > BYTES_MAX || queue.try_send(Message::Line(line)).is_err() {
+            self.counts.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn flush(&self, wait: Duration) {
+        let Some(queue) = &self.queue else { return };
+        let (written, is_written) = sync_channel(1);
+        let mut message = Message::Flush(written);
+        let mut waited = Duration::ZERO;
+        while let Err(TrySendError::Full(back)) = queue.try_send(message) {
+            if waited >= wait {
+                return;
+            }
+            std::thread::park_timeout(FLUSH_STEP);
+            waited += FLUSH_STEP;
+            message = back;
+        }
+        // It fails when stderr takes nothing in time, and there is nobody left to tell.
+        let _ = is_written.recv_timeout(wait.saturating_sub(waited));
+    }
+}
+
+fn write_lines(mut out: impl Write, messages: &Receiver<Message>, counts: &Counts) {
+    let mut told = 0;
+    for message in messages {
+        match message {
+            Message::Line(line) => {
+                // A log that cannot be written must not end what it tells of.
+                let _ = out.write_all(line.as_bytes());
+                counts.waiting_bytes.fetch_sub(line.len(), Ordering::Relaxed);
+            }
+            Message::Flush(written) => {
+                let _ = out.flush();
+                // Whoever asked may have gone.
+                let _ = written.try_send(());
+            }
+        }
+        let dropped = counts.dropped.load(Ordering::Relaxed);
+        if dropped > told {
+            // It goes through the queue like every line, so that it looks like one; there is room again for one at least.
+            tracing::warn!(lines = dropped - told, "Log lines were dropped: what reads the log was too slow");
+            told = dropped;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Sender, channel};
+
     use super::*;
 
     #[test]
@@ -89,5 +205,76 @@ mod tests {
         assert_eq!(filter("error").unwrap().to_string(), "error");
         assert_eq!(filter("h2=debug").unwrap().to_string(), "h2=debug");
         assert!(filter("grantd=loud").is_err());
+    }
+
+    type Taken = Arc<Mutex<Vec<u8>>>;
+
+    /// Takes nothing until it is let, and tells when it is first asked to.
+    struct Stalled {
+        begun: Option<Sender<()>>,
+        go_on: Receiver<()>,
+        taken: Taken,
+    }
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if let Some(begun) = self.begun.take() {
+                begun.send(()).unwrap();
+                self.go_on.recv().unwrap();
+            }
+            self.taken.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn stalled() -> (Lines, Receiver<()>, Sender<()>, Taken) {
+        let ((begun, has_begun), (let_go_on, go_on)) = (channel(), channel());
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let stalled = Stalled { begun: Some(begun), go_on, taken: Arc::clone(&taken) };
+        (Lines::start(move || stalled), has_begun, let_go_on, taken)
+    }
+
+    fn taken(bytes: &Mutex<Vec<u8>>) -> String {
+        String::from_utf8(bytes.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_holds_nobody_up_and_what_is_dropped_is_counted() {
+        let (lines, has_begun, go_on, bytes) = stalled();
+        lines.push("first\n".to_owned());
+        has_begun.recv().unwrap();
+        for n in 0..LINES_MAX {
+            lines.push(format!("{n}\n"));
+        }
+        assert_eq!(lines.counts.dropped.load(Ordering::Relaxed), 0, "at the bound");
+        lines.push("one too many\n".to_owned());
+        assert_eq!(lines.counts.dropped.load(Ordering::Relaxed), 1);
+        lines.flush(Duration::ZERO);
+        assert_eq!(taken(&bytes), "", "and the end of the process does not wait for it");
+
+        go_on.send(()).unwrap();
+        lines.flush(Duration::from_mins(1));
+        let text = taken(&bytes);
+        assert_eq!(text.lines().count(), LINES_MAX + 1);
+        assert!(text.starts_with("first\n0\n1\n") && !text.contains("too many"));
+        assert_eq!(lines.counts.waiting_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn bytes_that_wait_are_bounded_too() {
+        let (lines, has_begun, go_on, bytes) = stalled();
+        lines.push("a".to_owned());
+        has_begun.recv().unwrap();
+        lines.push("b".repeat(BYTES_MAX - 1));
+        assert_eq!(lines.counts.dropped.load(Ordering::Relaxed), 0, "at the bound");
+        lines.push("c".to_owned());
+        assert_eq!(lines.counts.dropped.load(Ordering::Relaxed), 1);
+        go_on.send(()).unwrap();
+        lines.flush(Duration::from_mins(1));
+        assert_eq!(taken(&bytes).len(), BYTES_MAX);
     }
 }

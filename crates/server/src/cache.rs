@@ -5,6 +5,7 @@
 //! Invariant: no value is here in the clear.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use grantd_domain::grant::CredentialState;
 use grantd_domain::resolve::Held;
@@ -31,6 +32,23 @@ pub struct Remembered {
 pub struct Cache {
     keys: Entries<[u8; 32], (TimeMs, Arc<Known>)>,
     grants: Entries<(AppId, GrantId), Arc<Remembered>, Weight>,
+    pub(crate) key_lookups: Lookups,
+    pub(crate) grant_lookups: Lookups,
+}
+
+/// How often something was asked for, and how often it was there.
+#[derive(Default)]
+pub(crate) struct Lookups {
+    pub hits: AtomicU64,
+    pub misses: AtomicU64,
+}
+
+impl Lookups {
+    fn count<T>(&self, found: Option<T>) -> Option<T> {
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
 }
 
 #[derive(Clone)]
@@ -54,12 +72,22 @@ impl Cache {
     /// A cache of grants that take at most `bytes` of memory. 0 remembers none.
     pub fn new(bytes: u64) -> Self {
         let grants = usize::try_from(bytes / GRANT_BYTES).unwrap_or(usize::MAX);
-        Self { keys: Entries::new(KEYS_MAX), grants: Entries::with_weighter(grants, bytes, Weight) }
+        Self {
+            keys: Entries::new(KEYS_MAX),
+            grants: Entries::with_weighter(grants, bytes, Weight),
+            key_lookups: Lookups::default(),
+            grant_lookups: Lookups::default(),
+        }
     }
 
     pub(crate) fn key(&self, hash: &[u8; 32], now: TimeMs) -> Option<Arc<Known>> {
-        let (read_at, known) = self.keys.get(hash)?;
-        (0..KEY_AGE_MS).contains(&now.since(read_at)).then_some(known)
+        let known = self.keys.get(hash).filter(|(read_at, _)| (0..KEY_AGE_MS).contains(&now.since(*read_at)));
+        self.key_lookups.count(known.map(|(_, known)| known))
+    }
+
+    /// Keys and grants that are remembered, and what the grants take, in bytes.
+    pub(crate) fn sizes(&self) -> (usize, usize, u64) {
+        (self.keys.len(), self.grants.len(), self.grants.weight())
     }
 
     pub(crate) fn remember_key(&self, hash: [u8; 32], known: &Arc<Known>, read_at: TimeMs) {
@@ -72,7 +100,7 @@ impl Cache {
 
     /// The grant as it was at these epochs.
     pub(crate) fn grant(&self, app: AppId, grant: GrantId, epochs: Epochs) -> Option<Arc<Remembered>> {
-        self.grants.get(&(app, grant)).filter(|remembered| remembered.epochs == epochs)
+        self.grant_lookups.count(self.grants.get(&(app, grant)).filter(|remembered| remembered.epochs == epochs))
     }
 
     pub(crate) fn remember_grant(&self, remembered: &Arc<Remembered>) {

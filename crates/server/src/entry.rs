@@ -14,12 +14,13 @@ use grantd_wire::ids::RequestId;
 use grantd_wire::{Code, Error};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Uri, header};
+use tokio::time::Instant;
 
 use crate::answer::{Answer, json, refusal};
 use crate::caller::{self, Source, Told};
 use crate::routes::{self, Found};
 use crate::vault::Vault;
-use crate::{api, sdk};
+use crate::{api, metrics, sdk};
 
 /// The whole HTTP surface.
 pub fn router(vault: Arc<Vault>) -> Router {
@@ -35,7 +36,7 @@ struct Seen {
 }
 
 async fn enter(State(vault): State<Arc<Vault>>, request: Request) -> Result<Answer, Infallible> {
-    let started = vault.env.now();
+    let (started, begun, _in_flight) = (vault.env.now(), Instant::now(), vault.meters.request());
     let (parts, body) = request.into_parts();
     let request_id = RequestId::from_uuid(new_uuid(&*vault.env));
     let method = parts.method.clone();
@@ -51,7 +52,9 @@ async fn enter(State(vault): State<Arc<Vault>>, request: Request) -> Result<Answ
     answer
         .headers_mut()
         .insert("x-request-id", HeaderValue::from_str(&request_id.to_string()).expect("an id is ASCII"));
-    let code = answer.extensions().get::<Code>().map(|c| c.as_str());
+    let code = answer.extensions().get::<Code>().copied();
+    vault.meters.answered(method.as_str(), seen.route, answer.status().as_u16(), code, begun.elapsed());
+    let code = code.map(Code::as_str);
     tracing::info!(
         request.id = %request_id,
         http.method = %method,
@@ -92,6 +95,16 @@ async fn dispatch(
         "/readyz" => {
             seen.route = "/readyz";
             return ready(vault).await;
+        }
+        "/metrics" => {
+            seen.route = "/metrics";
+            if parts.method != http::Method::GET {
+                return Err(not_allowed(&["GET"]));
+            }
+            if !vault.meters.is_open() {
+                api::may_see_metrics(vault, &parts, &source(vault, &parts, request_id)).await?;
+            }
+            return Ok(metrics::answer(vault).await);
         }
         _ => {}
     }
@@ -155,7 +168,7 @@ fn strip_base(parts: &mut Parts, base: &str) {
     }
 }
 
-async fn ready(vault: &Vault) -> Result<Answer, Error> {
+pub(crate) async fn ready(vault: &Vault) -> Result<Answer, Error> {
     if vault.draining.load(std::sync::atomic::Ordering::Relaxed) {
         return Err(Code::Draining.into());
     }

@@ -18,17 +18,16 @@ use std::time::Duration;
 
 use axum::Router;
 use grantd_wire::limits::CONNECTIONS_MAX;
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-pub use tls::{TlsError, tls_config};
+pub use tls::{TlsError, TlsSlot, expires_at_s, tls_config};
 
+use crate::meters::Meters;
 use connection::{Connection, Tasks};
 
 /// Requests in flight may finish for this long after shutdown began, unless the operator says otherwise.
@@ -66,21 +65,22 @@ pub struct Shutdown {
 /// Serves `router` on `listener` until it is told to end, then drains. Each request carries `ConnectInfo<SocketAddr>`.
 pub async fn serve(
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<TlsSlot>,
     router: Router,
     bounds: Bounds,
+    meters: Arc<Meters>,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let permits = Arc::new(Semaphore::new(bounds.connections_max));
     let tasks = Tasks { tracker: TaskTracker::new(), cut: CancellationToken::new() };
-    let acceptor = tls.map(TlsAcceptor::from);
     let accept = async {
         loop {
             // Never closed, so an error cannot happen; it would end accepting.
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
-            let (stream, peer) = next(|| listener.accept()).await;
+            let (stream, peer) = next(|| listener.accept(), &meters).await;
             let connection = Connection {
-                acceptor: acceptor.clone(),
+                acceptor: tls.as_ref().map(TlsSlot::acceptor),
+                meters: Arc::clone(&meters),
                 router: router.clone(),
                 peer,
                 drain: shutdown.drain.clone(),
@@ -115,7 +115,7 @@ pub async fn serve(
 }
 
 /// The next connection, however long the system refuses one: whoever holds the descriptors lets go of them some day.
-async fn next<T, F: Future<Output = io::Result<T>>>(mut accept: impl FnMut() -> F) -> T {
+async fn next<T, F: Future<Output = io::Result<T>>>(mut accept: impl FnMut() -> F, meters: &Meters) -> T {
     let (mut pause, mut refusals) = (ACCEPT_PAUSE, 0_u64);
     loop {
         match accept().await {
@@ -134,6 +134,7 @@ async fn next<T, F: Future<Output = io::Result<T>>>(mut accept: impl FnMut() -> 
                     warn!(error = %error, "Cannot accept connections at the moment: {error}");
                 }
                 refusals += 1;
+                meters.accept_failed();
                 sleep(pause).await;
                 pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
             }

@@ -13,6 +13,8 @@ pub mod install;
 pub mod jobs;
 pub mod keyring;
 pub mod limiter;
+pub mod meters;
+pub mod metrics;
 pub mod parse;
 pub mod routes;
 pub mod scopes;

@@ -189,6 +189,22 @@ impl Meters {
         self.accept_failures.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// This certificate chain (PEM) is served from now on.
+    pub fn serves_certificate(&self, pem: &[u8]) {
+        self.tls.expires_at_s.store(crate::http::expires_at_s(pem).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The certificate that `other` tells of is served from now on.
+    pub fn serves_certificate_like(&self, other: &Self) {
+        self.tls.expires_at_s.store(other.tls.expires_at_s.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// New certificate files were taken into use, or could not be.
+    pub fn reloaded(&self, is_used: bool) {
+        let counter = if is_used { &self.tls.reloads } else { &self.tls.reload_failures };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Lets `/metrics` of the main listener answer without a token: for a server on loopback that one developer uses.
     pub fn open(&self) {
         self.is_open.store(true, Ordering::Relaxed);
@@ -232,7 +248,11 @@ impl Meters {
         let help = "Times that the system refused a new connection.";
         text.counter("grantd_http_accept_failures_total", help, load(&self.accept_failures));
         let help = "When the certificate that is served ends, in seconds since 1970; 0 without TLS.";
-        text.gauge("grantd_tls_certificate_expiry_timestamp_seconds", help, self.tls.expires_at_s.load(Ordering::Relaxed));
+        text.gauge(
+            "grantd_tls_certificate_expiry_timestamp_seconds",
+            help,
+            self.tls.expires_at_s.load(Ordering::Relaxed),
+        );
         let help = "New certificates that were taken into use.";
         text.counter("grantd_tls_reloads_total", help, load(&self.tls.reloads));
         let help = "New certificate files that could not be used; the old pair is served on.";

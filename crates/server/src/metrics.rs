@@ -30,6 +30,11 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Text(String);
 
 impl Text {
+    /// What was written.
+    pub fn into_string(self) -> String {
+        self.0
+    }
+
     /// Begins a family: everything of it follows.
     pub fn family(&mut self, name: &str, kind: &str, help: &str) {
         // A String takes everything.
@@ -107,15 +112,40 @@ pub async fn text(vault: &Vault) -> String {
     let behind = u8::from(vault.clock_rolled_back.load(Ordering::Relaxed));
     text.gauge("grantd_clock_behind", "1 while credential calls stop because the clock was set back.", behind);
     vault.meters.write(&mut text);
+    cache(vault, &mut text);
     store(vault, &mut text).await;
     text.0
+}
+
+fn cache(vault: &Vault, text: &mut Text) {
+    let cache = &vault.cache;
+    let (keys, grants, grant_bytes) = cache.sizes();
+    text.family(
+        "grantd_cache_lookups_total",
+        "counter",
+        "What was looked for in memory first, by whether it was there.",
+    );
+    for (name, lookups) in [("keys", &cache.key_lookups), ("grants", &cache.grant_lookups)] {
+        for (result, counter) in [("hit", &lookups.hits), ("miss", &lookups.misses)] {
+            let labels = [("cache", name), ("result", result)];
+            text.sample("grantd_cache_lookups_total", &labels, counter.load(Ordering::Relaxed));
+        }
+    }
+    text.family("grantd_cache_entries", "gauge", "Rows that are remembered.");
+    text.sample("grantd_cache_entries", &[("cache", "keys")], keys);
+    text.sample("grantd_cache_entries", &[("cache", "grants")], grants);
+    text.gauge("grantd_cache_bytes", "Memory that remembered grants take, sealed values included.", grant_bytes);
 }
 
 async fn store(vault: &Vault, text: &mut Text) {
     let (store, stats) = (&vault.store, vault.store.stats());
     text.gauge("grantd_store_writes_waiting", "Writes that were handed in and are not durable yet.", stats.waiting());
     text.counter("grantd_audit_events_total", "Audit events that this process made durable.", store.appended());
-    text.family("grantd_audit_appends_total", "counter", "Events of calls that were handed in, by what became of them.");
+    text.family(
+        "grantd_audit_appends_total",
+        "counter",
+        "Events of calls that were handed in, by what became of them.",
+    );
     for (outcome, count) in stats.appends() {
         text.sample("grantd_audit_appends_total", &[("outcome", outcome)], count);
     }
@@ -140,15 +170,15 @@ async fn store(vault: &Vault, text: &mut Text) {
         text.histogram(name, &[], &counted, unit);
     }
     let pools = store.pools();
-    let families: [(&str, &str, fn(&grantd_store::stats::PoolStats) -> usize); 3] = [
-        ("grantd_store_pool_connections_max", "Connections that a pool may have (PostgreSQL).", |p| p.size_max),
-        ("grantd_store_pool_connections_in_use", "Connections of a pool that are in use (PostgreSQL).", |p| p.in_use),
-        ("grantd_store_pool_waiting", "Calls that wait for a connection of a pool (PostgreSQL).", |p| p.waiting),
+    let families = [
+        ("grantd_store_pool_connections_max", "Connections that a pool may have (PostgreSQL)."),
+        ("grantd_store_pool_connections_in_use", "Connections of a pool that are in use (PostgreSQL)."),
+        ("grantd_store_pool_waiting", "Calls that wait for a connection of a pool (PostgreSQL)."),
     ];
-    for (name, help, value) in families {
+    for (n, (name, help)) in families.into_iter().enumerate() {
         text.family(name, "gauge", help);
         for pool in &pools {
-            text.sample(name, &[("pool", pool.pool)], value(pool));
+            text.sample(name, &[("pool", pool.pool)], [pool.size_max, pool.in_use, pool.waiting][n]);
         }
     }
     let sizes = tokio::time::timeout(SIZES_WAIT, store.sizes()).await.ok().and_then(Result::ok);

@@ -22,6 +22,7 @@ use crate::cache::Cache;
 use crate::install::{self, InstallError, Pepper};
 use crate::keyring::KeyRing;
 use crate::limiter::Limiter;
+use crate::meters::Meters;
 
 /// What the operator decided, as plain values.
 #[derive(Clone, Debug)]
@@ -56,6 +57,7 @@ pub struct Vault {
     pub(crate) auth_failures: Limiter<IpAddr>,
     /// Sources that failed to authenticate, in whose trail that was told, and in which minute.
     pub(crate) failures_told: Mutex<HashMap<(IpAddr, Owner), i64>>,
+    pub meters: Arc<Meters>,
     actors: Mutex<HashMap<(AppId, String, &'static str), ActorId>>,
     used: Mutex<Used>,
     /// Events this process had appended when it last indexed them.
@@ -95,6 +97,7 @@ impl Vault {
             key_rates: Limiter::default(),
             auth_failures: Limiter::default(),
             failures_told: Mutex::default(),
+            meters: Arc::default(),
             actors: Mutex::default(),
             used: Mutex::default(),
             indexed: AtomicU64::new(0),

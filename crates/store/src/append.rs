@@ -17,7 +17,7 @@ use crate::crash;
 use crate::error::{Error, Result};
 use crate::hot::{Append, Appended, Confirm, Nonce};
 use crate::seam::postgres::{self, error};
-use crate::seam::{Chains, Row, Tally};
+use crate::seam::{Chains, Row, Tally, now};
 
 /// Events in one statement.
 const GROUP_MAX: usize = 512;
@@ -166,8 +166,10 @@ impl Appender {
         let mut used = HashSet::new();
         let mut retries = 0;
         while !round.is_empty() {
+            let started = now();
             match self.write(&round).await {
                 Ok(Written::All) => {
+                    self.tally.stats.commit_time.observe_time(started.elapsed());
                     self.tally.committed(round.len());
                     used.extend(round.iter().filter_map(Waiting::used));
                     answer(std::mem::take(&mut round), &Ok(Appended::Done));

@@ -24,6 +24,7 @@ pub mod operators;
 mod seam;
 pub mod secrets;
 pub mod signing_keys;
+pub mod stats;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -146,6 +147,7 @@ impl Store {
         &self,
         run: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let _waiting = self.stats().wait();
         match &self.inner.engine {
             Engine::Sqlite(sqlite) => sqlite.write(run).await,
             Engine::Postgres { lane, .. } => lane.write(run).await,
@@ -154,10 +156,48 @@ impl Store {
 
     /// Makes an event durable, confirming in the same write that what was decided on still holds and the nonce is new.
     pub async fn append(&self, append: Append) -> Result<Appended> {
-        match &self.inner.engine {
+        let (_waiting, started) = (self.stats().wait(), seam::now());
+        let appended = match &self.inner.engine {
             Engine::Sqlite(sqlite) => sqlite.append(append).await,
             Engine::Postgres { appends, .. } => appends.append(append).await,
+        };
+        self.stats().appended(&appended, started.elapsed());
+        appended
+    }
+
+    /// Numbers of what this store does.
+    pub fn stats(&self) -> &stats::Stats {
+        &self.inner.tally.stats
+    }
+
+    /// The pools of PostgreSQL connections.
+    pub fn pools(&self) -> Vec<stats::PoolStats> {
+        let Engine::Postgres { pools, .. } = &self.inner.engine else { return Vec::new() };
+        let pools = [("shared", &pools.shared), ("writes", &pools.writes)];
+        let told = pools.map(|(name, pool)| {
+            let status = pool.status();
+            let in_use = status.size.saturating_sub(status.available);
+            stats::PoolStats { pool: name, size_max: status.max_size, in_use, waiting: status.waiting }
+        });
+        told.to_vec()
+    }
+
+    /// What the database takes of its disk.
+    pub async fn sizes(&self) -> Result<stats::Sizes> {
+        if let Engine::Sqlite(sqlite) = &self.inner.engine
+            && let Some(path) = sqlite.path()
+        {
+            let bytes = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+            let wal = path.with_file_name(format!("{}-wal", path.file_name().unwrap_or_default().display()));
+            return Ok(stats::Sizes { database_bytes: bytes(path), wal_bytes: Some(bytes(&wal)) });
         }
+        let sql = match &self.inner.engine {
+            Engine::Sqlite(_) => "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
+            Engine::Postgres { .. } => "SELECT pg_database_size(current_database())",
+        };
+        let row = self.fetch("sizes", sql, Vec::new()).await?.into_iter().next();
+        let bytes = row.map_or(Ok(0), |mut row| row.int("bytes"))?;
+        Ok(stats::Sizes { database_bytes: u64::try_from(bytes).unwrap_or(0), wal_bytes: None })
     }
 
     /// Events committed by this process so far, by writes and appends: tells a job whether there is anything new.

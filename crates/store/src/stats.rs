@@ -29,12 +29,7 @@ pub struct Counted {
 impl<const BOUNDS: usize> Histogram<BOUNDS> {
     /// An empty histogram; the bounds must rise.
     pub const fn new(bounds: &'static [u64; BOUNDS]) -> Self {
-        Self {
-            bounds,
-            counts: [const { AtomicU64::new(0) }; BOUNDS],
-            above: AtomicU64::new(0),
-            sum: AtomicU64::new(0),
-        }
+        Self { bounds, counts: [const { AtomicU64::new(0) }; BOUNDS], above: AtomicU64::new(0), sum: AtomicU64::new(0) }
     }
 
     /// Counts a value: two additions.

@@ -149,6 +149,7 @@ fn a_value_that_cannot_be_names_setting_source_and_what_to_write() {
         ("GRANTD_DRAIN_DELAY_S", "5s", "write seconds, from 0 to 300"),
         ("GRANTD_DRAIN_TIMEOUT_S", "0", "write seconds, from 1 to 600"),
         ("GRANTD_DRAIN_TIMEOUT_S", "601", "write seconds, from 1 to 600"),
+        ("GRANTD_METRICS_LISTEN", "9464", "write an address and a port"),
         ("GRANTD_POOL_SIZE", "many", "write a number from 1 to 1000"),
         ("GRANTD_LOG_FORMAT", "xml", "write text or json"),
         ("GRANTD_LOG", "grantd=loud", "write error, warn, info, debug or trace"),
@@ -204,6 +205,13 @@ fn tls_files_come_in_pairs_and_listening_openly_is_said() {
     assert_eq!((files.cert.as_path(), files.key.as_path()), (Path::new("c"), Path::new("k")));
     assert!(config.warnings.is_empty());
     assert_eq!(config.public_url.as_ref().unwrap().as_str(), public.1);
+}
+
+#[test]
+fn metrics_for_the_whole_network_are_warned_of() {
+    let of = |address: &str| case(&[("GRANTD_METRICS_LISTEN", address)]).load().unwrap();
+    assert!(of("127.0.0.1:9464").warnings.is_empty());
+    assert!(of("0.0.0.0:9464").warnings[0].contains("metrics_listen is 0.0.0.0:9464"));
 }
 
 #[test]

@@ -79,6 +79,25 @@ pub async fn answer(
     }
 }
 
+/// Refuses whoever may not see what the whole process does.
+pub async fn may_see_metrics(vault: &Vault, parts: &Parts, source: &Source) -> Result<(), Error> {
+    let (pat, ..) = match authenticate(vault, parts, source).await {
+        Ok(found) => found,
+        Err(e) => return Err(failed(vault, source, None, e).await),
+    };
+    every_app(&pat, "see metrics")
+}
+
+/// A token for some apps cannot do `what`.
+fn every_app(pat: &Pat, what: &str) -> Result<(), Error> {
+    match pat.app_ids {
+        None => Ok(()),
+        Some(_) => {
+            Err(Error::new(Code::RoleRequired).message(format!("This token is for some apps only, and cannot {what}.")))
+        }
+    }
+}
+
 async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) -> Result<Answer, Error> {
     match route {
         Api::AppsShow => Ok(json(200, &apps::view(app))),
@@ -133,15 +152,8 @@ impl Request {
         Ok(Owner::Organization(self.operator.organization_id))
     }
 
-    /// A token for some apps cannot do `what`.
     fn every_app(&self, what: &str) -> Result<(), Error> {
-        match self.pat.app_ids {
-            None => Ok(()),
-            Some(_) => {
-                Err(Error::new(Code::RoleRequired)
-                    .message(format!("This token is for some apps only, and cannot {what}.")))
-            }
-        }
+        every_app(&self.pat, what)
     }
 
     fn whoami(&self) -> Whoami {

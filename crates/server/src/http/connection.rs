@@ -1,8 +1,10 @@
 //! One connection: TLS, HTTP/1.1 or HTTP/2, and what of it may take how long.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,6 +32,7 @@ use tracing::debug;
 
 use super::head;
 use super::stall::Stallable;
+use crate::meters::{Dropped, Meters};
 
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_millis(HEAD_TIMEOUT_MS);
 pub(super) const WRITE_STALL: Duration = Duration::from_millis(WRITE_STALL_MS);
@@ -70,6 +73,7 @@ pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     pub(super) drain: CancellationToken,
     pub(super) tasks: Tasks,
+    pub(super) meters: Arc<Meters>,
 }
 
 impl Connection {
@@ -78,6 +82,8 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             debug!("Cannot set TCP_NODELAY: {error}");
         }
+        let meters = Arc::clone(&self.meters);
+        let _open = meters.connection();
         let stream = Stallable::new(stream, WRITE_STALL);
         let Some(acceptor) = &self.acceptor else { return self.http1(TokioIo::new(stream)).await };
         let handshake = self.drain.run_until_cancelled(timeout(HEAD_TIMEOUT, acceptor.accept(stream)));
@@ -86,14 +92,20 @@ impl Connection {
                 self.http2(TokioIo::new(stream)).await;
             }
             Some(Ok(Ok(stream))) => self.http1(TokioIo::new(stream)).await,
-            Some(Ok(Err(error))) => debug!("A TLS handshake failed: {error}"),
-            Some(Err(_)) => debug!("A TLS handshake took longer than {HEAD_TIMEOUT_MS} ms"),
+            Some(Ok(Err(error))) => {
+                meters.dropped(Dropped::Handshake);
+                debug!("A TLS handshake failed: {error}");
+            }
+            Some(Err(_)) => {
+                meters.dropped(Dropped::Idle);
+                debug!("A TLS handshake took longer than {HEAD_TIMEOUT_MS} ms");
+            }
             None => {}
         }
     }
 
     async fn http1(self, io: impl Read + Write + Unpin + Send + 'static) {
-        let Self { router, peer, drain, .. } = self;
+        let Self { router, peer, drain, meters, .. } = self;
         let service = service_fn(move |request| answer(router.clone(), peer, None, request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -101,11 +113,11 @@ impl Connection {
             .max_headers(HEADERS_MAX + HEADERS_SLACK)
             .max_buf_size(HEAD_BYTES_MAX + HEAD_BYTES_SLACK)
             .serve_connection(io, service);
-        drive(connection, http1::Connection::graceful_shutdown, &drain, None).await;
+        drive(connection, http1::Connection::graceful_shutdown, &drain, &meters, None).await;
     }
 
     async fn http2(self, io: impl Read + Write + Unpin + Send + 'static) {
-        let Self { router, peer, drain, tasks, .. } = self;
+        let Self { router, peer, drain, tasks, meters, .. } = self;
         let (flights, seen) = watch::channel(Flights::default());
         let service = service_fn(move |request| answer(router.clone(), peer, Some(Flight::begin(&flights)), request));
         let header_list_max = HEAD_BYTES_MAX + HEAD_BYTES_SLACK + (HEADERS_MAX + HEADERS_SLACK) * H2_HEADER_OVERHEAD;
@@ -117,7 +129,7 @@ impl Connection {
             .keep_alive_interval(H2_PING_INTERVAL)
             .keep_alive_timeout(H2_PING_TIMEOUT)
             .serve_connection(io, service);
-        drive(connection, http2::Connection::graceful_shutdown, &drain, Some(seen)).await;
+        drive(connection, http2::Connection::graceful_shutdown, &drain, &meters, Some(seen)).await;
     }
 }
 
@@ -126,6 +138,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     connection: C,
     finish: impl Fn(Pin<&mut C>),
     drain: &CancellationToken,
+    meters: &Meters,
     flights: Option<watch::Receiver<Flights>>,
 ) {
     let mut connection = pin!(connection);
@@ -134,14 +147,18 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
+                    if is_stall(&error) {
+                        meters.dropped(Dropped::Stalled);
+                    }
                     debug!("A connection ended early: {error}");
                 }
                 return;
             }
             () = drain.cancelled(), if !is_finishing => {}
             why = out_of_bounds(flights.clone()) => match why {
-                Why::Idle if !is_finishing => {}
+                Dropped::Idle if !is_finishing => {}
                 why => {
+                    meters.dropped(why);
                     debug!(?why, "A connection is dropped");
                     return;
                 }
@@ -152,29 +169,24 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     }
 }
 
-/// Why an HTTP/2 connection is not waited for any more.
-#[derive(Clone, Copy, Debug)]
-enum Why {
-    /// No request was in flight for the head timeout.
-    Idle,
-    /// There are answers, and the peer takes none of them.
-    Stalled,
-    /// Requests are made to be taken back.
-    Resets,
+/// Whether [`Stallable`] gave the peer up.
+fn is_stall(error: &hyper::Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// Returns when the connection went past a bound. hyper and [`Stallable`] do this for HTTP/1.
-async fn out_of_bounds(flights: Option<watch::Receiver<Flights>>) -> Why {
+async fn out_of_bounds(flights: Option<watch::Receiver<Flights>>) -> Dropped {
     let Some(mut flights) = flights else { return std::future::pending().await };
     loop {
         let now = *flights.borrow_and_update();
         if now.taken_back > now.answered.saturating_add(H2_RESETS_MAX) {
-            return Why::Resets;
+            return Dropped::Resets;
         }
         let changed = match (now.begun, now.answering) {
-            (0, _) => timeout(HEAD_TIMEOUT, flights.changed()).await.map_err(|_| Why::Idle),
+            (0, _) => timeout(HEAD_TIMEOUT, flights.changed()).await.map_err(|_| Dropped::Idle),
             (begun, answering) if begun == answering => {
-                timeout(WRITE_STALL, flights.changed()).await.map_err(|_| Why::Stalled)
+                timeout(WRITE_STALL, flights.changed()).await.map_err(|_| Dropped::Stalled)
             }
             _ => Ok(flights.changed().await),
         };

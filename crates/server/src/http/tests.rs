@@ -1,6 +1,6 @@
 use axum::routing::get;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -54,6 +54,7 @@ struct Server {
     release: Arc<Notify>,
     /// The answer to a request to `/endless` was given up.
     given_up: Arc<Notify>,
+    meters: Arc<Meters>,
 }
 
 /// Tells when it is dropped.
@@ -67,6 +68,10 @@ impl Drop for Dropped {
 
 impl Server {
     async fn start(tls: Option<Arc<ServerConfig>>, connections_max: usize) -> Self {
+        Self::start_with(tls.map(TlsSlot::new), connections_max).await
+    }
+
+    async fn start_with(tls: Option<TlsSlot>, connections_max: usize) -> Self {
         let (arrived, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let slow = {
             let (arrived, release) = (Arc::clone(&arrived), Arc::clone(&release));
@@ -96,8 +101,9 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::default();
         let bounds = Bounds { connections_max, ..Bounds::default() };
-        let serving = tokio::spawn(serve(listener, tls, router, bounds, shutdown.clone()));
-        Self { address, shutdown, serving, arrived, release, given_up }
+        let meters = Arc::new(Meters::default());
+        let serving = tokio::spawn(serve(listener, tls, router, bounds, Arc::clone(&meters), shutdown.clone()));
+        Self { address, shutdown, serving, arrived, release, given_up, meters }
     }
 
     async fn plain() -> Self {
@@ -119,6 +125,13 @@ impl Server {
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         let name = ServerName::try_from("localhost").unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, self.connect().await).await.unwrap()
+    }
+
+    /// Connections that were dropped for this.
+    fn dropped(&self, reason: &str) -> bool {
+        let mut text = crate::metrics::Text::default();
+        self.meters.write(&mut text);
+        text.into_string().contains(&format!("grantd_http_connections_dropped_total{{reason=\"{reason}\"}} 1\n"))
     }
 
     async fn stop(self) {
@@ -339,6 +352,14 @@ async fn an_idle_http2_connection_is_closed_after_the_head_timeout_and_a_busy_on
     h2.until_closed().await;
     assert!((HEAD_TIMEOUT..HEAD_TIMEOUT * 3).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     server.stop().await;
+}
+
+#[test]
+fn the_end_of_a_certificate_is_found() {
+    // 2120-01-01T00:00:00Z
+    assert_eq!(expires_at_s(CERT.as_bytes()), Some(4_733_510_400));
+    assert_eq!(expires_at_s(b""), None);
+    assert_eq!(expires_at_s(b"-----BEGIN CERTIFICATE-----\nMIIBXzCCAQQ=\n-----END CERTIFICATE-----"), None);
 }
 
 #[test]

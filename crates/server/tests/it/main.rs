@@ -42,6 +42,7 @@ mod input;
 mod jobs;
 mod keys;
 mod manage;
+mod metrics;
 mod race;
 mod report;
 mod schema;

@@ -49,7 +49,9 @@ impl Lane {
             return Err(Error::Unavailable { what: "the store is closed".to_owned() });
         }
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Error::Busy)?;
+        let waiting = super::now();
         let mut chains = Arc::clone(&self.chains).lock_owned().await;
+        self.tally.stats.lane_wait.observe_time(waiting.elapsed());
         let (runtime, pool, tally) = (Handle::current(), self.pool.clone(), Arc::clone(&self.tally));
         blocking(move || {
             let result = retried(&pool, &runtime, &mut chains, run);

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 
 use crate::crash;
 use crate::error::{Error, Result};
+use crate::stats::Stats;
 pub use chains::Chains;
 
 /// A parameter or a cell.
@@ -282,12 +283,14 @@ pub struct Tally {
     groups: AtomicU64,
     calls: AtomicU64,
     events: AtomicU64,
+    pub(crate) stats: Stats,
 }
 
 impl Tally {
     pub(crate) fn committed(&self, calls: usize) {
         self.groups.fetch_add(1, Ordering::Relaxed);
         self.calls.fetch_add(calls as u64, Ordering::Relaxed);
+        self.stats.group_size.observe(calls as u64);
     }
 
     pub(crate) fn appended(&self, events: u64) {
@@ -307,10 +310,10 @@ impl Tally {
     }
 }
 
-/// A stopwatch for this module's waits: no rule depends on it.
+/// A stopwatch for waits and for metrics: no rule depends on it.
 #[expect(
     clippy::disallowed_methods,
-    reason = "measures how long a commit takes, to wait no longer than that for company"
+    reason = "measures how long a commit takes, to wait no longer than that for company, and to tell it"
 )]
 pub(crate) fn now() -> std::time::Instant {
     std::time::Instant::now()

@@ -143,6 +143,11 @@ impl Sqlite {
         Ok(Self { jobs, readers, writer: Mutex::new(Some(writer)) })
     }
 
+    /// The file; `None` in memory.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.readers.as_ref().map(|readers| readers.path.as_path())
+    }
+
     /// Runs the closure in the writer's next group.
     pub(crate) async fn write<T: Send + 'static>(
         &self,

@@ -226,7 +226,9 @@ impl Writer {
             let started = crate::seam::now();
             self.statement("COMMIT")?;
             // Of the last few commits.
-            self.commit_time = (self.commit_time * 3 + started.elapsed()) / 4;
+            let took = started.elapsed();
+            self.commit_time = (self.commit_time * 3 + took) / 4;
+            self.tally.stats.commit_time.observe_time(took);
             Ok(())
         });
         if result.is_err() {
