@@ -55,11 +55,13 @@ fn sqlite(path: &Path) -> Result<GrantsOnDisk> {
 }
 
 async fn postgres(url: &str) -> Result<GrantsOnDisk> {
-    let failed = |e| Error::because("cannot ask PostgreSQL for its sizes", e);
+    let failed = |e| Error::because("cannot ask PostgreSQL for its sizes", told(&e));
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.map_err(failed)?;
     let driver = tokio::spawn(connection);
     // Pages that only an old version of a row fills would be counted as well.
-    client.batch_execute("VACUUM grants; VACUUM credentials").await.map_err(failed)?;
+    for table in GRANT_TABLES {
+        client.batch_execute(&format!("VACUUM {table}")).await.map_err(failed)?;
+    }
     let [grants, credentials] = GRANT_TABLES;
     let sql = format!(
         "SELECT pg_total_relation_size('{grants}') + pg_total_relation_size('{credentials}'), \
@@ -72,6 +74,11 @@ async fn postgres(url: &str) -> Result<GrantsOnDisk> {
     Ok(counted(row.get(0), row.get(1), row.get(2)))
 }
 
+/// The driver's errors say what the server said only when they are asked.
+fn told(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |said| said.message().to_owned())
+}
+
 fn counted(bytes: i64, payload: i64, grants: i64) -> GrantsOnDisk {
     let count = |n: i64| u64::try_from(n).unwrap_or(0);
     GrantsOnDisk { bytes: count(bytes), payload_bytes: count(payload), grants: count(grants) }
@@ -79,7 +86,7 @@ fn counted(bytes: i64, payload: i64, grants: i64) -> GrantsOnDisk {
 
 /// A new database on the server of `url`; answers its URL. One of that name is dropped first.
 pub async fn create_database(url: &str, name: &str) -> Result<String> {
-    let failed = |e| Error::because(format_args!("cannot create the database {name}"), e);
+    let failed = |e| Error::because(format_args!("cannot create the database {name}"), told(&e));
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.map_err(failed)?;
     let driver = tokio::spawn(connection);
     client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.map_err(failed)?;

@@ -239,6 +239,9 @@ fn bench(args: &Bench) -> Result {
     let directory = args.dir.join(format!("grantd-bench-{}", std::process::id()));
     let failed = |what: &str, e| Error::because(format_args!("cannot {what} {}", directory.display()), e);
     std::fs::create_dir_all(&directory).map_err(|e| failed("make", e))?;
+    // Peers are told whole paths.
+    let directory = directory.canonicalize().map_err(|e| failed("find", e))?;
+    let failed = |what: &str, e| Error::because(format_args!("cannot {what} {}", directory.display()), e);
     let (rounds, seconds, grants) = match (args.quick, args.scale) {
         (true, _) => (1, 0.5, 2_000),
         (_, true) => (5, 2.0, 1_000_000),
@@ -262,16 +265,26 @@ fn bench(args: &Bench) -> Result {
         grants: args.grants.map_or(grants, |grants| usize::try_from(grants).unwrap_or(usize::MAX)),
         events: args.events,
     };
-    let measured = runtime()?.block_on(async {
-        match (args.scale, args.soak) {
-            (true, _) => bench::scale(&options).await,
-            (_, Some(minutes)) => bench::soak(&options, minutes).await,
-            _ => bench::standard(&options).await,
+    let runtime = runtime()?;
+    let measured = runtime.block_on(async {
+        let measured = async {
+            match (args.scale, args.soak) {
+                (true, _) => bench::scale(&options).await,
+                (_, Some(minutes)) => bench::soak(&options, minutes).await,
+                _ => bench::standard(&options).await,
+            }
+        };
+        tokio::select! {
+            measured = measured => measured,
+            _ = tokio::signal::ctrl_c() => Err(Error("interrupted: there is no result".to_owned())),
         }
     });
+    // After Ctrl-C a case may still be under way, on a thread of its own: it ends with this process.
+    runtime.shutdown_background();
     // Whatever became of the run, it leaves nothing behind: a scale run is tens of gigabytes.
     let removed = std::fs::remove_dir_all(&directory).map_err(|e| failed("remove", e));
-    let report = measured?;
+    let mut report = measured?;
+    report.sort();
     println!("{}", report.print(args.output));
     removed?;
     if report.is_valid() { Ok(()) } else { Err(Error("a case is void: the run does not count".to_owned())) }

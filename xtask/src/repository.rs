@@ -31,7 +31,7 @@ pub fn files() -> Result<Vec<PathBuf>> {
             found.push(entry);
         }
     }
-    for room in ["crates", "conformance", "docs", "lab", "xtask", ".ci", ".cargo"] {
+    for room in ["crates", "conformance", "crash", "docs", "lab", "xtask", ".ci", ".cargo"] {
         let room = root().join(room);
         if room.is_dir() {
             walk(&room, &mut found)?;

@@ -28,8 +28,8 @@ use crate::{Error, Result, disk, fill};
 const FDATASYNC_ROUNDS: usize = 200;
 /// The setting for memory that caches may use.
 const CACHE_SETTING: &str = "GRANTD_CACHE_MB";
-/// Memory that a cached grant may take beside its sealed value, rounded up: to size caches with, not to judge them.
-const CACHE_BESIDE_BYTES: usize = 600;
+/// What a cached grant is said to take beside its sealed value: to size caches with, not to judge them.
+const CACHE_BESIDE_BYTES: usize = 1_000;
 
 /// How to run.
 #[derive(Clone, Debug)]

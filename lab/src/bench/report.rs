@@ -190,6 +190,11 @@ impl Report {
         Spread::of(over.samples.iter().zip(&under.samples).map(|(over, under)| figure(over) / figure(under)))
     }
 
+    /// Puts the targets into the order of their numbers; what has none comes last.
+    pub fn sort(&mut self) {
+        self.verdicts.sort_by_key(|verdict| verdict.id.trim_start_matches('G').parse().unwrap_or(u32::MAX));
+    }
+
     /// As text.
     pub fn print(&self, output: Output) -> String {
         match output {
@@ -229,7 +234,10 @@ impl Report {
                 median(case.spread(|sample| sample.figures.p50_us)),
                 median(case.spread(|sample| sample.figures.p99_us)),
                 median(case.spread(|sample| sample.figures.p999_us)),
-                case.spread(|sample| sample.server_cpu_us).map_or_else(String::new, |cpu| format!("{:.1}", cpu.median)),
+                // A server whose work is done by other processes than its first says nothing.
+                case.spread(|sample| sample.server_cpu_us)
+                    .filter(|cpu| cpu.median > 0.0)
+                    .map_or_else(|| "-".to_owned(), |cpu| format!("{:.1}", cpu.median)),
             ]
         };
         let verdict = |verdict: &Verdict| {

@@ -1,7 +1,9 @@
 //! The standard run: every case, five rounds, in a few minutes.
 
+use std::time::Duration;
+
 use super::report::{Report, Spread, Target, Verdict};
-use super::{Case, Options, Prepared, blocking, fdatasync_us, progress, settle};
+use super::{CACHE_SETTING, Case, Options, Prepared, blocking, fdatasync_us, progress, settle};
 use crate::grantd::Server;
 use crate::load::{Load, as_float, run};
 use crate::machine::{self, Memory};
@@ -45,7 +47,8 @@ pub async fn standard(options: &Options) -> Result<Report> {
         crate::fill::TOKEN_CHARS
     );
     let mut report = options.report("standard", method);
-    let (running, memory) = start(options, &mut report).await?;
+    let (running, memory, notes) = start(options, &mut report).await?;
+    report.notes.extend(notes);
     let (options, mut report) = (options.clone(), report);
     blocking(move || {
         let mut cases = cases(&options, &running);
@@ -67,7 +70,7 @@ pub async fn standard(options: &Options) -> Result<Report> {
 }
 
 /// Starts all servers. What is missing on this machine is noted, and its cases are left out.
-async fn start(options: &Options, report: &mut Report) -> Result<(Running, MemoryFound)> {
+async fn start(options: &Options, report: &mut Report) -> Result<(Running, MemoryFound, Vec<String>)> {
     let sqlite = Prepared::make(options, "sqlite", None, &options.grantd, options.grants).await?;
     disk_verdict(report, "SQLite", &sqlite).await?;
     let (sqlite, memory) = {
@@ -114,12 +117,26 @@ async fn start(options: &Options, report: &mut Report) -> Result<(Running, Memor
         let bytes = answer_bytes(&server, &sqlite)?;
         let axum = peers::start_axum(&options.directory, bytes)?;
         let openbao = options.openbao.as_deref();
-        let openbao = openbao.map(|bao| peers::start_openbao(bao, &options.directory, OPENBAO_SECRETS)).transpose()?;
+        let openbao = openbao.map(|bao| peers::start_openbao(bao, &options.directory, OPENBAO_SECRETS));
         let nginx = options.nginx.as_deref();
-        let nginx = nginx.map(|nginx| peers::start_nginx(nginx, &options.directory, bytes)).transpose()?;
-        Ok((Running { sqlite, server, postgres, unaudited, axum, openbao, nginx }, memory))
+        let nginx = nginx.map(|nginx| peers::start_nginx(nginx, &options.directory, bytes));
+        // A peer that does not work here is none; what it was to be compared with is not measured.
+        let mut notes = Vec::new();
+        let openbao = unless_broken("OpenBao", openbao, &mut notes);
+        let nginx = unless_broken("nginx", nginx, &mut notes);
+        Ok((Running { sqlite, server, postgres, unaudited, axum, openbao, nginx }, memory, notes))
     })
     .await
+}
+
+fn unless_broken<T>(name: &str, peer: Option<Result<T>>, notes: &mut Vec<String>) -> Option<T> {
+    match peer? {
+        Ok(peer) => Some(peer),
+        Err(error) => {
+            notes.push(format!("{name} did not start, and its case is left out: {error}"));
+            None
+        }
+    }
 }
 
 async fn disk_verdict(report: &mut Report, engine: &str, prepared: &Prepared) -> Result {
@@ -129,22 +146,31 @@ async fn disk_verdict(report: &mut Report, engine: &str, prepared: &Prepared) ->
     Ok(())
 }
 
-/// A fresh server: when it first answers, what it takes idle, and what every grant adds that is asked for.
+/// A fresh server: when it first answers, and what it takes idle. Then one that remembers all grants: what every one adds.
 fn measure_memory(options: &Options, sqlite: &Prepared) -> Result<MemoryFound> {
     let server = sqlite.install.serve(&options.grantd, &[])?;
     settle(IDLE_AFTER_SECONDS);
     let idle = machine::memory(server.pid())?;
-    let load = options.load(options.connections);
-    run(server.address, &sqlite.plan(Pick::Random(GRANTS_BEFORE)), load)?;
-    let before = machine::memory(server.pid())?;
-    run(server.address, &sqlite.plan(Pick::Each), load)?;
-    let after = machine::memory(server.pid())?;
     let started_ms = server.started_in.as_secs_f64() * 1e3;
     server.stop()?;
-    let grown = as_float(after.anonymous_kib.saturating_sub(before.anonymous_kib)) * 1024.0;
+    let server = sqlite.install.serve(&options.grantd, &[(CACHE_SETTING, &sqlite.cache_for(2 * options.grants))])?;
+    let load = options.load(options.connections);
+    let anonymous = || Ok::<_, crate::Error>(as_float(machine::memory(server.pid())?.anonymous_kib) * 1024.0);
+    let few = sqlite.plan(Pick::Random(GRANTS_BEFORE));
+    run(server.address, &few, load)?;
+    // What every request leaves behind for a while, its nonce for one, is no cached grant: a few grants tell how much that is.
+    let before = anonymous()?;
+    let control = run(server.address, &few, Load { warm_up: Duration::ZERO, ..load })?;
+    let between = anonymous()?;
+    let each = run(server.address, &sqlite.plan(Pick::Each), load)?;
+    let after = anonymous()?;
+    server.stop()?;
+    let by_request = (between - before).max(0.0) / as_float(control.requests);
     let added = as_float(u64::try_from(sqlite.grants.len().saturating_sub(GRANTS_BEFORE)).unwrap_or(1).max(1));
     let sealed = as_float(u64::try_from(sqlite.sealed_bytes).unwrap_or(0));
-    Ok(MemoryFound { idle, beside_grant: grown / added - sealed, started_ms })
+    let grown = (after - between - by_request * as_float(each.requests)).max(0.0);
+    let beside_grant = grown / added - sealed;
+    Ok(MemoryFound { idle, beside_grant, started_ms })
 }
 
 /// Bytes of one answer, for the bare server to answer as many.
