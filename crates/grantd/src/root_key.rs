@@ -81,8 +81,15 @@ pub fn load(source: &KeySource, env: &Env) -> Result<RootKey, RootKeyError> {
             let text = env.find_filled(name).ok_or_else(|| RootKeyError::NoVariable(name.clone()))?;
             decode(text.as_bytes()).map_err(|what| RootKeyError::Malformed { place: format!("variable {name}"), what })
         }
-        KeySource::File(path) => load_file(path),
+        KeySource::File(path) => load_file(path, refused_bits(path, env)),
     }
+}
+
+/// Rights of others: none of them, but for a file that systemd handed to this service alone. That one belongs to root, and the
+/// right that lets the service read it shows where the group's is.
+fn refused_bits(path: &Path, env: &Env) -> u32 {
+    let is_handed = env.find_filled("CREDENTIALS_DIRECTORY").is_some_and(|d| path.parent() == Some(Path::new(d)));
+    if is_handed { 0o037 } else { 0o077 }
 }
 
 /// Creates a key where `source` says. Only `init` and `dev` call this.
@@ -106,7 +113,7 @@ pub fn create(
     let mut key = Zeroizing::new([0; 32]);
     entropy.fill(&mut *key);
     write_file(path, &key)?;
-    let read_back = load_file(path)?;
+    let read_back = load_file(path, 0o077)?;
     assert!(read_back == key, "the key file holds the key");
     Ok(key)
 }
@@ -152,7 +159,7 @@ fn move_unless_there(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::remove_file(from)
 }
 
-fn load_file(path: &Path) -> Result<RootKey, RootKeyError> {
+fn load_file(path: &Path, refused_bits: u32) -> Result<RootKey, RootKeyError> {
     let unreadable = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => RootKeyError::NoFile(path.to_owned()),
         _ => RootKeyError::Unreadable { path: path.to_owned(), source },
@@ -162,7 +169,7 @@ fn load_file(path: &Path) -> Result<RootKey, RootKeyError> {
     // Of the opened file, which nobody can exchange any more.
     let metadata = file.metadata().map_err(unreadable)?;
     check_kind(path, &metadata)?;
-    check_permissions(path, &metadata).map_err(|e| e.unwrap_or_else(unreadable))?;
+    check_permissions(path, &metadata, refused_bits).map_err(|e| e.unwrap_or_else(unreadable))?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(FILE_BYTES_MAX).unwrap_or(256) + 1));
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     decode(&bytes).map_err(|what| RootKeyError::Malformed { place: format!("{}", path.display()), what })
@@ -174,10 +181,14 @@ fn check_kind(path: &Path, metadata: &std::fs::Metadata) -> Result<(), RootKeyEr
 }
 
 #[cfg(unix)]
-fn check_permissions(path: &Path, metadata: &std::fs::Metadata) -> Result<(), Result<RootKeyError, io::Error>> {
+fn check_permissions(
+    path: &Path,
+    metadata: &std::fs::Metadata,
+    refused_bits: u32,
+) -> Result<(), Result<RootKeyError, io::Error>> {
     use std::os::unix::fs::MetadataExt as _;
     let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
+    if mode & refused_bits != 0 {
         return Err(Ok(RootKeyError::OpenToOthers { path: path.to_owned(), mode }));
     }
     // The name that is given and, behind links, the file itself: whoever may write there may exchange the key.
@@ -192,7 +203,11 @@ fn check_permissions(path: &Path, metadata: &std::fs::Metadata) -> Result<(), Re
 }
 
 #[cfg(not(unix))]
-fn check_permissions(_path: &Path, _metadata: &std::fs::Metadata) -> Result<(), Result<RootKeyError, io::Error>> {
+fn check_permissions(
+    _path: &Path,
+    _metadata: &std::fs::Metadata,
+    _refused_bits: u32,
+) -> Result<(), Result<RootKeyError, io::Error>> {
     Ok(())
 }
 
@@ -341,6 +356,22 @@ mod tests {
         set_mode(&directory, 0o700);
         assert!(refusal(&KeySource::File(directory.clone())).contains("not a regular file"));
         assert!(refusal(&KeySource::File(directory.join("none"))).contains("there is no root key file"));
+    }
+
+    #[test]
+    fn a_key_that_systemd_hands_over_may_show_the_right_to_read_it_as_the_groups() {
+        let directory = scratch("credentials");
+        let source = file(&directory, HEX.as_bytes());
+        let handed = Env::from_iter([("CREDENTIALS_DIRECTORY", directory.display().to_string())]);
+        set_mode(path_of(&source), 0o440);
+        assert!(load(&source, &handed).is_ok());
+        assert!(load(&source, &Env::default()).is_err());
+        let elsewhere = Env::from_iter([("CREDENTIALS_DIRECTORY", "/run/credentials/other.service")]);
+        assert!(load(&source, &elsewhere).is_err());
+        for mode in [0o460, 0o444, 0o450] {
+            set_mode(path_of(&source), mode);
+            assert!(load(&source, &handed).is_err(), "{mode:o}");
+        }
     }
 
     #[test]
