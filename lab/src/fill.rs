@@ -52,8 +52,7 @@ pub struct EventsRate {
 
 async fn open(install: &Install) -> Result<Store> {
     let url = install.database_url();
-    let location =
-        Location::parse(&url).ok_or_else(|| Error("the install has a database of no known kind".to_owned()))?;
+    let location = Location::parse(&url).map_err(|e| Error(format!("the install's database: {e}")))?;
     let process = new_uuid(&Host).to_string();
     Store::open(&location, &process, POOL_SIZE)
         .await

@@ -32,7 +32,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("grantd-wire", &["axum", "hyper", "reqwest", "rusqlite", "tokio", "tokio-postgres"]),
     ("grantd-domain", &["axum", "http", "hyper", "reqwest", "rusqlite", "tokio", "tokio-postgres"]),
     ("grantd-store", &["axum", "hyper", "reqwest"]),
-    ("grantd-server", &["deadpool-postgres", "rusqlite", "tokio-postgres"]),
+    ("grantd-server", &["deadpool", "rusqlite", "tokio-postgres"]),
 ];
 
 /// Looks at the whole repository and lists everything wrong with it.

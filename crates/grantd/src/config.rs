@@ -212,6 +212,9 @@ impl Config {
                 "metrics_listen is {address}: whoever reaches it sees how much this grantd is used for."
             ));
         }
+        if let DatabaseUrl::Postgres(url) = &database_url {
+            warnings.extend(url.warning());
+        }
         let config = Self {
             listen,
             connections_max,

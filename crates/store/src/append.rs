@@ -6,7 +6,6 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, PoisonError};
 
-use deadpool_postgres::{Client, Pool};
 use grantd_domain::audit::{Linked, Owner, Prepared};
 use grantd_wire::TimeMs;
 use grantd_wire::ids::KeyId;
@@ -16,7 +15,7 @@ use crate::audit;
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::hot::{Append, Appended, Confirm, Nonce};
-use crate::seam::postgres::{self, error};
+use crate::seam::postgres::{self, Client, Failure, Pool, error};
 use crate::seam::{Chains, Row, Tally, now};
 
 /// Events in one statement.
@@ -203,6 +202,10 @@ impl Appender {
         // Only a bug or a cancelled task could have left something staged.
         self.chains.rolled_back();
         let client = postgres::connect(&self.pool).await?;
+        let out = of_other_eras(group, client.era());
+        if !out.is_empty() {
+            return Ok(Written::Without { out, why: Appended::Moved });
+        }
         let linked = match Group::link(&client, &mut self.chains, group).await {
             Ok(linked) => linked,
             Err(e) => {
@@ -235,6 +238,12 @@ impl Appender {
             }
         }
     }
+}
+
+/// Calls that were decided on what another server, or an earlier run of this one, had: its epochs say nothing here.
+fn of_other_eras(group: &[Waiting], era: u64) -> Vec<usize> {
+    let is_of_other = |w: &Waiting| w.append.confirm.is_some_and(|c| c.epochs.era != era);
+    (0..group.len()).filter(|i| is_of_other(&group[*i])).collect()
 }
 
 /// The nonces that are used already, or the duplicate that no nonce explains.
@@ -318,7 +327,7 @@ impl<'g> Group<'g> {
     }
 
     /// The rows that moved. The statement writes either all of the group or, when a row moved, nothing.
-    async fn insert(&self, client: &Client) -> std::result::Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
+    async fn insert(&self, client: &Client) -> std::result::Result<Vec<tokio_postgres::Row>, Failure> {
         macro_rules! column {
             ($items:ident, |$x:pat_param| $value:expr) => {
                 self.$items.iter().map(|$x| $value).collect::<Vec<_>>()

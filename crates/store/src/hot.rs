@@ -19,6 +19,9 @@ const RETRIES_MAX: u32 = 5;
 /// Numbers that every change which can turn an allow into a deny raises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epochs {
+    /// Which run of which server they are numbers of: another one may have given the same numbers to other states, after a
+    /// promotion or a recovery to an earlier time. Always 0 where the database is a file of ours.
+    pub era: u64,
     /// `organizations.epoch`.
     pub organization: i64,
     /// `apps.epoch`.
@@ -93,8 +96,8 @@ impl Store {
             a.id, a.organization_id, a.name, a.description, a.website_url, a.state, a.tenant_key, a.tenant_mode, a.retrieve, \
             a.indexed_context_keys, a.created_at_ms, a.version \
             FROM api_keys k JOIN apps a ON a.id = k.app_id JOIN organizations o ON o.id = a.organization_id WHERE k.key_hash = $1";
-        let rows = self.fetch("api_keys", sql, vec![key_hash.as_slice().into()]).await?;
-        rows.into_iter().next().map(known).transpose()
+        let (era, rows) = self.fetch_in_era("api_keys", sql, vec![key_hash.as_slice().into()]).await?;
+        rows.into_iter().next().map(|row| known(era, row)).transpose()
     }
 
     /// A grant of the app with what stands behind it, and the epochs of that moment. `None`: the app is gone.
@@ -109,9 +112,9 @@ impl Store {
             LEFT JOIN grants g ON g.app_id = a.id AND g.id = $2 \
             LEFT JOIN credentials c ON c.app_id = a.id AND c.id = g.credential_id \
             LEFT JOIN managed_secrets s ON s.app_id = a.id AND s.id = c.secret_id WHERE a.id = $1";
-        let rows = self.fetch("grants", sql, vec![id(app), id(grant)]).await?;
+        let (era, rows) = self.fetch_in_era("grants", sql, vec![id(app), id(grant)]).await?;
         let Some(mut row) = rows.into_iter().next() else { return Ok(None) };
-        let epochs = epochs(&mut row)?;
+        let epochs = epochs(era, &mut row)?;
         let held = match grants::read_opt(&mut row)? {
             Some(grant) => {
                 Some(Held { grant, credential: credentials::read(&mut row)?, secret: secrets::read(&mut row)? })
@@ -187,11 +190,7 @@ impl Store {
 }
 
 /// One statement on PostgreSQL, at READ COMMITTED and beside the lane.
-pub(crate) async fn alone(
-    pool: &deadpool_postgres::Pool,
-    sql: &'static str,
-    params: &[&(dyn ToSql + Sync)],
-) -> Result<u64> {
+pub(crate) async fn alone(pool: &postgres::Pool, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
     let client = postgres::connect(pool).await?;
     let mut retries = 0;
     loop {
@@ -206,12 +205,12 @@ pub(crate) async fn alone(
     }
 }
 
-fn epochs(row: &mut Row) -> Result<Epochs> {
-    Ok(Epochs { organization: row.int("organizations.epoch")?, app: row.int("apps.epoch")? })
+fn epochs(era: u64, row: &mut Row) -> Result<Epochs> {
+    Ok(Epochs { era, organization: row.int("organizations.epoch")?, app: row.int("apps.epoch")? })
 }
 
-fn known(mut row: Row) -> Result<Known> {
-    let epochs = epochs(&mut row)?;
+fn known(era: u64, mut row: Row) -> Result<Known> {
+    let epochs = epochs(era, &mut row)?;
     Ok(Known { key: keys::read(&mut row)?, app: apps::read(&mut row)?, epochs })
 }
 
@@ -227,7 +226,7 @@ pub fn use_nonce(tx: &mut Tx<'_>, nonce: &Nonce) -> Result<()> {
 /// What a confirmation compares, of an app.
 pub(crate) fn find_epochs(tx: &mut Tx<'_>, organization: OrganizationId, app: AppId) -> Result<Option<Epochs>> {
     let sql = "SELECT o.epoch, a.epoch FROM apps a JOIN organizations o ON o.id = a.organization_id WHERE a.id = $1 AND o.id = $2";
-    tx.query_opt("apps", sql, &[id(app), id(organization)])?.as_mut().map(epochs).transpose()
+    tx.query_opt("apps", sql, &[id(app), id(organization)])?.as_mut().map(|row| epochs(0, row)).transpose()
 }
 
 /// What a confirmation compares, of a credential.

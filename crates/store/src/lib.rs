@@ -34,6 +34,7 @@ pub use hot::{Append, Appended, Confirm};
 pub use migrate::Migrated;
 pub use seam::Tx;
 pub use seam::copy::{CopyProgress, check_database, copy_database};
+pub use seam::postgres::url::{HOSTS_MAX, PostgresUrl};
 
 use append::AppendPath;
 use grantd_domain::audit::Prepared;
@@ -78,17 +79,19 @@ pub enum Location {
     /// An embedded file.
     File(PathBuf),
     /// A PostgreSQL server.
-    Postgres(String),
+    Postgres(PostgresUrl),
 }
 
 impl Location {
-    /// Parses `sqlite:PATH`, `sqlite::memory:` or `postgres://…`.
-    pub fn parse(url: &str) -> Option<Self> {
+    /// Parses `sqlite:PATH`, `sqlite::memory:` or `postgres://…`. The error is words that follow a colon, without the URL.
+    pub fn parse(url: &str) -> std::result::Result<Self, String> {
         match url.split_once(':') {
-            Some(("sqlite", ":memory:")) => Some(Self::Memory),
-            Some(("sqlite", path)) if !path.is_empty() => Some(Self::File(PathBuf::from(path))),
-            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Some(Self::Postgres(url.to_owned())),
-            _ => None,
+            Some(("sqlite", ":memory:")) => Ok(Self::Memory),
+            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+                PostgresUrl::parse(url).map(Self::Postgres)
+            }
+            _ => Err("write sqlite:PATH or postgres://user@host/database".to_owned()),
         }
     }
 }
@@ -210,13 +213,36 @@ impl Store {
         Commits { groups: self.inner.tally.groups(), calls: self.inner.tally.calls() }
     }
 
+    /// A write that may take longer than a caller would wait.
+    pub(crate) async fn write_at_length<T: Send + 'static>(
+        &self,
+        run: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match &self.inner.engine {
+            Engine::Sqlite(sqlite) => sqlite.write(run).await,
+            Engine::Postgres { pools, .. } => {
+                Lane::new(pools.patient()?, Chains::none(), Arc::clone(&self.inner.tally)).write(run).await
+            }
+        }
+    }
+
     /// One statement outside any transaction.
     pub(crate) async fn fetch(&self, table: &'static str, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>> {
+        self.fetch_in_era(table, sql, params).await.map(|(_, rows)| rows)
+    }
+
+    /// The same, with the era of the server that answered.
+    pub(crate) async fn fetch_in_era(
+        &self,
+        table: &'static str,
+        sql: &'static str,
+        params: Vec<Value>,
+    ) -> Result<(u64, Vec<Row>)> {
         match &self.inner.engine {
-            Engine::Sqlite(_) => self.read(move |tx| tx.query(table, sql, &params)).await,
+            Engine::Sqlite(_) => Ok((0, self.read(move |tx| tx.query(table, sql, &params)).await?)),
             Engine::Postgres { pools, .. } => {
-                let rows = postgres::fetch(&pools.shared, sql, &params).await?;
-                Ok(rows.into_iter().map(|values| Row::new(table, values)).collect())
+                let (era, rows) = postgres::fetch(&pools.shared, sql, &params).await?;
+                Ok((era, rows.into_iter().map(|values| Row::new(table, values)).collect()))
             }
         }
     }

@@ -412,7 +412,7 @@ async fn config_show_says_where_values_come_from() {
     assert_eq!(shown["data_dir"], json!({"value": "/d", "source": "--data-dir"}));
     assert_eq!(shown["replicas"], json!({"value": 2, "source": "--replicas"}));
     assert_eq!(shown["root_key"], json!({"value": "file:/d/root.key", "source": "default"}));
-    assert_eq!(shown["database_url"]["value"], "postgres://u:***@h/x");
+    assert_eq!(shown["database_url"]["value"], "postgres://u:***@h:5432/x?sslmode=verify-full");
     let table = grantd(&["config", "show", "--output", "table"], "", &env).await.out;
     assert!(table.contains("GRANTD_LOG") && !table.contains("CANARY"), "{table}");
     let done = grantd(&["config", "show", "--output", "json"], "", &[("GRANTD_LISTN", "x")]).await;

@@ -96,7 +96,7 @@ fn a_variable_may_name_a_file_that_holds_the_value() {
     let path = file("variable", "postgres://u:hunter2@db/grantd\n");
     let path = path.to_str().unwrap();
     let config = case(&[("GRANTD_DATABASE_URL_FILE", path)]).load().unwrap();
-    assert_eq!(config.database_url, DatabaseUrl::Postgres("postgres://u:hunter2@db/grantd".to_owned()));
+    assert_eq!(config.database_url, DatabaseUrl::parse("postgres://u:hunter2@db/grantd").unwrap());
     assert!(source(&config, "database_url").starts_with("GRANTD_DATABASE_URL_FILE"));
 
     let both = case(&[("GRANTD_DATABASE_URL_FILE", path), ("GRANTD_DATABASE_URL", "sqlite:x")]);
@@ -218,16 +218,23 @@ fn metrics_for_the_whole_network_are_warned_of() {
 fn no_secret_is_shown_or_repeated() {
     for url in [
         "postgres://user:CANARY@127.0.0.1/x",
-        "postgresql://user:CA:NARY@127.0.0.1:5432/x?sslmode=require",
-        "postgres://user@h/x?password=CANARY&sslpassword=CANARY",
-        "postgres://user:CAN/ARY@h/x",
-        "postgres://user:CAN?ARY@h/x",
-        "postgres://user:CAN@ARY@h/x",
+        "postgresql://user:CA:NARY@127.0.0.1:5432/x?sslmode=verify-full",
+        "postgres://user@h/x?password=CANARY",
+        "postgres://user:CAN%2FARY@h/x",
     ] {
         let config = case(&[("GRANTD_DATABASE_URL", url)]).load().unwrap();
         let shown = format!("{} {config:?}", value(&config, "database_url"));
         assert!(!shown.contains("CAN") && !shown.contains("ARY"), "{shown}");
         assert!(shown.contains("user") && shown.contains("***"), "{shown}");
+    }
+    for url in [
+        "postgres://user:CAN/ARY@h/x",
+        "postgres://user:CAN?ARY@h/x",
+        "postgres://user:CAN@ARY@h/x",
+        "postgres://user@h/x?sslpassword=CANARY",
+    ] {
+        let error = case(&[("GRANTD_DATABASE_URL", url)]).error();
+        assert!(!error.contains("CAN") && !error.contains("ARY"), "{error}");
     }
     for (name, text) in
         [("GRANTD_ROOT_KEY", "CANARY"), ("GRANTD_ROOT_KEY_ALSO", "file:x,CANARY"), ("GRANTD_DATABASE_URL", "my:CANARY")]
@@ -237,6 +244,16 @@ fn no_secret_is_shown_or_repeated() {
     }
     let error = with_file("secret-line", "database_url = \"postgres://u:CANARY@h/x\" oops\n").error();
     assert!(!error.contains("CANARY") && error.contains("grantd.toml:1"), "{error}");
+}
+
+#[test]
+fn an_unprotected_way_to_the_database_is_a_warning() {
+    let warnings = |url: &str| case(&[("GRANTD_DATABASE_URL", url)]).load().unwrap().warnings;
+    assert!(warnings("postgres://u@db/x?sslmode=disable").iter().any(|w| w.contains("sslmode=disable")));
+    assert!(warnings("postgres://u@db/x").is_empty());
+    assert!(warnings("postgres://u@localhost/x").is_empty());
+    let error = case(&[("GRANTD_DATABASE_URL", "postgres://u@db/x?sslmode=require")]).error();
+    assert!(error.contains("sslmode=require") && error.contains("verify-full"), "{error}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use grantd_store::PostgresUrl;
 use ipnet::IpNet;
 use url::{Host, Url};
 
@@ -13,8 +14,7 @@ use url::{Host, Url};
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
     Sqlite(PathBuf),
-    /// The whole URL; it may hold a password.
-    Postgres(String),
+    Postgres(PostgresUrl),
 }
 
 impl DatabaseUrl {
@@ -22,7 +22,7 @@ impl DatabaseUrl {
         match text.split_once(':') {
             Some(("sqlite", path)) if !path.is_empty() && !path.starts_with("//") => Ok(Self::Sqlite(path.into())),
             Some(("postgres" | "postgresql", rest)) if rest.len() > 2 && rest.starts_with("//") => {
-                Ok(Self::Postgres(text.to_owned()))
+                PostgresUrl::parse(text).map(Self::Postgres)
             }
             _ => Err("write sqlite:PATH or postgres://user@host/database".to_owned()),
         }
@@ -34,7 +34,7 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Postgres(url) => f.write_str(&without_password(url)),
+            Self::Postgres(url) => fmt::Display::fmt(url, f),
         }
     }
 }
@@ -43,30 +43,6 @@ impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// Hides rather too much than too little: a password that was not percent-encoded is covered too.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return "***".to_owned() };
-    let (head, query) = match rest.split_once('?') {
-        Some((head, query)) if head.contains('@') || !query.contains('@') => (head, Some(query)),
-        _ => (rest, None),
-    };
-    let head = match head.rsplit_once('@') {
-        Some((user, host)) => match user.split_once(':') {
-            Some((name, _)) => format!("{name}:***@{host}"),
-            None => head.to_owned(),
-        },
-        None => head.to_owned(),
-    };
-    let pairs = query.map(|query| {
-        let pair = |pair: &str| match pair.split_once('=') {
-            Some((name, _)) if name.to_ascii_lowercase().contains("pass") => format!("{name}=***"),
-            _ => pair.to_owned(),
-        };
-        format!("?{}", query.split('&').map(pair).collect::<Vec<_>>().join("&"))
-    });
-    format!("{scheme}://{head}{}", pairs.unwrap_or_default())
 }
 
 /// Where a root key is.

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{Client, Pool};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore};
 
+use super::postgres::{Client, Pool};
 use super::{Chains, Conn, Tally, Tx, postgres};
 use crate::crash;
 use crate::error::{Error, Result};
@@ -118,7 +118,7 @@ async fn begin(pool: &Pool, sql: &str) -> Result<Client> {
         let client = postgres::connect(pool).await?;
         let Err(e) = client.batch_execute(sql).await else { return Ok(client) };
         discard(client);
-        if tries == postgres::CONNECTIONS_MAX || postgres::was_undone(&e) {
+        if tries == postgres::CONNECTIONS_MAX || postgres::is_final(&e) {
             return Err(postgres::error(&e));
         }
         tries += 1;

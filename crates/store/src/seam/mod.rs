@@ -193,7 +193,7 @@ pub struct Tx<'c> {
 
 pub(crate) enum Conn<'c> {
     Sqlite(&'c rusqlite::Connection),
-    Postgres { client: &'c deadpool_postgres::Client, runtime: &'c tokio::runtime::Handle },
+    Postgres { client: &'c postgres::Client, runtime: &'c tokio::runtime::Handle },
 }
 
 impl<'c> Tx<'c> {

@@ -1,32 +1,26 @@
-//! PostgreSQL: pools, statements, and what its errors mean.
+//! PostgreSQL: statements, and what its errors mean.
+
+mod pool;
+mod session;
+mod tls;
+pub(crate) mod url;
 
 use std::error::Error as _;
-use std::time::Duration;
 
-use deadpool_postgres::{
-    Client, ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime,
-};
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::{IsNull, ToSql, Type, WrongType, private::BytesMut, to_sql_checked};
-use tokio_postgres::{Config, NoTls};
 
 use super::{Row, Value};
 use crate::error::{Error, Result};
+use pool::Connector;
+pub(crate) use pool::{Client, Pool, connect};
+pub(crate) use session::Failure;
+use url::PostgresUrl;
 
-/// How long a call waits for a connection.
-const WAIT: Duration = Duration::from_secs(2);
-/// A peer that is silent for this long is gone.
-const SILENCE: Duration = Duration::from_secs(10);
 /// Connections tried for what may be tried again: the pool may lend some that have ended, and hears of it only when they are used.
 pub(crate) const CONNECTIONS_MAX: u32 = 16;
 /// Oldest server promised, as `server_version_num`.
 const VERSION_MIN: i64 = 140_000;
-
-/// What every connection is set to, whatever its role or database says. Nothing waits without end; single statements are READ
-/// COMMITTED; what is answered after a commit is on disk.
-const SETUP: &str = "SET default_transaction_isolation = 'read committed'; SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
-    SET idle_in_transaction_session_timeout = '30s'; \
-    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
 impl ToSql for Value {
     fn to_sql(
@@ -49,8 +43,11 @@ impl ToSql for Value {
     to_sql_checked!();
 }
 
-/// What the error means for the caller.
-pub(crate) fn error(error: &tokio_postgres::Error) -> Error {
+/// What the failure means for the caller.
+pub(crate) fn error(failure: &Failure) -> Error {
+    let Failure::Told(error) = failure else {
+        return Error::Unavailable { what: "PostgreSQL does not answer".to_owned() };
+    };
     let what = text(error);
     let Some(code) = error.as_db_error().map(|db| db.code().code()) else {
         // Not from the server: the connection, or a value that does not fit its column.
@@ -89,8 +86,9 @@ fn meaning(code: &str, what: String) -> Error {
 }
 
 /// Whether the server itself said that it undid the statement, or the COMMIT. After anything else (a lost connection, a server that
-/// went down) nobody knows.
-pub(crate) fn was_undone(error: &tokio_postgres::Error) -> bool {
+/// went down or does not answer) nobody knows.
+pub(crate) fn was_undone(failure: &Failure) -> bool {
+    let Failure::Told(error) = failure else { return false };
     error.as_db_error().is_some_and(|db| {
         db.parsed_severity() == Some(Severity::Error) && *db.code() != SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
     })
@@ -101,41 +99,23 @@ pub(crate) struct Postgres {
     /// For reads, and for single statements beside the lane.
     pub(crate) shared: Pool,
     pub(crate) writes: Pool,
+    connector: Connector,
 }
 
 impl Postgres {
     /// Makes the pools, and looks whether the server is one we can work with.
-    pub(crate) async fn open(url: &str, pool_size: usize) -> Result<Self> {
-        let mut config: Config = url.parse().map_err(|_| {
-            Error::Schema(
-                "database_url is not a PostgreSQL URL such as postgres://user:password@host:5432/database".to_owned(),
-            )
-        })?;
-        config
-            .application_name("grantd")
-            .connect_timeout(Duration::from_secs(5))
-            .tcp_user_timeout(SILENCE)
-            .keepalives_idle(SILENCE)
-            .keepalives_interval(Duration::from_secs(3))
-            .keepalives_retries(3);
-        let pool = |size: usize| {
-            let manager =
-                Manager::from_config(config.clone(), NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-            Pool::builder(manager)
-                .max_size(size)
-                .wait_timeout(Some(WAIT))
-                .create_timeout(Some(Duration::from_secs(5)))
-                .post_create(Hook::async_fn(|client: &mut ClientWrapper, _| {
-                    Box::pin(async move { client.batch_execute(SETUP).await.map_err(HookError::Backend) })
-                }))
-                .runtime(Runtime::Tokio1)
-                .build()
-                .map_err(|e| Error::Schema(e.to_string()))
-        };
-        let pools = Self { shared: pool(pool_size.saturating_sub(2).max(1))?, writes: pool(2)? };
+    pub(crate) async fn open(url: &PostgresUrl, pool_size: usize) -> Result<Self> {
+        let connector = Connector::new(url)?;
+        let (shared, writes) = (connector.pool(pool_size.saturating_sub(2).max(1))?, connector.pool(2)?);
+        let pools = Self { shared, writes, connector };
         // Fail here, with words, and not at the first request.
         check_server(&connect(&pools.shared).await?).await?;
         Ok(pools)
+    }
+
+    /// A pool of one connection for what takes long: a migration.
+    pub(crate) fn patient(&self) -> Result<Pool> {
+        self.connector.patient_pool()
     }
 
     pub(crate) fn close(&self) {
@@ -161,17 +141,6 @@ async fn check_server(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// A connection, within a bounded wait.
-pub(crate) async fn connect(pool: &Pool) -> Result<Client> {
-    use deadpool_postgres::PoolError;
-    pool.get().await.map_err(|e| match e {
-        PoolError::Backend(e) | PoolError::PostCreateHook(HookError::Backend(e)) => {
-            Error::Unavailable { what: text(&e) }
-        }
-        other => Error::Unavailable { what: format!("no connection to PostgreSQL: {other}") },
-    })
-}
-
 fn as_params(params: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
     params.iter().map(|p| p as &(dyn ToSql + Sync)).collect()
 }
@@ -188,7 +157,8 @@ pub(crate) async fn query(client: &Client, sql: &'static str, params: &[Value]) 
 }
 
 /// One reading statement outside of any transaction. A connection that has ended is replaced.
-pub(crate) async fn fetch(pool: &Pool, sql: &'static str, params: &[Value]) -> Result<Vec<Vec<Value>>> {
+/// Answers the server's era, too.
+pub(crate) async fn fetch(pool: &Pool, sql: &'static str, params: &[Value]) -> Result<(u64, Vec<Vec<Value>>)> {
     let mut tries = 1;
     loop {
         let client = connect(pool).await?;
@@ -197,11 +167,19 @@ pub(crate) async fn fetch(pool: &Pool, sql: &'static str, params: &[Value]) -> R
             Err(e) => Err(e),
         };
         match rows {
-            Ok(rows) => return rows.iter().map(values).collect(),
-            Err(e) if tries == CONNECTIONS_MAX || was_undone(&e) || is_ours(&e) => return Err(error(&e)),
+            Ok(rows) => return Ok((client.era(), rows.iter().map(values).collect::<Result<_>>()?)),
+            Err(e) if tries == CONNECTIONS_MAX || is_final(&e) => return Err(error(&e)),
             Err(_) => drop(Client::take(client)),
         }
         tries += 1;
+    }
+}
+
+/// Whether another connection would fare no better, or nobody would wait for it.
+pub(crate) fn is_final(failure: &Failure) -> bool {
+    match failure {
+        Failure::Silent => true,
+        Failure::Told(e) => was_undone(failure) || is_ours(e),
     }
 }
 
@@ -213,7 +191,7 @@ pub(crate) fn values(row: &tokio_postgres::Row) -> Result<Vec<Value>> {
             Type::BYTEA => row.try_get::<_, Option<Vec<u8>>>(i).map(Value::from),
             _ => row.try_get::<_, Option<String>>(i).map(Value::from),
         };
-        value.map_err(|e| error(&e))
+        value.map_err(|e| error(&Failure::Told(e)))
     };
     row.columns().iter().enumerate().map(cell).collect()
 }

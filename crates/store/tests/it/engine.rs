@@ -47,8 +47,45 @@ impl Database {
         match &self.location {
             Location::Memory => panic!("nothing is behind a database in memory"),
             Location::File(path) => rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap(),
-            Location::Postgres(url) => admin(url).await.batch_execute(sql).await.unwrap(),
+            Location::Postgres(_) => admin(&self.url()).await.batch_execute(sql).await.unwrap(),
         }
+    }
+}
+
+/// Of a database on PostgreSQL.
+impl Database {
+    pub fn name(&self) -> String {
+        let Location::Postgres(url) = &self.location else { panic!("it is not on PostgreSQL") };
+        url.database().unwrap().to_owned()
+    }
+
+    /// With the password, which a parsed URL keeps to itself.
+    fn url(&self) -> String {
+        url_of(postgres_url().unwrap(), &self.name())
+    }
+
+    /// Where its server listens.
+    pub fn server(&self) -> std::net::SocketAddr {
+        let url = self.url();
+        let (server, _) = url.rsplit_once('/').unwrap();
+        server.rsplit_once(['@', '/']).unwrap().1.parse().unwrap()
+    }
+
+    /// The same database behind other hosts.
+    pub fn url_at(&self, hosts: &str, parameters: &str) -> String {
+        format!("{}{parameters}", self.url().replace(&self.server().to_string(), hosts))
+    }
+
+    /// Runs a statement on its server, beside it.
+    pub async fn beside(&self, sql: &str) {
+        admin(postgres_url().unwrap()).await.batch_execute(sql).await.unwrap();
+    }
+
+    /// Ends every connection to it.
+    pub async fn end_connections(&self) {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+            WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        self.behind_its_back(end).await;
     }
 }
 
@@ -193,7 +230,7 @@ async fn clone_of(url: &str, template: Option<&str>) -> (Location, Cleanup) {
         }
         None => create_empty(&admin, &name).await,
     }
-    (Location::Postgres(url_of(url, &name)), Cleanup::Postgres { admin, name })
+    (Location::parse(&url_of(url, &name)).unwrap(), Cleanup::Postgres { admin, name })
 }
 
 /// The most unlike our own order a server can have, so that a comparison that forgets its collation is found.
@@ -229,7 +266,7 @@ async fn template(url: &str) -> String {
     let building = "grantd_building";
     admin.batch_execute(&format!("DROP DATABASE IF EXISTS {building} WITH (FORCE)")).await.unwrap();
     create_empty(&admin, building).await;
-    let store = Store::open(&Location::Postgres(url_of(url, building)), "template", POOL).await.unwrap();
+    let store = Store::open(&Location::parse(&url_of(url, building)).unwrap(), "template", POOL).await.unwrap();
     store.migrate(NOW).await.unwrap();
     store.close().await;
     let close = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{building}'");

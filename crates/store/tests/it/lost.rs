@@ -67,12 +67,6 @@ async fn after_a_commit_of_unknown_fate_a_new_chain_begins(store: &Database) {
     assert_eq!((report.events, report.chains), (2, 2));
 }
 
-async fn end_all_connections(store: &Database) {
-    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-        WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    store.behind_its_back(end).await;
-}
-
 async fn a_connection_that_ends_within_a_write_undoes_it(store: &Database) {
     let world = World::create(store).await;
     let (entered, inside) = oneshot::channel();
@@ -92,7 +86,7 @@ async fn a_connection_that_ends_within_a_write_undoes_it(store: &Database) {
         writer.write(write).await
     });
     inside.await.unwrap();
-    end_all_connections(store).await;
+    store.end_connections().await;
     release.send(()).unwrap();
     let result = call.await.unwrap();
     assert!(matches!(result, Err(Error::Unavailable { .. })), "{result:?}");
@@ -104,13 +98,13 @@ async fn a_connection_that_ends_within_a_write_undoes_it(store: &Database) {
 async fn reads_and_writes_do_not_notice_connections_that_ended(store: &Database) {
     let world = World::create(store).await;
     for epoch in 2..5 {
-        end_all_connections(store).await;
+        store.end_connections().await;
         let (result, runs) = change(store, &world).await;
         assert!(result.is_ok() && runs == 1, "{result:?} {runs}");
-        end_all_connections(store).await;
+        store.end_connections().await;
         let (organization, id) = (world.organization, world.app.id);
         assert!(store.read(move |tx| apps::find(tx, organization, id)).await.unwrap().is_some());
-        end_all_connections(store).await;
+        store.end_connections().await;
         assert_eq!(world.epochs(store).await.app, i64::try_from(epoch).unwrap());
         let report = verified(store, world.owner()).await;
         assert_eq!((report.events, report.chains), (epoch - 1, 1));
@@ -121,7 +115,7 @@ async fn appends_go_on_after_their_connection_ended(store: &Database) {
     let world = World::create(store).await;
     let mut durable = 0;
     for _ in 0..3 {
-        end_all_connections(store).await;
+        store.end_connections().await;
         // The pool may lend a connection whose end it has not heard of: that call is told so, and it is not lent again.
         let mut failures = 0;
         loop {

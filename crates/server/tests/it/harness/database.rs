@@ -70,7 +70,7 @@ impl Database {
                 connection.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
                 connection.execute_batch(sql).unwrap();
             }
-            Location::Postgres(url) => connect(url).await.batch_execute(sql).await.unwrap(),
+            Location::Postgres(url) => connect(&reachable(url)).await.batch_execute(sql).await.unwrap(),
         }
     }
 
@@ -81,7 +81,7 @@ impl Database {
             Location::File(path) => {
                 rusqlite::Connection::open(path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
             }
-            Location::Postgres(url) => connect(url).await.query_one(sql, &[]).await.unwrap().get(0),
+            Location::Postgres(url) => connect(&reachable(url)).await.query_one(sql, &[]).await.unwrap().get(0),
         }
     }
 
@@ -130,6 +130,11 @@ async fn connect(url: &str) -> Client {
     client
 }
 
+/// With the password, which a parsed URL keeps to itself.
+fn reachable(url: &grantd_store::PostgresUrl) -> String {
+    url_of(postgres_url().unwrap(), url.database().unwrap())
+}
+
 fn url_of(admin_url: &str, name: &str) -> String {
     let (server, _) = admin_url.rsplit_once('/').unwrap();
     format!("{server}/{name}")
@@ -144,7 +149,7 @@ async fn clone_of_template(url: &str) -> (Location, Client, String) {
     // A process of this number may have been killed before it could clean up.
     admin.batch_execute(&format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)")).await.unwrap();
     admin.batch_execute(&format!("CREATE DATABASE \"{name}\" TEMPLATE \"{template}\"")).await.unwrap();
-    (Location::Postgres(url_of(url, &name)), admin, name)
+    (Location::parse(&url_of(url, &name)).unwrap(), admin, name)
 }
 
 /// The migrated template of this very schema: made by whoever comes first, and kept for the next run. Those of other schemas are
@@ -169,7 +174,7 @@ async fn template(url: &str) -> String {
     let building = "grantd_server_building";
     admin.batch_execute(&format!("DROP DATABASE IF EXISTS {building} WITH (FORCE)")).await.unwrap();
     admin.batch_execute(&format!("CREATE DATABASE {building} TEMPLATE template0 ENCODING 'UTF8'")).await.unwrap();
-    open(&Location::Postgres(url_of(url, building)), "template").await.close().await;
+    open(&Location::parse(&url_of(url, building)).unwrap(), "template").await.close().await;
     let end = format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{building}'");
     admin.batch_execute(&end).await.unwrap();
     admin.batch_execute(&format!("ALTER DATABASE {building} RENAME TO \"{name}\"")).await.unwrap();
