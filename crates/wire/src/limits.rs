@@ -33,6 +33,9 @@ pub const TOKEN_DEADLINE_MS: u64 = 20_000;
 pub const SIGNATURE_WINDOW_S: i64 = 60;
 /// How long a nonce is remembered.
 pub const NONCE_LIFE_MS: i64 = 150_000;
+/// How long a stored nonce is kept: as much longer as the clock may be set back without being noticed. Else a call that is forgotten
+/// could be sent again once its time comes back.
+pub const NONCE_KEPT_MS: i64 = NONCE_LIFE_MS + CLOCK_ROLLBACK_MS;
 /// Nonces one process remembers; when full, signed calls are 503 `busy`.
 pub const NONCES_MAX: usize = 6_000_000;
 /// Failed authentications a minute from one IPv4 address or IPv6 /64.

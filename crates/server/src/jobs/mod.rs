@@ -60,7 +60,7 @@ fn can_fail(what: &str, result: Result<(), StoreError>) {
 }
 
 async fn prune_nonces(vault: &Vault) -> Result<(), StoreError> {
-    let pruned = vault.store.prune_nonces(vault.env.now().plus_ms(-limits::NONCE_LIFE_MS)).await;
+    let pruned = vault.store.prune_nonces(vault.env.now().plus_ms(-limits::NONCE_KEPT_MS)).await;
     crash::step("job.nonces_pruned");
     pruned.map(drop)
 }
