@@ -22,6 +22,11 @@ impl Database {
         Ok(Self { url: format!("{start}/{name}"), name: name.to_owned(), server: server.to_owned() })
     }
 
+    /// The same database at another port.
+    pub fn at(&self, port: u16) -> Self {
+        Self { url: format!("postgres://postgres@127.0.0.1:{port}/{}", self.name), ..self.clone() }
+    }
+
     pub async fn remove(&self) -> Result {
         run(&self.server, &format!("DROP DATABASE IF EXISTS \"{}\" WITH (FORCE)", self.name)).await
     }

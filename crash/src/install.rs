@@ -254,6 +254,13 @@ impl Server {
         if status.success() { Ok(()) } else { fault(format!("kill -{name} failed")) }
     }
 
+    /// Changes a limit of the process, in the words of `prlimit`.
+    pub async fn limit(&self, limit: &str) -> Result {
+        let Some(id) = self.child.id() else { return fault("the server has ended") };
+        let status = Command::new("prlimit").args(["--pid", &id.to_string(), limit]).status().await?;
+        if status.success() { Ok(()) } else { fault(format!("prlimit {limit} failed")) }
+    }
+
     /// Waits for the end.
     pub async fn end(mut self) -> Result<ExitStatus> {
         let status = ended(&mut self.child).await?;

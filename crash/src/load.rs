@@ -22,6 +22,9 @@ const SECRETS_MAX: usize = 12;
 /// Grants of a secret after which no more are made.
 const GRANTS_MAX: usize = 12;
 
+/// Before a caller who was told to come later does.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// What every worker has.
 #[derive(Clone)]
 struct Work {
@@ -114,10 +117,16 @@ struct Known {
 }
 
 fn pick(model: &Model, random: &mut Random) -> Option<Known> {
-    let secret = usize::try_from(random.below(model.secrets.len() as u64)).ok()?;
-    let of = model.secrets.get(secret)?;
-    let grant = usize::try_from(random.below(of.grants.len() as u64)).ok()?;
-    let it = of.grants.get(grant).filter(|grant| !grant.id.is_empty())?;
+    // Mostly what can be released; of what was revoked, any.
+    let wants_living = random.below(8) != 0;
+    let places = model.secrets.iter().enumerate().flat_map(|(secret, of)| {
+        let known = of.grants.iter().enumerate().filter(|(_, grant)| !grant.id.is_empty());
+        known.filter(|(_, grant)| (grant.revoked == Change::No) == wants_living).map(move |(grant, _)| (secret, grant))
+    });
+    let places: Vec<(usize, usize)> = places.collect();
+    let (secret, grant) = *random.one_of(&places)?;
+    let of = &model.secrets[secret];
+    let it = &of.grants[grant];
     let (grant_id, is_revoked) = (it.id.clone(), it.revoked == Change::Done);
     Some(Known { secret, grant, grant_id, confirmed: of.confirmed, is_revoked })
 }
@@ -130,11 +139,17 @@ async fn call(work: &Work, random: &mut Random, connection: &mut Connection) -> 
     let asks = if known.is_some() { Asks::Token } else { Asks::TokenOfNobody };
     let (place, raw) = sent(work, random, (asks, grant_id), "/sdk/token", &body);
     let answer = connection.send(&raw).await?;
-    let mut model = locked(&work.model);
-    let event_id = answer.header("x-grantd-event-id").map(str::to_owned);
-    model.calls[place].answer = Some(Answered { status: answer.status, event_id });
-    if let Some(what) = wrong(&model, known.as_ref(), &answer) {
-        model.problem(what);
+    {
+        let mut model = locked(&work.model);
+        let event_id = answer.header("x-grantd-event-id").map(str::to_owned);
+        model.calls[place].answer = Some(Answered { status: answer.status, event_id });
+        model.releases += usize::from(answer.status == 200);
+        if let Some(what) = wrong(&model, known.as_ref(), &answer) {
+            model.problem(what);
+        }
+    }
+    if is_unavailable(&answer) {
+        tokio::time::sleep(PAUSE).await;
     }
     Ok(())
 }

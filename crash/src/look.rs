@@ -84,7 +84,11 @@ pub async fn look(
 ) -> Result<Counts> {
     let lines = install.export(server, out, before).await?;
     let past = Past::read(&lines);
-    let calls = std::mem::take(&mut locked(model).calls);
+    let calls = {
+        let mut model = locked(model);
+        model.releases = 0;
+        std::mem::take(&mut model.calls)
+    };
     let mut counts = Counts { events: past.events, ..Counts::default() };
     judge_calls(&mut locked(model), &past, &calls, &mut counts)?;
     judge_objects(install, server, model, &past).await?;
@@ -130,9 +134,15 @@ fn judge_calls(model: &mut Model, past: &Past, calls: &[Call], counts: &mut Coun
         };
         model.fates.insert(call.run.clone(), fate);
     }
-    for (run, fate) in &model.fates {
+    for (run, fate) in &mut model.fates {
         let found = past.runs.get(run).map_or(&[][..], Vec::as_slice);
-        let holds = match (fate, found) {
+        if *fate == Fate::Open {
+            *fate = match found {
+                [] => Fate::Never,
+                [(kind, id), ..] => once(kind, Some(id.clone())),
+            };
+        }
+        let holds = match (&*fate, found) {
             (Fate::Never, []) => true,
             (Fate::Once { kind, event_id }, [(found, id)]) => {
                 kind == found && event_id.as_ref().is_none_or(|told| told == id)
@@ -243,7 +253,7 @@ fn settle_secret(secret: &mut Secret, secrets: &[Value], grants: &[Value], past:
         return fault(format!("{}: {} grants, {} asked for", secret.slug, of_secret.len(), secret.grants.len()));
     }
     let rotated = past.count("credential.rotated", &secret.slug);
-    if rotated < secret.confirmed || rotated >= secret.value.len() {
+    if rotated + secret.unavailable < secret.confirmed || rotated >= secret.value.len() {
         return fault(format!(
             "{}: rotated {rotated} times by its events, {} times by its answers",
             secret.slug, secret.confirmed

@@ -5,16 +5,19 @@
 
 mod client;
 mod database;
+mod faults;
 mod install;
 mod load;
 mod look;
 mod model;
+mod proxy;
 mod random;
 mod rounds;
 mod scene;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -35,6 +38,8 @@ struct Cli {
 enum Verb {
     /// Kill it at random moments under load, and at every named step
     Rounds(RoundsArgs),
+    /// Break what is around it: disk, clock, limits, PostgreSQL
+    Faults(FaultsArgs),
 }
 
 #[derive(Args)]
@@ -59,6 +64,30 @@ struct RoundsArgs {
     step: Option<String>,
 }
 
+#[derive(Args)]
+struct FaultsArgs {
+    #[arg(long)]
+    grantd: PathBuf,
+    /// Where installs are made; a failed one is left there
+    #[arg(long)]
+    directory: PathBuf,
+    /// Of a PostgreSQL server that databases may be made on
+    #[arg(long)]
+    postgres: Option<String>,
+    /// Where that server's `data` is, so that it can be restarted
+    #[arg(long)]
+    postgres_home: Option<PathBuf>,
+    /// Where its programs are
+    #[arg(long)]
+    postgres_programs: Option<PathBuf>,
+    /// Only this story
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// How far the servers' clock is from the host's; their callers share it.
+static CLOCK_OFFSET_S: AtomicI64 = AtomicI64::new(0);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -67,6 +96,7 @@ fn main() -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Rounds(args) => runtime.block_on(rounds::run(&args)),
+        Verb::Faults(args) => runtime.block_on(faults::run(&args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -91,7 +121,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[expect(clippy::disallowed_methods, reason = "requests are signed with the time of the host, as every client does it")]
 fn epoch_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    let host = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    host.saturating_add_signed(CLOCK_OFFSET_S.load(Ordering::SeqCst))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a stopwatch for people: no rule depends on it")]

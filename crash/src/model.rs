@@ -36,6 +36,8 @@ pub enum Fate {
     Once { kind: &'static str, event_id: Option<String> },
     /// No event, now and later.
     Never,
+    /// The answer did not say: the next look settles it, as one of the others.
+    Open,
 }
 
 /// Whether a change was made: asked for, answered, or found out after a crash.
@@ -82,6 +84,8 @@ pub struct Model {
     pub keys: Vec<Key>,
     /// Calls since the last look.
     pub calls: Vec<Call>,
+    /// Calls since the last look that were answered with a credential.
+    pub releases: usize,
     pub fates: BTreeMap<String, Fate>,
     /// What a worker saw that must not be.
     pub problems: Vec<String>,

@@ -1,8 +1,10 @@
-//! The verb `crash`: a grantd that can die at named steps, and the program that kills it and looks at what is left.
+//! The verbs `crash` and `faults`: a grantd that can die at named steps, and the program that kills it, breaks what is around it, and
+//! looks at what is left.
 
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
+use crate::postgres::{self, Cluster};
 use crate::{Result, command, repository};
 
 const HELP: &str = "\
@@ -48,6 +50,27 @@ pub fn run(postgres: impl FnOnce() -> Result<String>, words: &[String]) -> Resul
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(format!("a crash was not survived on {}", failed.join(" and ")).into()) }
+}
+
+/// The verb `faults`: `--only NAME`, or every story.
+pub fn faults(words: &[String]) -> Result {
+    let only = match words {
+        [] => None,
+        [flag, name] if flag == "--only" => Some(name),
+        _ => return Err("cargo xtask faults [--only NAME]; a wrong name lists the stories".into()),
+    };
+    let programs = Programs::build()?;
+    // Its own: one of the stories restarts it.
+    let cluster = Cluster::start()?;
+    let mut faults = programs.command("faults");
+    faults.args(["--postgres", cluster.url()]).arg("--postgres-home").arg(cluster.home());
+    if let Some(binaries) = postgres::programs() {
+        faults.arg("--postgres-programs").arg(binaries);
+    }
+    if let Some(name) = only {
+        faults.args(["--only", name]);
+    }
+    command::run(&mut faults)
 }
 
 /// Ends with its handle.

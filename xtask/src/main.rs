@@ -29,6 +29,7 @@ cargo xtask VERB
   build        the binary the conformance tests run: target/quick/grantd
   conformance  the official Python client against that binary; words after `--` go to pytest
   crash        kill -9 at random moments and at every named step, both engines; --help for its flags
+  faults       disk full, disk errors, clock moved, no descriptors, little memory, PostgreSQL cut off; --only NAME
   deny         dependencies: bans, licences, sources and, where it can be fetched, the advisory database
   docs         rustdoc, warnings are errors
 

@@ -125,6 +125,13 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// Where its `data` is.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());

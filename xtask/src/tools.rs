@@ -22,6 +22,7 @@ pub const VENV_OLDEST: Venv = Venv { name: "venv-0.21", requirements: "conforman
 pub fn install() -> Result {
     for_rust_tests()?;
     for_conformance()?;
+    for_faults()?;
     cargo_deny()?;
     Ok(())
 }
@@ -41,6 +42,16 @@ pub fn for_rust_tests() -> Result {
     debian(&missing)?;
     let programs = postgres::programs().ok_or("PostgreSQL 14 or newer is still missing")?;
     println!("postgresql   {}", programs.display());
+    Ok(())
+}
+
+/// Another time for a process. Without it, and without the right to install it, the story of the clock says that it is not told.
+pub fn for_faults() -> Result {
+    let places = std::fs::read_dir("/usr/lib")?.filter_map(|entry| Some(entry.ok()?.path()));
+    let is_there = places.map(|place| place.join("faketime/libfaketime.so.1")).any(|library| library.exists());
+    if !is_there && postgres::is_root() && command::on_path("apt-get").is_some() {
+        debian(&["faketime"])?;
+    }
     Ok(())
 }
 
