@@ -105,10 +105,16 @@ pub struct ManagedSecret {
     pub version: i64,
 }
 
-/// The state of a credential. A destroyed one has no value.
+/// The state of a credential. Only one that is `Ok` has a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CredentialState {
-    Ok { data_key_id: DataKeyId, sealed: Vec<u8> },
+    Ok {
+        data_key_id: DataKeyId,
+        sealed: Vec<u8>,
+    },
+    /// The value is not to be had any more; rotating puts a new one in its place, and the grants go on.
+    Broken,
+    /// Gone with the last grant; final.
     Destroyed,
 }
 

@@ -8,6 +8,7 @@ pub mod env;
 pub mod grant;
 pub mod inject;
 pub mod rate;
+pub mod recovery;
 pub mod replay;
 pub mod resolve;
 pub mod seal;

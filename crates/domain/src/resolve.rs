@@ -75,6 +75,11 @@ fn allowed<'a>(
     }
     match held.credential.state {
         CredentialState::Destroyed => return Err(refuse(Code::GrantDeleted)),
+        CredentialState::Broken => {
+            let what =
+                "The stored value behind this grant was lost. Store it again with `grantd managed-secrets rotate`.";
+            return Err(refuse(Code::CredentialRevoked).message(what));
+        }
         CredentialState::Ok { .. } => {}
     }
     match facts.app.retrieve {

@@ -115,6 +115,11 @@ pub fn key_id(sealed: &[u8]) -> Result<[u8; 16], SealError> {
     Ok(sealed[1..17].try_into().expect("length was checked"))
 }
 
+/// The id of the root key that a check value, or a data key, is sealed with.
+pub fn root_key_id(sealed: &[u8]) -> Result<String, SealError> {
+    Ok(hex(&key_id(sealed)?[..8]))
+}
+
 /// A key of one app (or of the install) that seals values.
 pub struct DataKey {
     id: DataKeyId,
@@ -242,6 +247,34 @@ impl RootKeys {
         Ok(DataKey { id: stored.id, cipher: Cipher::new(material) })
     }
 
+    /// Whether this process was given the key of that id.
+    pub fn holds(&self, id: &str) -> bool {
+        self.find(id).is_ok()
+    }
+
+    /// Ids of every key, the one that wraps first.
+    pub fn ids(&self) -> Vec<String> {
+        std::iter::once(&self.current).chain(&self.also).map(|key| key.id.clone()).collect()
+    }
+
+    /// The same data key, wrapped under the root key `to`.
+    pub fn rewrap(&self, entropy: &dyn Entropy, stored: &WrappedKey, to: &str) -> Result<WrappedKey, UnwrapError> {
+        let (from, to) = (self.find(&stored.root_key_id)?, self.find(to)?);
+        let place = Self::wrap_place(stored.id, stored.app);
+        let plain = from.cipher.open(from.id_bytes(), place, &stored.wrapped)?;
+        if plain.len() != 32 {
+            return Err(SealError::Format.into());
+        }
+        let wrapped = to.cipher.seal(to.id_bytes(), place, &plain, random(entropy));
+        Ok(WrappedKey { id: stored.id, app: stored.app, wrapped, root_key_id: to.id.clone() })
+    }
+
+    /// A check value that the root key `to` opens.
+    pub fn make_check_under(&self, entropy: &dyn Entropy, to: &str) -> Result<Vec<u8>, RootKeyMissing> {
+        let to = self.find(to)?;
+        Ok(to.cipher.seal(to.id_bytes(), Self::check_place(), CHECK_PLAIN, random(entropy)))
+    }
+
     fn wrap_place<'a>(id: DataKeyId, app: Option<AppId>) -> Place<'a> {
         Place { table: "data_keys", app, row: *id.as_bytes(), field: "wrapped", version: 1 }
     }
@@ -345,6 +378,26 @@ mod tests {
         assert!(matches!(wrong.unwrap(&wrapped), Err(UnwrapError::Missing(_))));
         let rotating = RootKeys::new(RootKey::new(&[8; 32]), vec![RootKey::new(&[7; 32])]);
         assert!(rotating.opens_check(&check) && rotating.unwrap(&wrapped).is_ok());
+    }
+
+    #[test]
+    fn a_rewrapped_key_opens_what_it_sealed_under_the_new_root_key_alone() {
+        let (_, key, wrapped, entropy) = keys();
+        let sealed = key.seal(&entropy, place(), b"canary");
+        let both = RootKeys::new(RootKey::new(&[7; 32]), vec![RootKey::new(&[8; 32])]);
+        let new = RootKey::new(&[8; 32]).id().to_owned();
+        let again = both.rewrap(&entropy, &wrapped, &new).unwrap();
+        assert_eq!((again.id, again.app, &again.root_key_id), (wrapped.id, wrapped.app, &new));
+        let alone = RootKeys::new(RootKey::new(&[8; 32]), Vec::new());
+        assert_eq!(*alone.unwrap(&again).unwrap().open(place(), &sealed).unwrap(), b"canary");
+        assert!(matches!(alone.unwrap(&wrapped), Err(UnwrapError::Missing(_))));
+        assert!(matches!(both.rewrap(&entropy, &wrapped, "0000000000000000"), Err(UnwrapError::Missing(_))));
+        assert!(matches!(alone.rewrap(&entropy, &wrapped, &new), Err(UnwrapError::Missing(_))));
+        let check = both.make_check_under(&entropy, &new).unwrap();
+        assert!(alone.opens_check(&check) && root_key_id(&check).unwrap() == new);
+        // Another app's wrapped key in its place does not pass.
+        let moved = WrappedKey { app: Some(app(2)), ..wrapped };
+        assert!(matches!(both.rewrap(&entropy, &moved, &new), Err(UnwrapError::Seal(SealError::Opening))));
     }
 
     #[test]

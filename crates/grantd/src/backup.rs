@@ -192,6 +192,12 @@ impl Partial {
         self.file.sync_all()
     }
 
+    /// Copies all of `from` into it, durably.
+    pub fn fill(&mut self, from: &Path) -> io::Result<()> {
+        io::copy(&mut File::open(from)?, &mut self.file)?;
+        self.file.sync_all()
+    }
+
     /// Makes what others wrote into it durable.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_all()

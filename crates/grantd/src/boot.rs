@@ -9,7 +9,7 @@ use grantd_domain::env::{Clock as _, new_uuid};
 use grantd_domain::seal::{RootKey, RootKeys};
 use grantd_server::install::{self, Created, InstallError};
 use grantd_server::{Settings, Vault};
-use grantd_store::{Location, Store, crash};
+use grantd_store::{Location, Store, crash, facts};
 
 use crate::cli::{Exit, Failure};
 use crate::config::{Config, DatabaseUrl};
@@ -230,7 +230,20 @@ pub async fn open_vault(
         cache_bytes: u64::from(config.cache_mb) << 20,
         outbound: config.outbound(also_outbound).map_err(|e| Failure::from_error(Exit::Usage, &e))?,
     };
-    Vault::open(store, root, Arc::new(Host), settings).await.map_err(|e| install_failure(&e))
+    let vault = Vault::open(store, root, Arc::new(Host), settings).await.map_err(|e| install_failure(&e))?;
+    // What needs another key is refused; everything else is served.
+    match vault.store.read(facts::root_key_ids).await {
+        Ok(needed) => {
+            for id in needed.iter().filter(|id| !vault.keys.root().holds(id)) {
+                tracing::error!(
+                    root_key.id = id,
+                    "Something is wrapped under root key {id}, which was not given: name it in root_key_also"
+                );
+            }
+        }
+        Err(e) => tracing::warn!(error = %e, "It could not be looked up which root keys are needed"),
+    }
+    Ok(vault)
 }
 
 pub fn schema_failure(error: &grantd_store::Error) -> Failure {

@@ -135,7 +135,7 @@ impl Manifest {
 }
 
 /// Length and SHA-256 of a file.
-fn sum(path: &Path) -> io::Result<(u64, String)> {
+pub fn sum(path: &Path) -> io::Result<(u64, String)> {
     let mut file = File::open(path)?;
     let mut context = digest::Context::new(&digest::SHA256);
     let mut chunk = vec![0; CHUNK_BYTES];

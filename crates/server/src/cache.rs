@@ -59,7 +59,7 @@ impl Weighter<(AppId, GrantId), Arc<Remembered>> for Weight {
         let Held { grant, credential, secret } = &remembered.held;
         let sealed = match &credential.state {
             CredentialState::Ok { sealed, .. } => sealed.len(),
-            CredentialState::Destroyed => 0,
+            CredentialState::Broken | CredentialState::Destroyed => 0,
         };
         let texts = [&secret.slug, &secret.name, &secret.header, &secret.format];
         let lists = secret.injections.len() * 128 + secret.hosts.len() * 96 + secret.field_names.len() * 48;

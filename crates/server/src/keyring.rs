@@ -29,7 +29,7 @@ struct Sealing {
 }
 
 /// Where a credential's value is sealed.
-fn place<'a>(app: AppId, id: CredentialId, version: i64) -> Place<'a> {
+pub(crate) fn place<'a>(app: AppId, id: CredentialId, version: i64) -> Place<'a> {
     Place { table: "credentials", app: Some(app), row: *id.as_bytes(), field: "sealed", version }
 }
 

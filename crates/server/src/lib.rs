@@ -16,9 +16,12 @@ pub mod limiter;
 pub mod meters;
 pub mod metrics;
 pub mod parse;
+pub mod recovery;
+pub mod rewrap;
 pub mod routes;
 pub mod scopes;
 pub mod sdk;
+pub mod sealed;
 pub mod vault;
 
 pub use vault::{Settings, Vault};

@@ -18,6 +18,7 @@ pub(crate) fn read(row: &mut Row) -> Result<Credential> {
     let sealed = row.opt_bytes("credentials.sealed")?;
     let state = match (state.as_str(), data_key_id, sealed) {
         ("ok", Some(data_key_id), Some(sealed)) => CredentialState::Ok { data_key_id, sealed },
+        ("broken", None, None) => CredentialState::Broken,
         ("destroyed", None, None) => CredentialState::Destroyed,
         _ => return Err(row.inconsistent("credentials.state")),
     };
@@ -35,6 +36,7 @@ pub(crate) fn read(row: &mut Row) -> Result<Credential> {
 fn state_columns(state: &CredentialState) -> [Value; 3] {
     match state {
         CredentialState::Ok { data_key_id, sealed } => ["ok".into(), id(*data_key_id), sealed.as_slice().into()],
+        CredentialState::Broken => ["broken".into(), Value::Null, Value::Null],
         CredentialState::Destroyed => ["destroyed".into(), Value::Null, Value::Null],
     }
 }
@@ -109,4 +111,13 @@ pub fn destroy_if_unused(tx: &mut Tx<'_>, app: AppId, credential: CredentialId, 
          WHERE app_id = $1 AND id = $2 AND state <> 'destroyed'",
         &[id(app), id(credential), at.into()],
     )
+}
+
+/// Credentials of every app that are not destroyed, after one, in a fixed order.
+pub fn list_all(tx: &mut Tx<'_>, after: Option<(AppId, CredentialId)>, limit: i64) -> Result<Vec<Credential>> {
+    let sql = "SELECT id, app_id, secret_id, generation, state, data_key_id, sealed, updated_at_ms, version FROM credentials \
+        WHERE state <> 'destroyed' AND (app_id > $1 OR (app_id = $1 AND id > $2)) ORDER BY app_id, id LIMIT $3";
+    let (app, credential) = after.map_or_else(Default::default, |(app, id)| (app.to_string(), id.to_string()));
+    let rows = tx.query("credentials", sql, &[app.into(), credential.into(), limit.into()])?;
+    rows.into_iter().map(|mut row| read(&mut row)).collect()
 }

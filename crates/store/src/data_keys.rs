@@ -59,3 +59,23 @@ pub fn reserve(tx: &mut Tx<'_>, key: DataKeyId, seals_max: i64) -> Result<bool> 
 pub fn count(tx: &mut Tx<'_>) -> Result<i64> {
     tx.count("SELECT COUNT(*) FROM data_keys", &[])
 }
+
+/// Data keys that are not wrapped under `root_key_id`, in the order of their ids, after `after`.
+pub fn list_wrapped_otherwise(tx: &mut Tx<'_>, root_key_id: &str, after: &str, limit: i64) -> Result<Vec<WrappedKey>> {
+    let sql = "SELECT id, app_id, wrapped, root_key_id FROM data_keys WHERE root_key_id <> $1 AND id > $2 ORDER BY id LIMIT $3";
+    let rows = tx.query("data_keys", sql, &[root_key_id.into(), after.into(), limit.into()])?;
+    rows.into_iter().map(|mut row| read(&mut row)).collect()
+}
+
+/// Puts `new` in the place of the same key wrapped under `old_root_key_id`; `false` when somebody was first.
+pub fn rewrap(tx: &mut Tx<'_>, new: &WrappedKey, old_root_key_id: &str) -> Result<bool> {
+    tx.change_one(
+        "UPDATE data_keys SET wrapped = $3, root_key_id = $4 WHERE id = $1 AND root_key_id = $2",
+        &[id(new.id), old_root_key_id.into(), new.wrapped.as_slice().into(), (&new.root_key_id).into()],
+    )
+}
+
+/// Data keys that are not wrapped under `root_key_id`.
+pub fn count_wrapped_otherwise(tx: &mut Tx<'_>, root_key_id: &str) -> Result<i64> {
+    tx.count("SELECT COUNT(*) FROM data_keys WHERE root_key_id <> $1", &[root_key_id.into()])
+}

@@ -78,8 +78,8 @@ pub fn root_key_ids(tx: &mut Tx<'_>) -> Result<Vec<String>> {
     rows.into_iter().map(|mut row| row.text("root_key_id")).collect()
 }
 
-/// The last checkpoint of each owner, and of them the newest.
-fn newest_checkpoint(tx: &mut Tx<'_>) -> Result<Option<NewestCheckpoint>> {
+/// The checkpoint that was signed last, of whatever owner.
+pub fn newest_checkpoint(tx: &mut Tx<'_>) -> Result<Option<NewestCheckpoint>> {
     let sql = "SELECT c.app_id, c.n, c.body FROM checkpoints c \
         JOIN (SELECT app_id, MAX(n) AS n FROM checkpoints GROUP BY app_id) l ON l.app_id = c.app_id AND l.n = c.n";
     let mut newest: Option<NewestCheckpoint> = None;

@@ -64,6 +64,23 @@ pub fn find(tx: &mut Tx<'_>) -> Result<Option<Install>> {
     }))
 }
 
+/// Puts another check value in the place of `old`; `false` when somebody was first.
+pub fn replace_check(tx: &mut Tx<'_>, old: &[u8], new: &[u8]) -> Result<bool> {
+    tx.change_one("UPDATE installs SET root_check = $2 WHERE id = 1 AND root_check = $1", &[old.into(), new.into()])
+}
+
+/// Writes what is there already: shows that the database can be written.
+pub fn touch(tx: &mut Tx<'_>) -> Result<bool> {
+    tx.change_one("UPDATE installs SET clock_floor_ms = clock_floor_ms WHERE id = 1", &[])
+}
+
+/// Lowers the clock floor to `now`; answers what it was. Nothing else ever lowers it.
+pub fn accept_clock(tx: &mut Tx<'_>, now: TimeMs) -> Result<Option<TimeMs>> {
+    let Some(install) = find(tx)? else { return Ok(None) };
+    tx.execute("UPDATE installs SET clock_floor_ms = $1 WHERE id = 1", &[now.into()])?;
+    Ok(Some(install.clock_floor))
+}
+
 /// The organization of the install.
 pub fn organization(tx: &mut Tx<'_>) -> Result<Option<OrganizationId>> {
     let sql = "SELECT id FROM organizations WHERE slug = 'default'";

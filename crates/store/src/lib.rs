@@ -21,6 +21,8 @@ pub mod installs;
 pub mod keys;
 mod migrate;
 pub mod operators;
+pub mod processes;
+pub mod recovery;
 mod seam;
 pub mod secrets;
 pub mod signing_keys;

@@ -14,8 +14,10 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { number: 1, name: "foundation", sql: include_str!("migrations/0001_foundation.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { number: 1, name: "foundation", sql: include_str!("migrations/0001_foundation.sql") },
+    Migration { number: 2, name: "processes", sql: include_str!("migrations/0002_processes.sql") },
+];
 
 /// Replicas that start together race for the same migration; the loser looks again.
 const ATTEMPTS_MAX: u32 = 5;

@@ -129,6 +129,10 @@ pub const AUDIT_SCAN_MAX: i64 = 10_000;
 pub const CLAIM_WINDOW_MS: i64 = 15 * 60 * 1000;
 /// A stored clock this far ahead of the host's means the host's was set back.
 pub const CLOCK_ROLLBACK_MS: i64 = 5 * 60 * 1000;
+/// How often a process tells the others of itself, in seconds.
+pub const PROCESS_REPORT_S: u64 = 60;
+/// A process that was silent for this long counts as gone.
+pub const PROCESS_SILENT_MS: i64 = 150_000;
 /// Days a personal access token lives unless said otherwise.
 pub const PAT_DAYS_DEFAULT: i64 = 90;
 /// Events after which a checkpoint is signed without waiting for the minute.

@@ -39,6 +39,11 @@ macro_rules! kinds {
             pub const ALL: &[Kind] = &[$(Kind::$name,)*];
             /// The stable text.
             pub const fn as_str(self) -> &'static str { match self { $(Kind::$name => $text,)* } }
+
+            /// The kind whose text is `text`.
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|kind| kind.as_str() == text)
+            }
         }
     };
 }
@@ -57,6 +62,8 @@ kinds! {
     SecretUpdated = "secret.updated",
     CredentialRotated = "credential.rotated",
     CredentialDestroyed = "credential.destroyed",
+    /// Its value is not to be had any more; a new one mends it.
+    CredentialBroken = "credential.broken",
     GrantCreated = "grant.created",
     GrantUpdated = "grant.updated",
     GrantRevoked = "grant.revoked",
@@ -67,9 +74,15 @@ kinds! {
     OperatorReset = "operator.reset",
     /// A copy of the database, complete and on disk.
     BackupMade = "backup.made",
+    /// What stands here is of a backup; what was revoked since was revoked again, or given up.
+    DatabaseRestored = "database.restored",
+    /// Everything the root key wraps is wrapped under another.
+    RootKeyRotated = "root_key.rotated",
     AuditExported = "audit.exported",
     AuthFailed = "auth.failed",
     ClockRegressed = "clock.regressed",
+    /// An operator took the host's clock for right, although it had been later.
+    ClockAccepted = "clock.accepted",
 }
 
 /// How it ended.

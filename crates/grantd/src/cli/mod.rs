@@ -14,7 +14,7 @@ mod node;
 mod progress;
 mod request;
 mod secrets;
-mod settings;
+pub mod settings;
 mod table;
 mod term;
 #[cfg(test)]
@@ -42,9 +42,12 @@ pub use term::testing;
 use crate::backup::BackupArgs;
 use crate::config::{Config, Flags};
 use crate::dev::{DevArgs, LOG_BEFORE_READY};
+use crate::doctor::DoctorArgs;
 use crate::env::Env;
 use crate::init::InitArgs;
 use crate::operator::OperatorCommand;
+use crate::restore::RestoreArgs;
+use crate::rotate::RotateArgs;
 use crate::serve::ServeArgs;
 use crate::telemetry::{self, Logging};
 
@@ -122,6 +125,23 @@ enum Command {
   grantd backup --data-dir /var/lib/grantd --out /backups
   grantd backup --data-dir /var/lib/grantd --out before-upgrade.db")]
     Backup(BackupArgs),
+    /// Put a backup in place, without bringing back what was revoked since
+    #[command(after_help = "Examples:
+  grantd restore /backups/grantd-20261128T084027Z.db \\
+      --data-dir /var/lib/grantd --replay shop.jsonl --replay billing.jsonl
+  grantd restore --in-place --replay shop.jsonl")]
+    Restore(RestoreArgs),
+    /// Look configuration, keys, database, disk, clock, network and backups over, and say how to mend what is wrong
+    #[command(after_help = "Examples:
+  grantd doctor --data-dir /var/lib/grantd
+  grantd doctor --config grantd.toml --output json
+
+Exit code 1 when something is wrong.")]
+    Doctor(DoctorArgs),
+    /// Wrap everything under another root key, while it is being served
+    #[command(after_help = "Example:
+  grantd rotate-root-key --data-dir /var/lib/grantd --to file:/etc/grantd/new.key")]
+    RotateRootKey(RotateArgs),
     /// Make one real call through a grant, to try it out
     #[command(after_help = "The call is made with the key in ALTER_API_KEY, or --api-key-file; without one,
 with a key that is minted for it and revoked after it.
@@ -215,6 +235,15 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
         Command::Backup(args) => {
             let config = load(&args.settings(), args.config.as_deref(), context)?;
             crate::backup::run(config, args, context).await
+        }
+        Command::Restore(args) => {
+            let config = load(&args.settings(), args.config.as_deref(), context)?;
+            crate::restore::run(config, args, context).await
+        }
+        Command::Doctor(args) => crate::doctor::run(args, context).await,
+        Command::RotateRootKey(args) => {
+            let config = load(&args.settings(), args.config.as_deref(), context)?;
+            crate::rotate::run(config, args, context).await
         }
         Command::Request(args) => trial::run(args, context).await,
         Command::Completion(args) => complete(args.shell, &mut context.term),

@@ -27,6 +27,15 @@ impl Progress {
         Self { bar, may_appear: on_terminal }
     }
 
+    /// Of `all` things that are done one after another.
+    pub fn of_things(on_terminal: bool, all: u64, what: &'static str) -> Self {
+        let mut progress = Self::new(on_terminal, Some(all));
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}, {eta} left")
+            .expect("the template is well formed");
+        progress.bar = progress.bar.with_style(style).with_message(what);
+        progress
+    }
+
     /// Further bytes are through.
     pub fn add(&mut self, bytes: usize) {
         if self.may_appear && self.bar.elapsed() >= QUIET {

@@ -1,6 +1,6 @@
 //! `/api/v1`: the management API. A personal access token says who; the route table says which role.
 
-mod apps;
+pub(crate) mod apps;
 mod audit;
 mod grants;
 mod keys;

@@ -230,9 +230,10 @@ async fn prepare_rotation(vault: &Vault, request: &Request, app: &App, ask: Secr
         .map_err(of_store)?;
     let mut value = SecretValue::new(ask.value, ask.fields.clone().unwrap_or_default());
     if ask.fields.is_none() && !secret.field_names.is_empty() {
-        let kept = old.as_ref().ok_or_else(|| {
-            Error::impossible("fields", "the stored fields were destroyed with the last grant; give them again")
-        })?;
+        let kept = old
+            .as_ref()
+            .filter(|old| matches!(old.state, CredentialState::Ok { .. }))
+            .ok_or_else(|| Error::impossible("fields", "the stored fields are gone; give them again"))?;
         let kept = vault.keys.open(kept).await?;
         let kept = SecretValue::parse(&kept).ok_or_else(|| Error::new(Code::Internal))?;
         value = value.with_fields_of(kept);

@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
+use grantd_domain::env::new_uuid;
+use grantd_store::processes::{self, Process};
 use grantd_store::{Error as StoreError, append_event, audit, crash};
 use grantd_wire::ids::{AppId, OrganizationId};
 use grantd_wire::limits;
@@ -19,22 +21,40 @@ const INDEX_EVERY: Duration = Duration::from_millis(250);
 /// How often chains of processes that ended are looked at.
 const INDEX_ALL_EVERY: Duration = Duration::from_mins(1);
 const USED_FLUSH_EVERY: Duration = Duration::from_secs(5);
+const PROCESS_REPORT_EVERY: Duration = Duration::from_secs(limits::PROCESS_REPORT_S);
+/// Processes that ended without a word are forgotten after a day.
+const PROCESS_KEPT_MS: i64 = 86_400_000;
 const CLOCK_TICK: Duration = Duration::from_mins(1);
 /// How often the number of new events is looked at.
 const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs every job until `stop`, then signs a last checkpoint and writes what is left.
 pub async fn run(vault: Arc<Vault>, stop: CancellationToken) {
+    let process = new_uuid(&*vault.env).to_string();
     tokio::join!(
         every(NONCE_PRUNE_EVERY, &stop, || prune_nonces(&vault)),
         every(INDEX_EVERY, &stop, || index(&vault)),
         every(INDEX_ALL_EVERY, &stop, || async { vault.store.index_all().await.map(drop) }),
         every(USED_FLUSH_EVERY, &stop, || flush_used(&vault)),
         every(CLOCK_TICK, &stop, || tick_clock(&vault)),
+        every(PROCESS_REPORT_EVERY, &stop, || report_process(&vault, &process)),
         checkpoints(&vault, &stop),
     );
     can_fail("flush of last use", flush_used(&vault).await);
     can_fail("last checkpoint", checkpoint_all(&vault).await);
+    let long_ago = vault.env.now().plus_ms(-PROCESS_KEPT_MS);
+    can_fail("sign-off", vault.store.write(move |tx| processes::leave(tx, &process, long_ago)).await);
+}
+
+/// Tells the other processes which root keys this one holds.
+pub async fn report_process(vault: &Vault, id: &str) -> Result<(), StoreError> {
+    let process = Process {
+        id: id.to_owned(),
+        root_key_ids: vault.keys.root().ids(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        seen_at: vault.env.now(),
+    };
+    vault.store.write(move |tx| processes::report(tx, &process)).await
 }
 
 async fn every<F: Future<Output = Result<(), StoreError>>>(

@@ -61,6 +61,36 @@ impl Database {
         }
     }
 
+    /// A copy of it as it is now: what a backup, or the tools of PostgreSQL, would hold.
+    pub async fn copy(&self) -> Self {
+        match &self.location {
+            Location::Memory => panic!("a database in memory cannot be copied"),
+            Location::File(path) => {
+                let directory = directory();
+                let to = directory.join("grantd.db");
+                std::fs::File::create(&to).unwrap();
+                let (from, copied) = (path.clone(), to.clone());
+                let copy = move || grantd_store::copy_database(&from, &copied, |_| Ok(()), &mut |_| {});
+                tokio::task::spawn_blocking(copy).await.unwrap().unwrap();
+                let location = Location::File(to);
+                Self { store: open(&location, "copy").await, location, directory: Some(directory), admin: None }
+            }
+            Location::Postgres(url) => {
+                let from = url.rsplit_once('/').unwrap().1;
+                let name = format!("{from}_copy");
+                let admin = connect(postgres_url().unwrap()).await;
+                admin.batch_execute(&format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)")).await.unwrap();
+                // A template may have no connections; the store makes new ones when it needs them.
+                let end =
+                    format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{from}'");
+                admin.batch_execute(&end).await.unwrap();
+                admin.batch_execute(&format!("CREATE DATABASE \"{name}\" TEMPLATE \"{from}\"")).await.unwrap();
+                let location = Location::Postgres(url_of(postgres_url().unwrap(), &name));
+                Self { store: open(&location, "copy").await, location, directory: None, admin: Some((admin, name)) }
+            }
+        }
+    }
+
     /// Runs statements behind the store's back.
     pub async fn behind_its_back(&self, sql: &str) {
         match &self.location {

@@ -72,6 +72,21 @@ impl Server {
         Self { vault, router, ..self.clone() }
     }
 
+    /// The server of a copy of the database, once it was restored; its operator signs in with `pat`.
+    pub async fn restored(&self, database: Database, pat: &str) -> Self {
+        let vault = open(database.store.clone(), &self.env, settings()).await;
+        let router = entry::router(Arc::clone(&vault));
+        Self { vault, router, database: Arc::new(database), pat: pat.to_owned(), ..self.clone() }
+    }
+
+    /// Another process on the same database, which was given these root keys.
+    pub async fn with_root_keys(&self, process: &str, root: RootKeys) -> Result<Self, install::InstallError> {
+        let store = self.database.open_again(process).await;
+        let vault = Vault::open(store, root, Arc::<TestEnv>::clone(&self.env), settings()).await?;
+        let router = entry::router(Arc::clone(&vault));
+        Ok(Self { vault, router, ..self.clone() })
+    }
+
     pub fn now(&self) -> TimeMs {
         self.env.now()
     }
@@ -175,10 +190,15 @@ pub fn api_request(pat: &str, method: &str, path: &str, body: impl Into<bytes::B
     Raw::new(method, path, body).set("authorization", format!("Bearer {pat}"))
 }
 
-fn root() -> RootKeys {
-    let mut material = [7; 32];
+pub fn root() -> RootKeys {
+    RootKeys::new(root_key(7), Vec::new())
+}
+
+/// A root key; 7 is the one every install is made with.
+pub fn root_key(n: u8) -> RootKey {
+    let mut material = [n; 32];
     material[..6].copy_from_slice(b"canary");
-    RootKeys::new(RootKey::new(&material), Vec::new())
+    RootKey::new(&material)
 }
 
 fn settings() -> Settings {

@@ -1,0 +1,402 @@
+//! What happened after a backup, read from a verified export of the audit trail, and what of it must be done again so that
+//! nothing which was taken away comes back.
+//!
+//! Invariant: every kind of event is either without consequence here, or becomes a step, or is named as lost. What cannot be
+//! done again leaves access closed, never open.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead};
+
+use grantd_wire::TimeMs;
+use grantd_wire::ids::{CredentialId, GrantId, KeyId};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::audit::Kind;
+use crate::destination::Rule;
+
+/// The last link of a chain in the database that was restored: sequence and hash, by chain.
+pub type Heads = HashMap<String, (i64, String)>;
+
+/// Why an export does not say what happened since.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("it cannot be read")]
+    Io(#[from] io::Error),
+    #[error(
+        "its event {seq} of chain {chain} is not the one the database holds: it is of another history, or the database was changed"
+    )]
+    OtherHistory { chain: String, seq: i64 },
+    #[error("it ends before the database does: it was made before the backup. Make a new one, or leave it out")]
+    Older,
+    #[error(
+        "line {line}: an event of the kind `{kind}`, which this grantd does not know: use the version that wrote it"
+    )]
+    UnknownKind { line: u64, kind: String },
+    #[error("line {line}: {what}")]
+    Malformed { line: u64, what: &'static str },
+}
+
+/// An event that happened after the backup and has a consequence.
+#[derive(Clone, Debug)]
+pub struct Happened {
+    at: TimeMs,
+    line: u64,
+    kind: Kind,
+    core: Value,
+}
+
+/// One thing to do again, in the order in which it happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    RevokeGrant {
+        grant: GrantId,
+    },
+    RevokeKey {
+        key: KeyId,
+    },
+    /// The value was replaced by one that no trail holds: the old one must not be handed out.
+    BreakCredential {
+        credential: CredentialId,
+        version: i64,
+    },
+    SetHosts {
+        slug: String,
+        hosts: Option<Vec<Rule>>,
+        any_host: bool,
+    },
+    UpdateGrant {
+        grant: GrantId,
+        label: Option<Option<String>>,
+        expires_at: Option<Option<TimeMs>>,
+        exempt: bool,
+    },
+    /// It was bound to a tenant whose name the trail does not hold.
+    CloseGrant {
+        grant: GrantId,
+    },
+    UpdateApp {
+        /// New values by field.
+        fields: Vec<(String, Value)>,
+    },
+}
+
+/// What did not come back, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// `grant`, `key`, `secret`, `credential` or `app`.
+    pub kind: &'static str,
+    /// Its id, or the slug of a secret.
+    pub id: String,
+    pub what: &'static str,
+}
+
+/// What to do again, and what cannot be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+    pub lost: Vec<Lost>,
+}
+
+/// Reads the events of a verified export that came after the `heads` of the restored database, oldest first.
+pub fn read_export(reader: impl BufRead, heads: &Heads) -> Result<Vec<Happened>, ReadError> {
+    let (mut happened, mut met) = (Vec::new(), 0);
+    for (line, text) in (1..).zip(reader.lines()) {
+        let malformed = |what| ReadError::Malformed { line, what };
+        let value: Value = serde_json::from_str(&text?).map_err(|_| malformed("this is no JSON"))?;
+        if value["type"] != "event" {
+            continue;
+        }
+        let chain = value["chain_id"].as_str().ok_or(malformed("the event names no chain"))?;
+        let seq = value["seq"].as_i64().ok_or(malformed("the event has no number"))?;
+        match heads.get(chain) {
+            Some((head, _)) if seq < *head => continue,
+            Some((head, hash)) if seq == *head => {
+                if value["hash"].as_str() != Some(hash) {
+                    return Err(ReadError::OtherHistory { chain: chain.to_owned(), seq });
+                }
+                met += 1;
+                continue;
+            }
+            _ => {}
+        }
+        happened.extend(event_of(line, &value["core"])?);
+    }
+    if met < heads.len() {
+        return Err(ReadError::Older);
+    }
+    // Each chain is in order already, and stays so; between chains, time tells.
+    happened.sort_by_key(|event| event.at);
+    Ok(happened)
+}
+
+/// The event, if it has a consequence.
+fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
+    let text = |field: &str| core[field].as_str().unwrap_or_default();
+    let kind = Kind::parse(text("kind")).ok_or_else(|| ReadError::UnknownKind {
+        line,
+        kind: text("kind").chars().filter(|c| !c.is_control()).take(60).collect(),
+    })?;
+    let has_consequence = match kind {
+        Kind::TokenReleased
+        | Kind::TokenDenied
+        | Kind::CallClaimed
+        | Kind::ScopeMismatchClaimed
+        | Kind::InstallCreated
+        | Kind::OperatorCreated
+        | Kind::PatCreated
+        | Kind::OperatorReset
+        | Kind::BackupMade
+        | Kind::DatabaseRestored
+        | Kind::RootKeyRotated
+        | Kind::AuditExported
+        | Kind::AuthFailed
+        | Kind::ClockRegressed
+        | Kind::ClockAccepted
+        // It follows from the revoke of the last grant.
+        | Kind::CredentialDestroyed => false,
+        Kind::AppCreated
+        | Kind::AppUpdated
+        | Kind::KeyMinted
+        | Kind::KeyRevoked
+        | Kind::SecretCreated
+        | Kind::SecretUpdated
+        | Kind::CredentialRotated
+        | Kind::CredentialBroken
+        | Kind::GrantCreated
+        | Kind::GrantUpdated
+        | Kind::GrantRevoked => true,
+    };
+    let at = TimeMs::parse(text("at")).ok_or(ReadError::Malformed { line, what: "the event has no time" })?;
+    let happened = || Happened { at, line, kind, core: core.clone() };
+    Ok(has_consequence.then(happened))
+}
+
+/// What to do again, and what is lost.
+pub fn plan(happened: &[Happened]) -> Result<Plan, ReadError> {
+    let mut plan = Plan::default();
+    for event in happened {
+        let malformed = |what| ReadError::Malformed { line: event.line, what };
+        let text = |field: &str| event.core[field].as_str().unwrap_or_default();
+        let grant = || GrantId::parse(text("grant_id")).ok_or(malformed("the event names no grant"));
+        match event.kind {
+            Kind::GrantRevoked => plan.revoke_grant(grant()?),
+            Kind::KeyRevoked => {
+                let key = KeyId::parse(text("key_id")).ok_or(malformed("the event names no key"))?;
+                plan.forget("key", &key.to_string());
+                plan.steps.push(Step::RevokeKey { key });
+            }
+            Kind::CredentialRotated | Kind::CredentialBroken => {
+                let credential = CredentialId::parse(text("credential_id"));
+                let credential = credential.ok_or(malformed("the event names no credential"))?;
+                let version = event.core["credential_version"].as_i64();
+                let version = version.ok_or(malformed("the event names no version"))?;
+                plan.steps.push(Step::BreakCredential { credential, version });
+                plan.lose(
+                    "secret",
+                    text("provider_id"),
+                    "its value was rotated after the backup: store it again with `grantd managed-secrets rotate`",
+                );
+            }
+            Kind::SecretUpdated => plan.steps.push(hosts(event).ok_or(malformed("the event's hosts are none"))?),
+            Kind::GrantUpdated => plan.update_grant(grant()?, event).ok_or(malformed("the event's change is none"))?,
+            Kind::AppUpdated => {
+                let changed = event.core["changed"].as_object().into_iter().flatten();
+                let fields = changed.map(|(field, pair)| (field.clone(), pair[1].clone())).collect();
+                plan.steps.push(Step::UpdateApp { fields });
+            }
+            Kind::GrantCreated => {
+                plan.lose("grant", text("grant_id"), "it was issued after the backup: issue a new one");
+            }
+            Kind::KeyMinted => plan.lose("key", text("key_id"), "it was minted after the backup: mint a new one"),
+            Kind::SecretCreated => {
+                plan.lose("secret", text("provider_id"), "it was stored after the backup: store it again");
+            }
+            _ => {}
+        }
+    }
+    Ok(plan)
+}
+
+impl Plan {
+    fn lose(&mut self, kind: &'static str, id: &str, what: &'static str) {
+        self.forget(kind, id);
+        self.lost.push(Lost { kind, id: id.to_owned(), what });
+    }
+
+    /// It is gone by now, so nobody misses it.
+    fn forget(&mut self, kind: &str, id: &str) {
+        self.lost.retain(|lost| (lost.kind, lost.id.as_str()) != (kind, id));
+    }
+
+    fn revoke_grant(&mut self, grant: GrantId) {
+        self.forget("grant", &grant.to_string());
+        self.steps.push(Step::RevokeGrant { grant });
+    }
+
+    fn update_grant(&mut self, grant: GrantId, event: &Happened) -> Option<()> {
+        let changed = event.core["changed"].as_object()?;
+        let new = |field: &str| changed.get(field).map(|pair| &pair[1]);
+        let label = new("label").map(|label| label.as_str().map(str::to_owned));
+        let expires_at = match new("expires_at") {
+            None => None,
+            Some(Value::Null) => Some(None),
+            Some(time) => Some(Some(TimeMs::parse(time.as_str()?)?)),
+        };
+        let exempt = match new("tenant").map(|tenant| tenant.as_str()) {
+            None => false,
+            Some(Some("exempt")) => true,
+            // To whom is not told, because it may be personal.
+            Some(_) => {
+                self.steps.push(Step::CloseGrant { grant });
+                self.lose("grant", &grant.to_string(), "it was bound to a tenant after the backup, and the trail does not say to which: it was revoked; issue a new one");
+                return Some(());
+            }
+        };
+        self.steps.push(Step::UpdateGrant { grant, label, expires_at, exempt });
+        Some(())
+    }
+}
+
+fn hosts(event: &Happened) -> Option<Step> {
+    let changed = event.core["changed"].as_object()?;
+    let hosts = match changed.get("allowed_hosts") {
+        None => None,
+        Some(pair) => {
+            let texts = pair[1].as_array()?;
+            Some(texts.iter().map(|text| Rule::parse(text.as_str()?).ok()).collect::<Option<Vec<_>>>()?)
+        }
+    };
+    let any_host = changed.get("allow_any_host").is_some_and(|pair| pair[1] == true);
+    Some(Step::SetHosts { slug: event.core["provider_id"].as_str()?.to_owned(), hosts, any_host })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const CHAIN: &str = "0199c0de-0000-7000-8000-0000000000c1";
+    const G1: &str = "0199c0de-0000-7000-8000-000000000001";
+    const G2: &str = "0199c0de-0000-7000-8000-000000000002";
+    const C1: &str = "0199c0de-0000-7000-8000-00000000000c";
+
+    fn line(seq: i64, kind: &str, more: &Value) -> String {
+        let mut core = json!({"kind": kind, "id": format!("e{seq}"), "at": format!("2026-01-01T00:00:{seq:02}.000Z")});
+        core.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let line = json!({"type": "event", "chain_id": CHAIN, "seq": seq, "hash": format!("h{seq}"), "core": core});
+        format!("{line}\n")
+    }
+
+    fn heads(seq: i64) -> Heads {
+        HashMap::from([(CHAIN.to_owned(), (seq, format!("h{seq}")))])
+    }
+
+    fn planned(lines: &[String]) -> Plan {
+        plan(&read_export(lines.concat().as_bytes(), &heads(1)).unwrap()).unwrap()
+    }
+
+    fn grant(id: &str) -> GrantId {
+        GrantId::parse(id).unwrap()
+    }
+
+    #[test]
+    fn only_what_came_after_the_backup_counts_and_in_its_order() {
+        let lines = [
+            line(1, "grant.revoked", &json!({"grant_id": G1})),
+            line(2, "token.released", &json!({"grant_id": G1})),
+            line(3, "grant.revoked", &json!({"grant_id": G2})),
+            line(4, "key.revoked", &json!({"key_id": G1})),
+            line(5, "credential.destroyed", &json!({"credential_id": C1, "credential_version": 2})),
+        ];
+        let expected = vec![Step::RevokeGrant { grant: grant(G2) }, Step::RevokeKey { key: KeyId::parse(G1).unwrap() }];
+        assert_eq!(planned(&lines), Plan { steps: expected, lost: Vec::new() });
+    }
+
+    #[test]
+    fn a_value_that_is_not_in_the_trail_closes_what_stands_on_it() {
+        let rotated = json!({"credential_id": C1, "credential_version": 4, "provider_id": "stripe"});
+        let bound = json!({"grant_id": G1, "changed": {"tenant": ["bound", "bound"], "label": [null, "x"]}});
+        let plan = planned(&[
+            line(1, "token.denied", &json!({})),
+            line(2, "credential.rotated", &rotated),
+            line(3, "grant.updated", &bound),
+        ]);
+        let credential = CredentialId::parse(C1).unwrap();
+        assert_eq!(
+            plan.steps,
+            [Step::BreakCredential { credential, version: 4 }, Step::CloseGrant { grant: grant(G1) }]
+        );
+        let lost: Vec<_> = plan.lost.iter().map(|l| (l.kind, l.id.as_str())).collect();
+        assert_eq!(lost, [("secret", "stripe"), ("grant", G1)]);
+    }
+
+    #[test]
+    fn changes_that_are_told_in_full_are_done_again() {
+        let plan = planned(&[
+            line(1, "token.denied", &json!({})),
+            line(
+                2,
+                "secret.updated",
+                &json!({"provider_id": "s", "changed": {"allowed_hosts": [[], ["a.example.com"]], "allow_any_host": [true, false]}}),
+            ),
+            line(
+                3,
+                "grant.updated",
+                &json!({"grant_id": G1, "changed": {"expires_at": [null, "2026-02-01T00:00:00.000Z"], "tenant": ["bound", "exempt"]}}),
+            ),
+            line(4, "app.updated", &json!({"changed": {"retrieve": ["on", "off"]}})),
+        ]);
+        let hosts = Some(vec![Rule::parse("a.example.com").unwrap()]);
+        let end = TimeMs::parse("2026-02-01T00:00:00Z");
+        assert_eq!(
+            plan.steps,
+            [
+                Step::SetHosts { slug: "s".to_owned(), hosts, any_host: false },
+                Step::UpdateGrant { grant: grant(G1), label: None, expires_at: Some(end), exempt: true },
+                Step::UpdateApp { fields: vec![("retrieve".to_owned(), json!("off"))] },
+            ]
+        );
+        assert!(plan.lost.is_empty());
+    }
+
+    #[test]
+    fn what_was_made_and_revoked_since_is_missed_by_nobody() {
+        let made = |seq, grant| line(seq, "grant.created", &json!({"grant_id": grant}));
+        let plan = planned(&[
+            line(1, "token.denied", &json!({})),
+            made(2, G1),
+            made(3, G2),
+            line(4, "grant.revoked", &json!({"grant_id": G1})),
+        ]);
+        assert_eq!(plan.lost.iter().map(|l| l.id.as_str()).collect::<Vec<_>>(), [G2]);
+    }
+
+    #[test]
+    fn an_export_of_another_history_or_an_older_one_is_refused() {
+        let text = [line(1, "token.denied", &json!({})), line(2, "token.denied", &json!({}))].concat();
+        let other = HashMap::from([(CHAIN.to_owned(), (1, "other".to_owned()))]);
+        assert!(matches!(read_export(text.as_bytes(), &other), Err(ReadError::OtherHistory { seq: 1, .. })));
+        assert!(matches!(read_export(text.as_bytes(), &heads(3)), Err(ReadError::Older)));
+        let unknown = HashMap::from([("another".to_owned(), (1, "h1".to_owned()))]);
+        assert!(matches!(read_export(text.as_bytes(), &unknown), Err(ReadError::Older)));
+        assert!(read_export(text.as_bytes(), &heads(2)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        let of = |text: String| read_export(text.as_bytes(), &Heads::new()).and_then(|events| plan(&events));
+        assert!(matches!(of(line(2, "grant.melted", &json!({}))), Err(ReadError::UnknownKind { line: 1, .. })));
+        for (kind, more) in [
+            ("grant.revoked", json!({"grant_id": "x"})),
+            ("key.revoked", json!({})),
+            ("credential.rotated", json!({"credential_id": C1})),
+            ("secret.updated", json!({"provider_id": "s", "changed": {"allowed_hosts": [[], ["*"]]}})),
+            ("grant.updated", json!({"grant_id": G1, "changed": {"expires_at": [null, "soon"]}})),
+            ("grant.revoked", json!({"grant_id": G1, "at": "x"})),
+        ] {
+            assert!(matches!(of(line(2, kind, &more)), Err(ReadError::Malformed { line: 1, .. })), "{kind}");
+        }
+        assert!(matches!(of("{".to_owned()), Err(ReadError::Malformed { line: 1, .. })));
+    }
+}

@@ -1,0 +1,245 @@
+//! An old copy of the database is made ready: what was taken away since stays away.
+
+use std::path::PathBuf;
+
+use grantd_server::recovery::{self, Ask, RecoveryError, Restored};
+use grantd_wire::Code;
+use serde_json::{Value, json};
+
+use crate::harness::database::{Database, directory};
+use crate::harness::world::text;
+use crate::harness::{Server, World, root};
+
+on_kept_engines! {
+    restore_replays_revocations,
+    what_is_given_up_comes_back_and_the_trail_says_so,
+    a_changed_database_and_a_wrong_export_are_refused_before_anything_is_done,
+    a_restore_that_was_cut_off_is_run_again,
+    an_old_process_finds_nothing_it_remembers,
+}
+
+/// Files that go away with the test.
+struct Exports(PathBuf);
+
+impl Exports {
+    fn new() -> Self {
+        Self(directory())
+    }
+
+    async fn of(&self, server: &Server, path: &str, name: &str) -> PathBuf {
+        let (report, lines) = server.export(path).await;
+        assert!(report.ok, "{:?}", report.problems);
+        self.write(name, &lines)
+    }
+
+    fn write(&self, name: &str, lines: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, lines).unwrap();
+        path
+    }
+}
+
+impl Drop for Exports {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+async fn restore(server: &Server, copy: &Database, ask: Ask) -> Result<Restored, RecoveryError> {
+    recovery::run(&copy.store, &root(), &*server.env, &ask).await
+}
+
+fn replay(exports: &[&PathBuf]) -> Ask {
+    Ask { replay: exports.iter().map(|path| (*path).clone()).collect(), ..Ask::default() }
+}
+
+async fn refused(server: &Server, copy: &Database, ask: Ask) -> RecoveryError {
+    match restore(server, copy, ask).await {
+        Err(e) => e,
+        Ok(_) => panic!("not refused"),
+    }
+}
+
+/// Another secret of the world's app: its slug and the world that uses its grant.
+async fn further(server: &Server, world: &World, name: &str) -> World {
+    let made = server.secret(&world.app, json!({"name": name})).await;
+    World { secret: text(&made, "slug"), secret_id: text(&made, "id"), ..world.with_grant(&text(&made, "grant_id")) }
+}
+
+async fn restore_replays_revocations(server: Server) {
+    let world = server.world().await;
+    let revoked = world.with_grant(&server.grant(&world, json!({"label": "revoked"})).await);
+    let bound = world.with_grant(&server.grant(&world, json!({"tenant": "acme"})).await);
+    let ending = world.with_grant(&server.grant(&world, json!({"label": "ending"})).await);
+    let (key_id, key) = server.key(&world.app, json!({})).await;
+    let revoked_key = world.with_key(&key);
+    let rotated = further(&server, &world, "Rotated").await;
+    let narrowed = further(&server, &world, "Narrowed").await;
+    let copy = server.database.copy().await;
+
+    server.revoke(&world, &revoked.grant).await.ok(200);
+    server.api("POST", &world.path(&format!("keys/{key_id}/revoke")), Value::Null).await.ok(200);
+    server.rotate(&rotated, "canary-of-the-second-value").await.ok(200);
+    let hosts = world.path(&format!("managed-secrets/{}/allowed-hosts", narrowed.secret));
+    server.api("PUT", &hosts, json!({"allowed_hosts": ["other.example.com"]})).await.ok(200);
+    let grant = |grant: &str| world.path(&format!("grants/{grant}"));
+    server.api("PATCH", &grant(&bound.grant), json!({"tenant": {"value": "other"}})).await.ok(200);
+    server.api("PATCH", &grant(&ending.grant), json!({"expires_in_seconds": 60})).await.ok(200);
+    let issued = server.grant(&world, json!({"label": "issued since"})).await;
+    server.token(&world).await.ok(200);
+    let exports = Exports::new();
+    let export = exports.of(&server, &world.path("audit/export"), "app.jsonl").await;
+    server.advance_ms(120_000);
+
+    let without = refused(&server, &copy, Ask::default()).await;
+    assert!(matches!(&without, RecoveryError::Uncovered(apps) if apps.len() == 1 && apps[0].contains(&world.app)));
+    let restored = restore(&server, &copy, replay(&[&export])).await.unwrap();
+    assert_eq!(restored.replayed, 6, "{:?}", restored.lost);
+    assert!(restored.gap_seconds >= 120, "{}", restored.gap_seconds);
+    let lost: Vec<&str> = restored.lost.iter().map(|lost| lost.id.as_str()).collect();
+    assert_eq!(lost, [&rotated.secret, &bound.grant, &issued]);
+
+    let old_pat = server.pat.clone();
+    let after = server.restored(copy, restored.pat.reveal()).await;
+    after.token(&world).await.ok(200);
+    after.token(&revoked).await.refused(Code::GrantRevoked);
+    after.token(&bound).await.refused(Code::GrantRevoked);
+    after.token(&revoked_key).await.refused(Code::KeyRevoked);
+    after.token(&narrowed).await.refused(Code::BlockedDestination);
+    after.token(&ending).await.refused(Code::GrantExpired);
+    after.token(&world.with_grant(&issued)).await.refused(Code::GrantNotFound);
+    after.token(&rotated).await.refused(Code::CredentialRevoked);
+    after.api_as(&old_pat, "GET", "/api/v1/whoami", Value::Null).await.refused(Code::SessionRequired);
+    // A new value mends what was rotated, and its grants go on.
+    after.rotate(&rotated, "canary-of-the-third-value").await.ok(200);
+    after.token(&rotated).await.ok(200);
+    // Both trails verify, and say what happened.
+    for path in [world.path("audit/export"), "/api/v1/audit/export".to_owned()] {
+        let told = after.events(&path).await;
+        let restored = told.iter().filter(|event| event["core"]["kind"] == "database.restored");
+        assert_eq!(restored.map(|event| &event["core"]["rests_on"]).collect::<Vec<_>>(), ["replayed exports"]);
+    }
+    let broken = after.told(&world, "credential.broken").await;
+    assert!(broken.len() == 1 && broken[0]["replayed"] == true && broken[0]["actor"]["type"] == "job");
+    after.database.remove().await;
+}
+
+async fn what_is_given_up_comes_back_and_the_trail_says_so(server: Server) {
+    let (world, other) = (server.world().await, server.world_named("Other").await);
+    let copy = server.database.copy().await;
+    for world in [&world, &other] {
+        server.revoke(world, &world.grant).await.ok(200);
+    }
+    let exports = Exports::new();
+    let export = exports.of(&server, &other.path("audit/export"), "other.jsonl").await;
+    // One app's trail does not speak for another's.
+    let half = refused(&server, &copy, replay(&[&export])).await;
+    assert!(matches!(&half, RecoveryError::Uncovered(apps) if apps.len() == 1 && apps[0].contains(&world.app)));
+    let ask = Ask { accept_lost_revocations: true, ..replay(&[&export]) };
+    let restored = restore(&server, &copy, ask).await.unwrap();
+    assert_eq!(restored.replayed, 1);
+    let after = server.restored(copy, restored.pat.reveal()).await;
+    after.token(&world).await.ok(200);
+    after.token(&other).await.refused(Code::GrantRevoked);
+    after.database.remove().await;
+
+    let copy = server.database.copy().await;
+    let accepted = Ask { accept_lost_revocations: true, ..Ask::default() };
+    let restored = restore(&server, &copy, accepted).await.unwrap();
+    let after = server.restored(copy, restored.pat.reveal()).await;
+    let told = after.told(&world, "database.restored").await;
+    assert!(told.len() == 1 && told[0]["rests_on"] == "revocations given up", "{told:?}");
+    after.database.remove().await;
+}
+
+async fn a_changed_database_and_a_wrong_export_are_refused_before_anything_is_done(server: Server) {
+    let (world, other) = (server.world().await, server.world_named("Other").await);
+    let exports = Exports::new();
+    let older = exports.of(&server, &world.path("audit/export"), "older.jsonl").await;
+    server.token(&world).await.ok(200);
+    let copy = server.database.copy().await;
+    let foreign_app = server.world_named("Made since").await;
+    server.revoke(&world, &world.grant).await.ok(200);
+    let whole = exports.of(&server, &world.path("audit/export"), "whole.jsonl").await;
+    let others = exports.of(&server, &other.path("audit/export"), "others.jsonl").await;
+    let foreign = exports.of(&server, &foreign_app.path("audit/export"), "foreign.jsonl").await;
+    let partial = exports.of(&server, &world.path("audit/export?kind=grant.revoked"), "partial.jsonl").await;
+    let lines = std::fs::read_to_string(&whole).unwrap();
+    let edited = exports.write("edited.jsonl", &lines.replace("grant.revoked", "grant.updated"));
+    let cut = exports.write("cut.jsonl", &lines[..lines.len() / 2]);
+    let none = exports.write("none.jsonl", "{}");
+
+    let epochs = "SELECT CAST(SUM(epoch) AS BIGINT) FROM apps";
+    let before = copy.number(epochs).await;
+    let with = |export: &PathBuf| replay(&[&others, export]);
+    assert!(matches!(refused(&server, &copy, with(&older)).await, RecoveryError::Unfit { .. }));
+    assert!(matches!(refused(&server, &copy, with(&foreign)).await, RecoveryError::Foreign { .. }));
+    assert!(matches!(refused(&server, &copy, with(&partial)).await, RecoveryError::Partial(_)));
+    for bad in [&edited, &cut, &none] {
+        let e = refused(&server, &copy, with(bad)).await;
+        assert!(matches!(e, RecoveryError::Unverified { .. }), "{e}");
+    }
+    let gone = exports.0.join("gone.jsonl");
+    assert!(matches!(refused(&server, &copy, with(&gone)).await, RecoveryError::Unreadable { .. }));
+    let wrong_key = grantd_domain::seal::RootKeys::new(crate::harness::root_key(9), Vec::new());
+    let wrong = recovery::run(&copy.store, &wrong_key, &*server.env, &with(&whole)).await;
+    assert!(matches!(wrong, Err(RecoveryError::Install(_))));
+    assert_eq!(copy.number(epochs).await, before, "nothing was done");
+
+    // Whoever can write to the copy, and holds no key, cannot make it pass.
+    let shorter = format!("UPDATE events SET hash = event_hash WHERE app_id = '{}'", world.app);
+    copy.behind_its_back(&shorter).await;
+    let ask = Ask { accept_lost_revocations: true, ..Ask::default() };
+    let tampered = refused(&server, &copy, ask).await;
+    assert!(matches!(tampered, RecoveryError::Tampered(_)), "{tampered}");
+    assert_eq!(copy.number(epochs).await, before, "nothing was done");
+    copy.remove().await;
+}
+
+async fn a_restore_that_was_cut_off_is_run_again(server: Server) {
+    let world = server.world().await;
+    let further = world.with_grant(&server.grant(&world, json!({"label": "further"})).await);
+    let copy = server.database.copy().await;
+    server.revoke(&world, &further.grant).await.ok(200);
+    let exports = Exports::new();
+    let export = exports.of(&server, &world.path("audit/export"), "app.jsonl").await;
+    assert_eq!(restore(&server, &copy, replay(&[&export])).await.unwrap().replayed, 1);
+    // The last thing a restore writes is that it is done: as if it had been cut off before.
+    copy.behind_its_back("DELETE FROM events WHERE core LIKE '%database.restored%'").await;
+    let again = copy.open_again("again").await;
+    let ask = replay(&[&export]);
+    let restored = recovery::run(&again, &root(), &*server.env, &ask).await.unwrap();
+    assert_eq!(restored.replayed, 0, "it was done already");
+    // Once it is complete, its own trail is longer than the export.
+    let late = recovery::run(&again, &root(), &*server.env, &ask).await;
+    assert!(matches!(late, Err(RecoveryError::Unfit { .. })));
+    again.close().await;
+    let after = server.restored(copy, restored.pat.reveal()).await;
+    after.token(&further).await.refused(Code::GrantRevoked);
+    after.token(&world).await.ok(200);
+    after.database.remove().await;
+}
+
+async fn an_old_process_finds_nothing_it_remembers(server: Server) {
+    let world = server.world().await;
+    let copy = server.database.copy().await;
+    let read = |store: grantd_store::Store, world: World| async move {
+        let app = grantd_wire::ids::AppId::parse(&world.app).unwrap();
+        let grant = grantd_wire::ids::GrantId::parse(&world.grant).unwrap();
+        store.find_held(app, grant).await.unwrap().unwrap().0
+    };
+    let old = read(server.store().clone(), world.clone()).await;
+    let ask = Ask { accept_lost_revocations: true, ..Ask::default() };
+    restore(&server, &copy, ask).await.unwrap();
+    let new = read(copy.store.clone(), world.clone()).await;
+    assert!(new.app - old.app >= 1 << 32 && new.organization - old.organization >= 1 << 32);
+    let chains = "SELECT COUNT(DISTINCT chain_id) FROM events WHERE app_id = ";
+    assert_eq!(
+        copy.number(&format!("{chains}'{}'", world.app)).await,
+        2,
+        "a chain of its own: no place is taken twice"
+    );
+    let sealing = "SELECT COUNT(*) FROM data_keys WHERE app_id IS NOT NULL AND retired_at_ms IS NULL";
+    assert_eq!(copy.number(sealing).await, 0, "old data keys open, and seal no more");
+    copy.remove().await;
+}
