@@ -140,7 +140,7 @@ Exit code 1 when something is wrong.")]
     Doctor(DoctorArgs),
     /// Wrap everything under another root key, while it is being served
     #[command(after_help = "Example:
-  grantd rotate-root-key --data-dir /var/lib/grantd --to file:/etc/grantd/new.key")]
+  grantd rotate-root-key --data-dir /var/lib/grantd --to file:/etc/new.key")]
     RotateRootKey(RotateArgs),
     /// Make one real call through a grant, to try it out
     #[command(after_help = "The call is made with the key in ALTER_API_KEY, or --api-key-file; without one,

@@ -67,7 +67,7 @@ async fn every<F: Future<Output = Result<(), StoreError>>>(
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = ticks.tick() => can_fail("job", job().await),
+            _ = ticks.tick() => can_fail("job", Box::pin(job()).await),
         }
     }
 }

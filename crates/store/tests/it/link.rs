@@ -10,7 +10,7 @@ use crate::wire::{Mode, Wire};
 use crate::world::{World, only, verified};
 
 /// Longer than anything may take, on a machine that is short of everything.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn url(database: &Database, host: &str, parameters: &str) -> Location {
     Location::parse(&database.url_at(host, parameters)).unwrap()

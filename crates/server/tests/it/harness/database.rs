@@ -76,7 +76,7 @@ impl Database {
                 Self { store: open(&location, "copy").await, location, directory: Some(directory), admin: None }
             }
             Location::Postgres(url) => {
-                let from = url.rsplit_once('/').unwrap().1;
+                let from = url.database().unwrap();
                 let name = format!("{from}_copy");
                 let admin = connect(postgres_url().unwrap()).await;
                 admin.batch_execute(&format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)")).await.unwrap();
@@ -85,7 +85,7 @@ impl Database {
                     format!("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{from}'");
                 admin.batch_execute(&end).await.unwrap();
                 admin.batch_execute(&format!("CREATE DATABASE \"{name}\" TEMPLATE \"{from}\"")).await.unwrap();
-                let location = Location::Postgres(url_of(postgres_url().unwrap(), &name));
+                let location = Location::parse(&url_of(postgres_url().unwrap(), &name)).unwrap();
                 Self { store: open(&location, "copy").await, location, directory: None, admin: Some((admin, name)) }
             }
         }
