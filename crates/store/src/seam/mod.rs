@@ -12,7 +12,9 @@ pub(crate) mod lane;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use grantd_wire::TimeMs;
 use serde::de::DeserializeOwned;
@@ -329,8 +331,21 @@ pub(crate) fn check(params: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// SQLite numbers bare `$1` by first use, not by its number: write `?1`.
-pub(crate) fn numbered(sql: &str) -> String {
+/// SQLite numbers bare `$1` by first use, not by its number: it must read `?1`. Each text is written anew once.
+pub(crate) fn numbered(sql: &'static str) -> &'static str {
+    static WRITTEN: RwLock<BTreeMap<usize, &'static str>> = RwLock::new(BTreeMap::new());
+    // Two texts may begin at one place: one can be the start of another.
+    let place = sql.as_ptr().addr() ^ sql.len().rotate_left(48);
+    let known = WRITTEN.read().unwrap_or_else(PoisonError::into_inner).get(&place).copied();
+    known.unwrap_or_else(|| {
+        // As many as there are statements in the program.
+        let text: &'static str = Box::leak(with_numbers(sql).into_boxed_str());
+        WRITTEN.write().unwrap_or_else(PoisonError::into_inner).insert(place, text);
+        text
+    })
+}
+
+fn with_numbers(sql: &str) -> String {
     let mut out = String::with_capacity(sql.len());
     let mut chars = sql.chars().peekable();
     while let Some(c) = chars.next() {
@@ -346,7 +361,10 @@ mod tests {
 
     #[test]
     fn parameters_keep_their_numbers() {
-        assert_eq!(numbered("a = $2 AND b = $1 AND c = '$x'"), "a = ?2 AND b = ?1 AND c = '$x'");
+        let text = "a = $2 AND b = $1 AND c = '$x'";
+        for part in [text, &text[..6], text] {
+            assert_eq!(numbered(part), &"a = ?2 AND b = ?1 AND c = '$x'"[..part.len()]);
+        }
     }
 
     #[test]

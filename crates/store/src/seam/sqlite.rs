@@ -70,7 +70,7 @@ pub(crate) fn batch(conn: &Connection, sql: &str) -> Result<()> {
 
 pub(crate) fn execute(conn: &Connection, sql: &'static str, params: &[Value]) -> Result<u64> {
     let run = || {
-        let mut statement = conn.prepare_cached(&numbered(sql))?;
+        let mut statement = conn.prepare_cached(numbered(sql))?;
         statement.execute(rusqlite::params_from_iter(params))
     };
     run().map(|n| n as u64).map_err(|e| error(&e))
@@ -78,7 +78,7 @@ pub(crate) fn execute(conn: &Connection, sql: &'static str, params: &[Value]) ->
 
 pub(crate) fn query(conn: &Connection, sql: &'static str, params: &[Value]) -> Result<Vec<Vec<Value>>> {
     let run = || {
-        let mut statement = conn.prepare_cached(&numbered(sql))?;
+        let mut statement = conn.prepare_cached(numbered(sql))?;
         let columns = statement.column_count();
         let mut rows = statement.query(rusqlite::params_from_iter(params))?;
         let mut out = Vec::new();
