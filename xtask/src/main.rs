@@ -6,6 +6,7 @@ mod bench;
 mod command;
 mod crash;
 mod edges;
+mod pair;
 mod postgres;
 mod repository;
 mod steps;
@@ -27,6 +28,8 @@ cargo xtask VERB
   edges        who may depend on whom, how long a file may be, no path that leaves the repository
   test         cargo test --workspace on SQLite and PostgreSQL; words after `--` go to cargo test
   build        the binary the conformance tests run: target/quick/grantd
+  replicas     three servers on one PostgreSQL: what one revokes, none releases; 10,000 interleavings
+  promotion    the primary dies under load, its standby is promoted: what was answered is there
   conformance  the official Python client against that binary; words after `--` go to pytest
   crash        kill -9 at random moments and at every named step, both engines; --help for its flags
   faults       disk full, disk errors, clock moved, no descriptors, little memory, PostgreSQL cut off; --only NAME

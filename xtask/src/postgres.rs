@@ -186,7 +186,7 @@ fn parse_version(said: &str) -> Option<u32> {
 }
 
 /// PostgreSQL refuses to run as root, so root hands it to a user who owns nothing.
-fn unprivileged(program: &str) -> Result<Command> {
+pub fn unprivileged(program: &str) -> Result<Command> {
     if !is_root() {
         return Ok(command::command(program));
     }
