@@ -37,7 +37,7 @@ use crate::destination::Rule;
 /// Fields of `aws_sig_v4` the client signs with.
 const SIGV4_FIELDS: [&str; 4] = ["secret_key", "session_token", "region", "service"];
 /// Begins a value source that is a field.
-const FIELD_SOURCE: &str = "additional_credentials.";
+pub(crate) const FIELD_SOURCE: &str = "additional_credentials.";
 
 /// How a secret is sent.
 #[derive(Clone, PartialEq, Eq, Debug)]

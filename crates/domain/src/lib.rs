@@ -13,3 +13,4 @@ pub mod replay;
 pub mod resolve;
 pub mod seal;
 pub mod secret;
+pub mod template;

@@ -6,12 +6,14 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use grantd_wire::api::{
     AllowedHosts, CreatedSecret, CredentialType, Grant, GrantCreate, Page, Secret, SecretCreate, SecretRotate,
+    SecretTemplate,
 };
 use grantd_wire::sdk::Injection;
 use reqwest::Method;
+use serde_json::{Value, json};
 
 use super::apps::{ListArgs, PageArgs};
-use super::context::Context;
+use super::context::{Context, Format};
 use super::failure::Failure;
 use super::grants::GRANT_COLUMNS;
 use super::http::{Api, NoQuery};
@@ -24,6 +26,12 @@ const DESTINATION_HELP: &str = "Where the credential may go: [*.]host[:port][/pr
 
 #[derive(Subcommand)]
 pub enum SecretsCommand {
+    /// List what is known of vendors' credentials, or show one
+    #[command(after_help = "Examples:
+  grantd managed-secrets templates
+  grantd managed-secrets templates --search monitoring
+  grantd managed-secrets templates shopify")]
+    Templates(TemplatesArgs),
     /// Store a secret and issue its first grant
     #[command(after_help = "Examples:
   grantd managed-secrets create --name stripe --value @key.txt \\
@@ -68,6 +76,15 @@ pub enum SecretGrantsCommand {
     /// List the grants on a secret
     #[command(after_help = "Example:\n  grantd managed-secrets grants list --secret stripe")]
     List(GrantListArgs),
+}
+
+#[derive(Args)]
+pub struct TemplatesArgs {
+    /// Show this one
+    #[arg(value_name = "TEMPLATE", value_parser = parse_reference, conflicts_with_all = ["search", "limit", "offset"])]
+    template: Option<String>,
+    #[command(flatten)]
+    list: ListArgs,
 }
 
 #[derive(Args)]
@@ -188,9 +205,13 @@ pub struct GrantListArgs {
 
 pub async fn run(command: SecretsCommand, context: &mut Context) -> Result<(), Failure> {
     let api = context.api()?;
+    if let SecretsCommand::Templates(args) = command {
+        return templates(args, &api, context).await;
+    }
     let app = context.app(&api).await?;
     let secrets = ["apps", app.as_str(), "managed-secrets"];
     match command {
+        SecretsCommand::Templates(args) => templates(args, &api, context).await,
         SecretsCommand::Create(args) => create(args, &api, &secrets, context).await,
         SecretsCommand::List(args) => {
             let page: Page<Secret> = api.get(&secrets, &args.query()).await?;
@@ -250,6 +271,65 @@ pub async fn run(command: SecretsCommand, context: &mut Context) -> Result<(), F
             context.show_page(&page, GRANT_COLUMNS)
         }
     }
+}
+
+async fn templates(args: TemplatesArgs, api: &Api, context: &mut Context) -> Result<(), Failure> {
+    let path = ["secret-templates"];
+    let Some(id) = args.template else {
+        let page: Page<SecretTemplate> = api.get(&path, &args.list.query()).await?;
+        let columns = [
+            column("ID", "id"),
+            column("NAME", "name"),
+            minor("CATEGORY", "category"),
+            minor("TYPE", "credential_type"),
+            minor("VERIFIED", "verified"),
+            minor("DOCS", "docs_url"),
+        ];
+        return context.show_page(&page, &columns);
+    };
+    let template: SecretTemplate = api.get(&[&path[..], &[&id]].concat(), &NoQuery {}).await?;
+    if context.format() != Format::Table || context.globals.fields.is_some() {
+        return context.show(&template);
+    }
+    context.show(&for_people(template))
+}
+
+/// A template in lines: objects inside of it become one line each.
+fn for_people(template: SecretTemplate) -> serde_json::Map<String, Value> {
+    let mut lines = serde_json::Map::new();
+    let mut put = |name: &str, value: Value| drop(lines.insert(name.to_owned(), value));
+    put("id", template.id.into());
+    put("name", template.name.into());
+    put("category", template.category.into());
+    put("credential_type", json!(template.credential_type));
+    put("value", template.value.into());
+    for field in template.fields {
+        let needed = match (field.required, field.default) {
+            (true, _) => "required".to_owned(),
+            (false, Some(default)) => format!("default {default}"),
+            (false, None) => "optional".to_owned(),
+        };
+        let choices = if field.choices.is_empty() { String::new() } else { format!(" ({})", field.choices.join(", ")) };
+        put(&format!("field {}", field.name), format!("{needed}: {}, {}{choices}", field.label, field.find).into());
+    }
+    put("sent_as", format!("{}: {}", template.injection_header, template.injection_format).into());
+    for injection in template.injections {
+        put(&format!("also {}", injection.key), injection.value_source.into());
+    }
+    put("allowed_hosts", json!(template.allowed_hosts));
+    put("probe", template.probe.or(template.no_probe).into());
+    if let Some(notes) = template.notes {
+        put("notes", notes.into());
+    }
+    put("docs_url", template.docs_url.into());
+    let evidence = template.evidence;
+    let groups = [("injection", Some(evidence.injection)), ("hosts", Some(evidence.hosts)), ("probe", evidence.probe)];
+    for (group, facts) in groups {
+        if let Some(facts) = facts {
+            put(&format!("{group} facts"), format!("{}, {}, {}", facts.level, facts.checked, facts.source).into());
+        }
+    }
+    lines
 }
 
 async fn create(args: CreateArgs, api: &Api, secrets: &[&str], context: &mut Context) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! Whole command lines against a scripted management API.
 
 mod messages;
+mod templates;
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};

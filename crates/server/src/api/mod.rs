@@ -5,6 +5,7 @@ mod audit;
 mod grants;
 mod keys;
 mod secrets;
+mod templates;
 
 use std::sync::Arc;
 
@@ -67,6 +68,8 @@ pub async fn answer(
         Api::Whoami => Ok(json(200, &request.whoami())),
         Api::AppsList => apps::list(vault, &request).await,
         Api::AppsCreate => apps::create(vault, &request).await,
+        Api::TemplatesList => templates::list(&request),
+        Api::TemplatesShow => templates::show(&request),
         Api::OrganizationEventsList => audit::list(vault, &request, request.organization()?).await,
         Api::OrganizationEventsShow => audit::show(vault, request.organization()?, &request.params[0]).await,
         Api::OrganizationEventsExport => audit::export(vault, &request, request.organization()?).await,
@@ -123,6 +126,8 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::Whoami
         | Api::AppsList
         | Api::AppsCreate
+        | Api::TemplatesList
+        | Api::TemplatesShow
         | Api::OrganizationEventsList
         | Api::OrganizationEventsShow
         | Api::OrganizationEventsExport => Err(Code::Internal.into()),

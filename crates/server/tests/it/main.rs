@@ -50,6 +50,7 @@ mod rewrap;
 mod schema;
 mod secrets;
 mod signing;
+mod templates;
 mod tenant;
 mod token;
 mod walk;

@@ -245,6 +245,9 @@ async fn api_path(server: &Server, route: &ApiRoute, app: &str, objects: &World)
         let page = server.api("GET", "/api/v1/audit/events?kind=install.created", Value::Null).await.ok(200);
         return route.path.replacen("{}", &text(&page["items"][0], "id"), 1);
     }
+    if route.route == Api::TemplatesShow {
+        return route.path.replacen("{}", "stripe", 1);
+    }
     let object = match route.route {
         Api::KeysShow | Api::KeysRevoke => objects.key_id.clone(),
         Api::GrantsShow | Api::GrantsUpdate | Api::GrantsRevoke => objects.grant.clone(),

@@ -1,0 +1,81 @@
+//! Templates of managed secrets, as the catalogue has them.
+
+use grantd_domain::template::{self, Template};
+use grantd_wire::api::{self, ListQuery};
+use grantd_wire::{Code, Error};
+
+use super::{Request, page};
+use crate::answer::{Answer, json as answer};
+use crate::parse;
+
+fn evidence(evidence: &template::Evidence) -> api::Evidence {
+    api::Evidence {
+        level: evidence.level.as_str().to_owned(),
+        source: evidence.source.clone(),
+        checked: evidence.checked.clone(),
+    }
+}
+
+fn field(field: &template::Field) -> api::TemplateField {
+    api::TemplateField {
+        name: field.name.clone(),
+        label: field.label.clone(),
+        find: field.find.clone(),
+        required: field.required,
+        secret: field.secret,
+        default: field.default.clone(),
+        choices: field.choices.keys().cloned().collect(),
+    }
+}
+
+fn view(template: &Template) -> api::SecretTemplate {
+    api::SecretTemplate {
+        id: template.id.clone(),
+        name: template.name.clone(),
+        category: template.category.clone(),
+        credential_type: template.credential_type,
+        value: template.value.clone(),
+        fields: template.fields.iter().map(field).collect(),
+        injection_header: template.injection.header.clone(),
+        injection_format: template.injection.format.clone(),
+        injections: template.injections().collect(),
+        allowed_hosts: template.hosts.allow.clone(),
+        probe: template.probe.as_ref().map(|probe| format!("{} {}", probe.method.as_str(), probe.url)),
+        no_probe: template.no_probe.clone(),
+        notes: template.notes.clone(),
+        docs_url: template.docs.clone(),
+        verified: template.is_verified(),
+        evidence: api::TemplateEvidence {
+            injection: evidence(&template.injection.evidence),
+            hosts: evidence(&template.hosts.evidence),
+            probe: template.probe.as_ref().map(|probe| evidence(&probe.evidence)),
+        },
+    }
+}
+
+pub fn list(request: &Request) -> Result<Answer, Error> {
+    let query: ListQuery = parse::query(&request.uri)?;
+    let (limit, offset) = parse::page(query.limit, query.offset)?;
+    let search = query.search.unwrap_or_default().to_lowercase();
+    let is_found = |template: &&Template| {
+        [&template.id, &template.name, &template.category].iter().any(|text| text.to_lowercase().starts_with(&search))
+    };
+    let found: Vec<&Template> = template::all().iter().filter(is_found).collect();
+    let at = |n: i64| usize::try_from(n).unwrap_or(usize::MAX);
+    let items = found.iter().skip(at(offset)).take(at(limit)).map(|template| view(template)).collect();
+    Ok(page(items, i64::try_from(found.len()).unwrap_or(i64::MAX), limit, offset))
+}
+
+pub fn show(request: &Request) -> Result<Answer, Error> {
+    let id = parse::segment(&request.params[0]).unwrap_or_default();
+    Ok(answer(200, &view(find(&id)?)))
+}
+
+/// The template with this id, or an error that says where the ids are.
+pub fn find(id: &str) -> Result<&'static Template, Error> {
+    template::find(id).ok_or_else(|| {
+        Error::new(Code::NotFound)
+            .message("There is no such template.")
+            .hint("`grantd managed-secrets templates` lists them.")
+    })
+}
