@@ -34,9 +34,11 @@ pub struct Answer {
 impl Clients {
     pub fn new(timeout: Duration, vault_on_loopback: bool) -> Result<Self, Error> {
         let build = |builder: reqwest::ClientBuilder| {
-            builder
-                .build()
-                .map_err(|e| Error::Network { peer: "anybody: TLS cannot be set up".to_owned(), source: e.into() })
+            builder.build().map_err(|e| Error::Network {
+                peer: "anybody: TLS cannot be set up".to_owned(),
+                nothing_sent: true,
+                source: e.into(),
+            })
         };
         let vault = if vault_on_loopback { loopback(timeout) } else { any(timeout) };
         Ok(Self {
@@ -75,7 +77,7 @@ pub async fn exchange(
         if e.is_timeout() {
             return Error::Timeout { peer: peer.to_owned(), after: timeout };
         }
-        Error::Network { peer: peer.to_owned(), source: Box::new(e.without_url()) }
+        Error::Network { peer: peer.to_owned(), nothing_sent: e.is_connect(), source: Box::new(e.without_url()) }
     };
     let too_large = || Error::AnswerTooLarge { peer: peer.to_owned(), bytes_max };
     let request = request.build().map_err(failed)?;

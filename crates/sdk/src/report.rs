@@ -2,20 +2,35 @@
 //!
 //! Invariant: no credential is in a report, not even one the provider echoed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use grantd_wire::sdk::CallReport;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use grantd_wire::sdk::{CallReport, ScopeMismatchReport};
+use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderName};
 use serde_json::{Map, Value};
 
+use crate::app::{Ask, Inner, random};
+use crate::challenge::Bearer;
 use crate::error::Error;
 use crate::outgoing::Answer;
+use crate::retry::Repeat;
 use crate::scrub::Scrubber;
+use crate::signing::Identity;
 
 /// Bytes of a body that is reported as text.
 const TEXT_BYTES_MAX: usize = 10_000;
 /// Bytes of a JSON body that is reported: the whole report must stay below 1 MiB.
 const JSON_BYTES_MAX: usize = 256 * 1024;
+/// Scopes of a report, and characters of one, of the challenge and of the URL.
+const MISSING_SCOPES_MAX: usize = 50;
+const SCOPE_CHARS_MAX: usize = 256;
+const CHALLENGE_CHARS_MAX: usize = 4_096;
+const ENDPOINT_CHARS_MAX: usize = 2_048;
+/// A report of a missing scope is given up after this.
+const MISMATCH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Headers that are credentials, or say something about one.
 const PRIVATE_HEADERS: &[&str] = &[
     "authorization",
@@ -70,6 +85,48 @@ pub fn complete(report: &mut CallReport, outcome: Result<&Answer, &Error>, laten
             report.response_body = Some(format!("<transport error: timeout after {latency_ms}ms>"));
         }
         Err(_) => report.response_body = Some("<transport error: network>".to_owned()),
+    }
+}
+
+/// Tells the vault. A report that is not taken is only logged: the call has been made.
+pub async fn send(app: Arc<Inner>, report: CallReport, identity: Identity) {
+    let ask = Ask::post("/sdk/oauth/audit/api-call", &report, Repeat::MakesAnother);
+    if let Err(error) = app.ask(&ask, &identity).await {
+        tracing::warn!(grant.id = %report.grant_id, "The audit report of a call was not taken: {error}");
+    }
+}
+
+/// What the vault is told of a scope that the provider misses.
+pub fn scope_mismatch(
+    report: &CallReport,
+    answer: &Answer,
+    challenge: &Bearer,
+    scrubber: &Scrubber,
+) -> Result<ScopeMismatchReport, Error> {
+    let raw = answer.headers.get(WWW_AUTHENTICATE).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let cut = |text: &str, chars_max: usize| text.chars().take(chars_max).collect::<String>();
+    let missing = challenge.missing_scopes().map(|scopes| {
+        let scopes = scopes.iter().take(MISSING_SCOPES_MAX);
+        scopes.map(|scope| cut(&scrubber.text(scope), SCOPE_CHARS_MAX)).collect()
+    });
+    Ok(ScopeMismatchReport {
+        provider_status_code: answer.status.as_u16().into(),
+        provider_error_code: "insufficient_scope".to_owned(),
+        missing_scopes: missing,
+        raw_www_authenticate: raw.map(|raw| cut(&scrubber.text(&raw), CHALLENGE_CHARS_MAX)),
+        api_endpoint: Some(cut(report.url.split('?').next().unwrap_or_default(), ENDPOINT_CHARS_MAX)),
+        detection_source: Some("www_authenticate_rfc6750".to_owned()),
+        sdk_correlation_id: Some(URL_SAFE_NO_PAD.encode(random::<16>()?)),
+    })
+}
+
+/// Sends it, once, within [`MISMATCH_TIMEOUT`].
+pub async fn send_mismatch(app: Arc<Inner>, path: String, report: ScopeMismatchReport, identity: Identity) {
+    let ask = Ask::post(&path, &report, Repeat::MakesAnother);
+    match tokio::time::timeout(MISMATCH_TIMEOUT, app.ask(&ask, &identity)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!("The report of a missing scope was not taken: {error}"),
+        Err(_) => tracing::warn!("The report of a missing scope was not taken in time"),
     }
 }
 

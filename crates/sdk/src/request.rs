@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use grantd_wire::ids::EventId;
@@ -14,13 +13,16 @@ use serde::Serialize;
 use serde_json::Value;
 use url::Url;
 
-use crate::app::{App, Inner, json, read};
+use crate::app::{App, Ask, Inner, read};
+use crate::challenge::Bearer;
 use crate::clock::{self, Stopwatch};
 use crate::destination;
 use crate::error::Error;
 use crate::inject::{self, Call};
 use crate::outgoing::{self, Answer};
 use crate::report;
+use crate::response::{Response, RetryInfo};
+use crate::retry::Repeat;
 use crate::scrub::Scrubber;
 use crate::signing::{self, Identity};
 
@@ -47,6 +49,11 @@ pub struct RequestBuilder {
     method: String,
     url: String,
     grant_id: Option<String>,
+    provider: Option<String>,
+    account: Option<String>,
+    label: Option<String>,
+    app_user_id: Option<String>,
+    user_token: Option<String>,
     json: Option<Result<Bytes, ()>>,
     body: Option<Bytes>,
     headers: Vec<(String, String)>,
@@ -56,6 +63,14 @@ pub struct RequestBuilder {
     context: BTreeMap<String, String>,
     caller: Option<String>,
     echo: Echo,
+    refusals: Refusals,
+}
+
+/// What a provider's answer of 400 or more becomes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refusals {
+    Errors,
+    Responses,
 }
 
 /// What happens to a credential the provider sends back.
@@ -72,6 +87,11 @@ impl RequestBuilder {
             method: method.to_ascii_uppercase(),
             url: url.to_owned(),
             grant_id: None,
+            provider: None,
+            account: None,
+            label: None,
+            app_user_id: None,
+            user_token: None,
             json: None,
             body: None,
             headers: Vec::new(),
@@ -81,12 +101,43 @@ impl RequestBuilder {
             context: BTreeMap::new(),
             caller: None,
             echo: Echo::Kept,
+            refusals: Refusals::Errors,
         }
     }
 
-    /// The grant whose credential the call needs.
+    /// The grant whose credential the call needs. Either this, or [`provider`](Self::provider).
     pub fn grant_id(mut self, grant_id: impl Into<String>) -> Self {
         self.grant_id = Some(grant_id.into());
+        self
+    }
+
+    /// The provider, or the managed secret's slug, of which the user has one grant.
+    pub fn provider(mut self, provider: impl Into<String>) -> Self {
+        self.provider = Some(provider.into());
+        self
+    }
+
+    /// With a provider: which account of the user's.
+    pub fn account(mut self, account: impl Into<String>) -> Self {
+        self.account = Some(account.into());
+        self
+    }
+
+    /// With a provider: which grant, by its label.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// With a provider: which of the users who trust this agent.
+    pub fn app_user_id(mut self, app_user_id: impl Into<String>) -> Self {
+        self.app_user_id = Some(app_user_id.into());
+        self
+    }
+
+    /// The token of the user on whose behalf the call is made, in place of the app's getter.
+    pub fn user_token(mut self, user_token: impl Into<String>) -> Self {
+        self.user_token = Some(user_token.into());
         self
     }
 
@@ -156,51 +207,92 @@ impl RequestBuilder {
         self
     }
 
-    /// Makes the call: exactly one release and one provider call, never repeated.
+    /// Answers whatever status the provider answered; without this, 400 and more are errors.
+    pub fn any_status(mut self) -> Self {
+        self.refusals = Refusals::Responses;
+        self
+    }
+
+    /// Makes the call: one release and one provider call. The provider is never called twice.
     ///
-    /// Whatever status the provider answers is a [`Response`]; errors are the vault's, the network's, or come from the
-    /// checks before anything is sent.
-    pub async fn send(self) -> Result<Response, Error> {
-        let echo = self.echo;
-        let app = Arc::clone(&self.app.0);
+    /// An answer below 400 is the [`Response`], redirects too: none is followed. 400 and more is an error unless
+    /// [`any_status`](Self::any_status) was said.
+    pub async fn send(mut self) -> Result<Response, Error> {
+        let (echo, refusals) = (self.echo, self.refusals);
+        let app = self.app.clone();
+        let given = self.user_token.take();
         let mut prepared = self.prepare()?;
-        let released = app.post("/sdk/token", json(&prepared.ask), &prepared.identity).await?;
+        prepared.ask.user_token = app.user_token(given).await?;
+        let app = Arc::clone(&app.inner);
+        // A second release is one more event and the same credential.
+        let ask = Ask::post("/sdk/token", &prepared.ask, Repeat::Harmless);
+        let released = app.ask(&ask, &prepared.identity).await.map_err(garbled)?;
         let status = released.status.as_u16();
         let event_id = event_id(&released.headers);
-        let credential: TokenAnswer = read(&released)?;
+        let mut credential: TokenAnswer = read(&released)?;
         drop(released);
         inject::check(&credential).map_err(|why| Error::unusable(status, why))?;
+        let retry_info = credential.retry_info.take().and_then(RetryInfo::of);
+        app.learn_retry_info(retry_info.as_ref());
 
         let plain_headers = prepared.call.headers.clone();
         let injected = inject::inject(&mut prepared.call, &credential, clock::now())
             .map_err(|why| Error::unusable(status, why))?;
         let scrubber = Scrubber::new(inject::secrets(&credential));
         let mut report = prepared.report;
-        report.grant_id = credential.grant_id;
-        report.provider_id = Some(credential.provider_id);
-        report.token_generation = credential.token_generation;
+        report.grant_id.clone_from(&credential.grant_id);
+        report.provider_id = Some(credential.provider_id.clone());
+        report.token_generation = credential.token_generation.take();
         report.request_headers = Some(report::headers(&plain_headers, &injected, &scrubber));
 
         let stopwatch = Stopwatch::start();
         let outcome = call_provider(&app, prepared.call).await;
         let duration = stopwatch.elapsed();
         report::complete(&mut report, outcome.as_ref(), duration, &scrubber);
-        app.reports.spawn(send_report(Arc::clone(&app), report, prepared.identity));
+        let challenge = outcome.as_ref().ok().and_then(|answer| Bearer::of(&answer.headers));
+        let lacks_scope = challenge.filter(Bearer::is_insufficient_scope);
+        if let (Ok(answer), Some(challenge)) = (&outcome, &lacks_scope)
+            && answer.status == 403
+        {
+            let mismatch = report::scope_mismatch(&report, answer, challenge, &scrubber)?;
+            let path = format!("/sdk/grants/{}/report-scope-mismatch", credential.grant_id);
+            app.reports.spawn(report::send_mismatch(Arc::clone(&app), path, mismatch, prepared.identity.clone()));
+        }
+        app.reports.spawn(report::send(Arc::clone(&app), report, prepared.identity));
 
         let mut answer = outcome?;
         if echo == Echo::Redacted {
             redact(&mut answer, &scrubber);
         }
         let Answer { status, headers, body } = answer;
-        Ok(Response { status: status.as_u16(), headers, body, event_id, duration })
+        let response = Response { status: status.as_u16(), headers, body, event_id, duration, retry_info };
+        match refusals {
+            Refusals::Errors if status.as_u16() >= 400 => Err(refused(response, &credential, lacks_scope)),
+            Refusals::Errors | Refusals::Responses => Ok(response),
+        }
     }
 
     /// Checks everything that can be checked here, before anything is sent.
     fn prepare(self) -> Result<Prepared, Error> {
         let invalid = |why: String| Err(Error::Invalid(why));
-        let Some(grant_id) = self.grant_id.filter(|g| !g.is_empty()) else {
-            return invalid("name the grant the call needs: grant_id".to_owned());
-        };
+        let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let (grant_id, provider_id) = (filled(self.grant_id), filled(self.provider));
+        match (&grant_id, &provider_id) {
+            (None, None) => return invalid("name the grant the call needs: grant_id, or provider".to_owned()),
+            (Some(_), Some(_)) => return invalid("name the grant by grant_id or by provider, not both".to_owned()),
+            (Some(_), None) => {
+                if self.account.is_some() || self.label.is_some() || self.app_user_id.is_some() {
+                    return invalid(
+                        "account, label and app_user_id go with provider: a grant_id needs none".to_owned(),
+                    );
+                }
+            }
+            (None, Some(_)) => {
+                if [&self.account, &self.label, &self.app_user_id].iter().any(|f| f.as_deref() == Some("")) {
+                    return invalid("account, label and app_user_id may not be empty: leave them out".to_owned());
+                }
+            }
+        }
         let method = match Method::from_bytes(self.method.as_bytes()) {
             Ok(method) if method != Method::CONNECT => method,
             Ok(_) | Err(_) => return invalid("the method must be an HTTP method such as GET or POST".to_owned()),
@@ -237,20 +329,20 @@ impl RequestBuilder {
             signing::check_caller(caller)?;
         }
         let context_header = signing::context_header(&self.context)?;
-        let identity = self.app.0.identity(self.caller, context_header);
+        let identity = self.app.identity(self.caller, context_header);
 
         let target = Target { method: method.as_str().to_owned(), url: url.as_str().to_owned() };
         let context = (!self.context.is_empty()).then(|| self.context.into_iter().collect::<Value>());
         let report = report_of(&target, reported_body, self.reason.clone(), context);
         let ask = TokenRequest {
-            grant_id: Some(grant_id),
-            provider_id: None,
+            grant_id,
+            provider_id,
             reason: self.reason,
             request: target,
             user_token: None,
-            app_user_id: None,
-            account: None,
-            label: None,
+            app_user_id: self.app_user_id,
+            account: self.account,
+            label: self.label,
         };
         let mut call = Call { method, url, headers, body };
         for (name, value) in &self.query {
@@ -267,31 +359,6 @@ impl fmt::Debug for RequestBuilder {
             .field("method", &self.method)
             .field("url", &self.url.split(['?', '#']).next())
             .field("grant_id", &self.grant_id)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What the provider answered.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct Response {
-    /// The provider's HTTP status, whatever it is.
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-    /// The vault's audit event of the release, if it named one.
-    pub event_id: Option<String>,
-    /// How long the provider took.
-    pub duration: Duration,
-}
-
-impl fmt::Debug for Response {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Response")
-            .field("status", &self.status)
-            .field("body_bytes", &self.body.len())
-            .field("event_id", &self.event_id)
-            .field("duration", &self.duration)
             .finish_non_exhaustive()
     }
 }
@@ -339,10 +406,30 @@ fn client_for<'a>(app: &'a Inner, url: &Url) -> &'a reqwest::Client {
     if destination::is_plain_loopback(url) { &app.clients.provider_on_loopback } else { &app.clients.provider }
 }
 
-/// Tells the vault, once. A report that is not taken is only logged: the call has been made.
-async fn send_report(app: Arc<Inner>, report: CallReport, identity: Identity) {
-    if let Err(error) = app.post("/sdk/oauth/audit/api-call", json(&report), &identity).await {
-        tracing::warn!(grant.id = %report.grant_id, "The audit report of a call was not taken: {error}");
+/// Codes that say how a secret is set up have no meaning for a release: no vault uses them there.
+fn garbled(error: Error) -> Error {
+    match error {
+        Error::ConnectConfig(refusal) => Error::Backend(refusal),
+        other => other,
+    }
+}
+
+/// What the provider's refusal means.
+fn refused(response: Response, credential: &TokenAnswer, lacks_scope: Option<Bearer>) -> Error {
+    let (grant_id, provider_id) = (credential.grant_id.clone(), credential.provider_id.clone());
+    let response = Box::new(response);
+    let lacks = |missing_scopes, response| Error::ScopeReauthRequired {
+        grant_id: Some(credential.grant_id.clone()),
+        provider_id: Some(credential.provider_id.clone()),
+        missing_scopes,
+        refusal: None,
+        response: Some(response),
+    };
+    match (response.status, lacks_scope) {
+        (403, Some(challenge)) => lacks(challenge.missing_scopes(), response),
+        (403, None) if credential.scope_mismatch => lacks(None, response),
+        (401, None) => Error::ProviderUnauthorized { grant_id, provider_id, response },
+        _ => Error::ProviderApi { response },
     }
 }
 

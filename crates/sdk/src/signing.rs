@@ -2,30 +2,52 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use grantd_wire::limits::{
     CALLER_CHARS_MAX, CONTEXT_CHARS_MAX, CONTEXT_KEY_CHARS_MAX, CONTEXT_KEYS_MAX, CONTEXT_VALUE_CHARS_MAX,
 };
 use grantd_wire::sign::{
     HEADER_ACTOR_ID, HEADER_CALLER, HEADER_CALLER_TYPE, HEADER_CONTENT_SHA256, HEADER_CONTEXT, HEADER_NONCE,
-    HEADER_SIGNATURE, HEADER_SIGNATURE_V2, HEADER_TIMESTAMP, SigningKey, ToSign, canonical_target, hex, sha256,
+    HEADER_REQUEST_RULE, HEADER_SCOPE_CONSTRAINTS, HEADER_SIGNATURE, HEADER_SIGNATURE_V2, HEADER_TIMESTAMP, SigningKey,
+    ToSign, canonical_target, hex, sha256,
 };
 use http::{HeaderMap, HeaderValue};
 
+use crate::constraints::ConstraintHeaders;
 use crate::error::Error;
 
-/// What an app's calls say about the caller's kind.
-const CALLER_TYPE: &str = "service";
+/// What kind of caller makes a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CallerType {
+    /// A program.
+    #[default]
+    Service,
+    /// An AI agent.
+    Agent,
+}
+
+impl CallerType {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Agent => "agent",
+        }
+    }
+}
 
 /// Who calls, and on whose behalf; every part is optional and signed.
 #[derive(Clone, Default)]
 pub struct Identity {
     /// A checked label or an agent's id.
     pub caller: Option<String>,
+    pub caller_type: CallerType,
     /// The id the vault gave the client's own caller. Never beside another caller.
     pub actor_id: Option<String>,
     /// The header's value, from [`context_header`].
     pub context: Option<String>,
+    /// What narrows the client.
+    pub constraints: Arc<ConstraintHeaders>,
     /// Whether this is the client's own caller, not one named for a single call.
     pub is_own: bool,
 }
@@ -50,11 +72,12 @@ pub fn headers(key: &SigningKey, outline: &Outline<'_>) -> HeaderMap {
         timestamp: &outline.unix_s.to_string(),
         nonce: &hex(&outline.nonce),
         content_sha256: &hex(&sha256(outline.body)),
+        scope_constraints: &identity.constraints.scopes,
+        request_rule: &identity.constraints.rule,
         caller,
-        caller_type: if caller.is_empty() { "" } else { CALLER_TYPE },
+        caller_type: if caller.is_empty() { "" } else { identity.caller_type.as_str() },
         actor_id: identity.actor_id.as_deref().unwrap_or_default(),
         context: identity.context.as_deref().unwrap_or_default(),
-        ..ToSign::default()
     };
     let signature = key.sign(&to_sign.text());
     let signature_v2 = if to_sign.has_identity() { &*signature } else { "" };
@@ -65,6 +88,8 @@ pub fn headers(key: &SigningKey, outline: &Outline<'_>) -> HeaderMap {
         (HEADER_CONTENT_SHA256, to_sign.content_sha256),
         (HEADER_SIGNATURE, &signature),
         (HEADER_SIGNATURE_V2, signature_v2),
+        (HEADER_SCOPE_CONSTRAINTS, to_sign.scope_constraints),
+        (HEADER_REQUEST_RULE, to_sign.request_rule),
         (HEADER_CALLER, to_sign.caller),
         (HEADER_CALLER_TYPE, to_sign.caller_type),
         (HEADER_ACTOR_ID, to_sign.actor_id),
@@ -131,10 +156,14 @@ mod tests {
     const KEY: &str = "alter_rk_aaaaaaaaaaaaaaaaaaaaaa_l77ykl";
 
     fn signed(identity: &Identity) -> HeaderMap {
+        signed_as("/sdk/grants/list", br#"{"limit":100,"offset":0}"#, identity)
+    }
+
+    fn signed_as(path: &str, body: &[u8], identity: &Identity) -> HeaderMap {
         let outline = Outline {
             method: "POST",
-            path: "/sdk/grants/list",
-            body: br#"{"limit":100,"offset":0}"#,
+            path,
+            body,
             unix_s: 1_700_000_000,
             nonce: [0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff],
             identity,
@@ -152,7 +181,27 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_is_signed_twice() {
+    fn core_14_everything_that_can_be_signed_is() {
+        let identity = Identity {
+            caller: Some("my-agent".to_owned()),
+            caller_type: CallerType::Agent,
+            context: Some(r#"{"run_id":"r1"}"#.to_owned()),
+            constraints: Arc::new(ConstraintHeaders {
+                scopes: "grants:read,x:y".to_owned(),
+                rule: "eyJydWxlX3R5cGUiOiJ0IiwicnVsZV9ib2R5Ijp7fX0".to_owned(),
+            }),
+            ..Identity::default()
+        };
+        let body = br#"{"method":"GET","url":"https://api.example.com/v1","grant_id":"g"}"#;
+        let headers = signed_as("/sdk/proxy", body, &identity);
+        let wanted = "d585664e7962b874b84360806e52c359396886ab41c735211449ee8f0df4b55a";
+        assert_eq!(headers[HEADER_SIGNATURE], wanted);
+        assert_eq!(headers[HEADER_SIGNATURE_V2], wanted);
+        assert_eq!(headers[HEADER_SCOPE_CONSTRAINTS], "grants:read,x:y");
+    }
+
+    #[test]
+    fn core_15_an_identity_is_signed_twice_and_nothing_else_is() {
         let identity = Identity { caller: Some("billing".to_owned()), ..Identity::default() };
         let headers = signed(&identity);
         assert_eq!(headers[HEADER_SIGNATURE], headers[HEADER_SIGNATURE_V2]);

@@ -176,8 +176,12 @@ fn connect(args: &RequestArgs, server: &str, env: &dyn Fn(&str) -> Option<String
 fn describe(app: &App, args: RequestArgs) -> Result<grantd_sdk::RequestBuilder, Failure> {
     let pairs = |pairs: Vec<Pair>| pairs.into_iter().map(|pair| (pair.name, pair.value));
     let names_type = args.headers.iter().any(|header| header.name.eq_ignore_ascii_case("content-type"));
-    let mut request =
-        app.request(&args.method, &args.url).grant_id(args.grant).headers(pairs(args.headers)).redact_echo();
+    let mut request = app
+        .request(&args.method, &args.url)
+        .grant_id(args.grant)
+        .headers(pairs(args.headers))
+        .any_status()
+        .redact_echo();
     if let Some(json) = args.json {
         let body = read_body("--json", &json)?;
         // Checked and sent as it was written: order of keys and digits of numbers stay.

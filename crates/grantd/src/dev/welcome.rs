@@ -58,6 +58,7 @@ pub async fn sample(
         .grant_id(&made.grant_id)
         .reason("first call of grantd dev")
         .context("user_id", "demo-user")
+        .any_status()
         .redact_echo()
         .send()
         .await;

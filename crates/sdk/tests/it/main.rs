@@ -1,19 +1,23 @@
 //! The client against a real server on loopback.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic, in its helpers too")]
 
+mod blocking;
+mod conformance;
+mod retries;
 mod server;
 
 use std::time::Duration;
 
-use grantd_sdk::{App, Error, GrantFilter};
+use grantd_sdk::{App, Error, GrantFilter, Retries};
 use serde_json::{Value, json};
 use server::{EVENT, GRANT, KEY, Play, Server, release};
 
 const ACTOR: &str = "0199c0de-0000-7000-8000-0000000ac702";
 const REPORT: &str = "/sdk/oauth/audit/api-call";
 
+/// Scripted refusals are looked at one by one.
 fn app(server: &Server) -> App {
-    App::builder(KEY).base_url(server.base_url()).build().unwrap()
+    App::builder(KEY).base_url(server.base_url()).retries(Retries::NEVER).build().unwrap()
 }
 
 /// Releases `fields`; all else is echoed.
@@ -26,7 +30,7 @@ fn body(response: &grantd_sdk::Response) -> Value {
 }
 
 #[tokio::test]
-async fn a_call_is_released_made_and_reported() {
+async fn core_08_a_call_is_released_made_and_reported() {
     let server = releasing(json!({"token_generation": GRANT})).await;
     let app = App::builder(KEY).base_url(format!("{}/", server.base_url())).caller("billing").build().unwrap();
     let response = app
@@ -115,7 +119,7 @@ async fn every_kind_of_injection_reaches_the_provider() {
 }
 
 #[tokio::test]
-async fn an_aws_call_is_signed_for_what_arrives() {
+async fn core_101_an_aws_call_is_signed_for_what_arrives() {
     let server = releasing(json!({
         "access_token": "AKIDEXAMPLE",
         "injection_format": "AWS4-HMAC-SHA256",
@@ -271,6 +275,9 @@ async fn what_can_be_checked_here_is_never_sent() {
     let call = || app.request("GET", &url).grant_id(GRANT);
     for request in [
         app.request("GET", &url),
+        call().provider("stripe"),
+        call().account("a@example.com"),
+        app.request("GET", &url).provider("stripe").label(""),
         app.request("G T", &url).grant_id(GRANT),
         app.request("CONNECT", &url).grant_id(GRANT),
         app.request("GET", "http://10.0.0.1/x").grant_id(GRANT),
@@ -297,7 +304,8 @@ async fn grants_are_listed_and_revoked() {
     let at = "2026-11-24T10:00:00.000Z";
     let server = Server::start(move |seen| {
         let grant = json!({"grant_kind": "managed_secret", "grant_id": GRANT, "status": "active",
-            "principal_type": "system", "created_at": at, "managed_secret_slug": "stripe"});
+            "principal_type": "system", "created_at": at, "managed_secret_slug": "stripe",
+            "managed_secret_id": GRANT, "managed_secret_name": "Stripe", "credential_kind": "developer"});
         let page = json!({"grants": [grant], "total": 1, "limit": 5, "offset": 0, "has_more": false});
         let revoked = json!({"success": true, "message": "Revoked.", "grant_id": GRANT, "revoked_at": at});
         match &*seen.path {
@@ -309,7 +317,9 @@ async fn grants_are_listed_and_revoked() {
     let app = app(&server);
     let filter = GrantFilter { limit: 5, status: Some("active".to_owned()), ..GrantFilter::default() };
     let page = app.list_grants(&filter).await.unwrap();
-    assert_eq!((&*page.grants[0].grant_id, &page.grants[0].more["managed_secret_slug"]), (GRANT, &json!("stripe")));
+    let grant = &page.grants[0];
+    assert_eq!((&*grant.grant_id, grant.managed_secret_slug.as_deref()), (GRANT, Some("stripe")));
+    assert_eq!(grant.more["credential_kind"], "developer");
     assert_eq!(server.at("/sdk/grants/list")[0].json(), json!({"limit": 5, "offset": 0, "status": "active"}));
     let answer = app.revoke_grant(GRANT, Some("left")).await.unwrap();
     assert!(answer.success);
@@ -326,4 +336,18 @@ async fn nothing_shows_the_key() {
     let request = app.request("GET", &server.url("/x?token=t0k")).grant_id(GRANT).header("X", "h34der");
     let shown = format!("{app:?} {request:?}");
     assert!(!shown.contains("alter_rk") && !shown.contains("t0k") && !shown.contains("h34der"), "{shown}");
+}
+
+/// `cargo test` builds the examples beside the tests.
+#[tokio::test]
+async fn the_example_makes_its_call() {
+    let server = releasing(json!({})).await;
+    let directory = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples");
+    let mut example = std::process::Command::new(directory.join("first_call"));
+    example.env("ALTER_API_KEY", KEY).env("ALTER_BASE_URL", server.base_url());
+    example.env("DEMO_URL", server.url("")).env("GRANT_ID", GRANT);
+    let output = tokio::task::spawn_blocking(move || example.output()).await.unwrap().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with("200 {") && output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!((server.at("/hello").len(), server.at(REPORT).len()), (1, 1));
 }

@@ -52,6 +52,11 @@ impl Play {
         Self { status, headers: Vec::new(), body: body.to_string().into_bytes() }
     }
 
+    /// No body.
+    pub fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
+    }
+
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
@@ -75,7 +80,11 @@ pub struct Server {
 impl Server {
     /// Answers by `script`; what it leaves out is echoed, and `/never` is never answered.
     pub async fn start(script: impl Fn(&Seen) -> Option<Play> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), script)
+    }
+
+    /// The same on a listener that is there already.
+    pub fn on(listener: TcpListener, script: impl Fn(&Seen) -> Option<Play> + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().unwrap().to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let script: Arc<Script> = Arc::new(Box::new(script));

@@ -91,6 +91,15 @@ pub struct TokenAnswer {
     pub grant_id: String,
     #[serde(default)]
     pub provider_id: String,
+    #[serde(default = "default_type")]
+    pub token_type: String,
+    #[serde(default)]
+    pub expires_in: Option<u64>,
+    /// RFC 3339 with an offset.
+    #[serde(default)]
+    pub expires_at: Option<TimeMs>,
+    #[serde(default)]
+    pub scopes: Vec<String>,
     #[serde(default)]
     pub token_generation: Option<String>,
     #[serde(default = "default_header")]
@@ -103,6 +112,13 @@ pub struct TokenAnswer {
     pub additional_injections: Option<Vec<Injection>>,
     #[serde(default)]
     pub scope_mismatch: bool,
+    /// How the credential was renewed. Nobody relies on it, so a malformed one is no reason to refuse the answer.
+    #[serde(default)]
+    pub retry_info: Option<Value>,
+}
+
+fn default_type() -> String {
+    "Bearer".to_owned()
 }
 
 fn default_header() -> String {
@@ -142,7 +158,7 @@ pub struct CallReport {
 }
 
 /// `POST /sdk/grants/{id}/report-scope-mismatch`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct ScopeMismatchReport {
     pub provider_status_code: i64,
     pub provider_error_code: String,
@@ -236,33 +252,30 @@ pub struct RevokeAnswer {
 }
 
 /// `POST /sdk/managed-secrets/{id or slug}/grants`.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 pub struct SecretGrantRequest {
     #[serde(deserialize_with = "object")]
     pub principal: Principal,
     #[serde(default, deserialize_with = "object")]
     pub grant_policy: Lifetime,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_id: Option<String>,
 }
 
 /// Whom a grant is for.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Principal {
-    User {
-        user_token: String,
-        label: String,
-    },
-    Group {
-        external_group_id: String,
-        idp_id: String,
-        label: String,
-    },
+    /// The user whose token it is.
+    User { user_token: String, label: String },
+    /// A group of an identity provider.
+    Group { external_group_id: String, idp_id: String, label: String },
+    /// The app itself.
     System {
         #[serde(default)]
         label: Option<String>,
     },
+    /// No agent can be given a grant this way; the vault says so.
     Agent {
         #[serde(default)]
         label: Option<String>,
