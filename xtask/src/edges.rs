@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("grantd", &["grantd-domain", "grantd-sdk", "grantd-server", "grantd-store", "grantd-wire"]),
     // Judges grantd from the outside.
     ("grantd-crash", &["grantd-wire"]),
+    ("grantd-fuzz", &["grantd-domain", "grantd-server", "grantd-store", "grantd-wire"]),
     ("grantd-lab", &["grantd-domain", "grantd-store", "grantd-wire"]),
     ("xtask", &[]),
 ];

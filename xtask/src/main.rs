@@ -6,6 +6,7 @@ mod bench;
 mod command;
 mod crash;
 mod edges;
+mod fuzz;
 mod pair;
 mod postgres;
 mod repository;
@@ -33,6 +34,7 @@ cargo xtask VERB
   conformance  the official Python client against that binary; words after `--` go to pytest
   crash        kill -9 at random moments and at every named step, both engines; --help for its flags
   faults       disk full, disk errors, clock moved, no descriptors, little memory, PostgreSQL cut off; --only NAME
+  fuzz         every target of fuzz/ for 20 s, two at a time; --help for its flags
   deny         dependencies: bans, licences, sources and, where it can be fetched, the advisory database
   docs         rustdoc, warnings are errors
 

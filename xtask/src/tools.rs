@@ -27,10 +27,10 @@ pub fn install() -> Result {
     Ok(())
 }
 
-/// A C compiler for SQLite and AWS-LC, and the PostgreSQL server.
+/// A C compiler for SQLite and AWS-LC, one of C++ for the fuzzer, and the PostgreSQL server.
 pub fn for_rust_tests() -> Result {
     let mut missing = Vec::new();
-    if command::on_path("cc").is_none() {
+    if command::on_path("cc").is_none() || command::on_path("c++").is_none() {
         missing.push("build-essential");
     }
     if command::on_path("make").is_none() && !missing.contains(&"build-essential") {

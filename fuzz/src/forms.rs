@@ -1,0 +1,114 @@
+//! Targets that need no server: texts and blobs, and what must hold of them once they are read.
+
+use std::sync::OnceLock;
+
+use grantd_domain::audit::{Terms, Trust, verify};
+use grantd_domain::context::Context;
+use grantd_domain::destination::{OutboundAllow, Rule, Target, allow};
+use grantd_domain::env::Entropy;
+use grantd_domain::seal::{DataKey, Place, RootKey, RootKeys};
+use grantd_wire::ids::{AppId, DataKeyId, GrantId, uuid_v7};
+use grantd_wire::scope::Scope;
+use grantd_wire::sign::{SigningKey, ToSign, canonical_target, unhex};
+use grantd_wire::{TimeMs, key, limits};
+
+/// An export: never trusted unless it was made by grantd. A verifier that says yes has read at least a header and a footer.
+pub fn audit(data: &[u8]) {
+    let trust = Trust { key: None, checkpoint: None };
+    if let Ok(report) = verify(data, &trust) {
+        assert_eq!(report.ok, report.problems.is_empty());
+        assert!(!report.ok || data.split(|b| *b == b'\n').filter(|line| !line.is_empty()).count() >= 2);
+    }
+    if let Some(terms) = Terms::unpack(data) {
+        assert_eq!(terms.pack(), data, "terms are written as they were read");
+    }
+}
+
+/// `X-Alter-Context`: what is accepted keeps its bounds.
+pub fn context(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(context) = Context::parse(text) {
+        assert!(context.pairs().count() <= limits::CONTEXT_KEYS_MAX);
+        for (key, value) in context.pairs() {
+            assert!(key.chars().count() <= limits::CONTEXT_KEY_CHARS_MAX);
+            assert!(value.chars().count() <= limits::CONTEXT_VALUE_CHARS_MAX);
+            assert_eq!(context.get(key), Some(value));
+        }
+    }
+}
+
+/// A line of rules, then a URL: a rule reads back as itself, and a URL that passes leads to the host of a rule.
+pub fn destination(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (rules, url) = text.split_once('\n').unwrap_or(("", text));
+    let rules: Vec<Rule> = rules.split(' ').filter_map(|rule| Rule::parse(rule).ok()).collect();
+    for rule in &rules {
+        assert_eq!(Rule::parse(&rule.to_string()).as_ref(), Ok(rule), "{rule}");
+    }
+    let Ok(target) = Target::parse(url) else { return };
+    assert!(!target.host().is_empty() && target.path().starts_with('/'));
+    let nothing = OutboundAllow::parse(&[] as &[&str]).expect("an empty list is one");
+    let verdict = allow(&target, &rules, false, &nothing);
+    if verdict.is_ok() {
+        assert!(rules.iter().any(|rule| rule.matches(&target)), "{url}");
+        assert!(target.is_https() && target.address().is_none_or(grantd_domain::destination::is_public), "{url}");
+    }
+    // What was parsed is what is dialled: parsing it again changes nothing.
+    let again = Target::parse(target.as_str()).map(|target| target.as_str().to_owned());
+    assert_eq!(again.as_deref(), Ok(target.as_str()));
+}
+
+/// Keys, tokens, scopes, ids, times, and the text that is signed.
+pub fn keys(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(Some(_)) = key::check(text) {
+        assert_eq!(text.len(), 38);
+        assert!(text.is_ascii() && text.starts_with("alter_"));
+    }
+    if let Some(scope) = Scope::parse(text) {
+        assert_eq!(scope.to_string(), text);
+        assert!(scope.covers(scope));
+    }
+    if let Some(id) = GrantId::parse(text) {
+        assert_eq!(id.to_string(), text);
+    }
+    if let Some(time) = TimeMs::parse(text) {
+        assert_eq!(TimeMs::parse(&time.to_string()), Some(time));
+    }
+    let _ = unhex::<16>(text).is_some() && unhex::<32>(text).is_some();
+    let _ = grantd_wire::time::parse_span_seconds(text);
+    let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+    let target = canonical_target(path, query);
+    let to_sign = ToSign { method: "GET", target: &target, timestamp: "1", nonce: text, ..ToSign::default() };
+    let signing = SigningKey::derive(text);
+    let signature = unhex::<32>(&signing.sign(&to_sign.text())).expect("a signature is hex");
+    assert!(signing.verify(&to_sign.text(), &signature));
+}
+
+struct Zero;
+
+impl Entropy for Zero {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(0);
+    }
+}
+
+/// A sealed value: garbage never opens, and a changed byte never opens.
+pub fn sealed(data: &[u8]) {
+    static KEY: OnceLock<DataKey> = OnceLock::new();
+    let app = AppId::from_uuid(uuid_v7(1, [1; 10]));
+    let key = KEY.get_or_init(|| {
+        let root = RootKeys::new(RootKey::new(&[7; 32]), Vec::new());
+        root.new_data_key(&Zero, DataKeyId::from_uuid(uuid_v7(2, [2; 10])), Some(app)).0
+    });
+    let place = Place { table: "credentials", app: Some(app), row: [3; 16], field: "sealed", version: 4 };
+    assert!(key.open(place, data).is_err(), "nobody seals without the key");
+    let Some((change, plain)) = data.split_first_chunk::<3>() else { return };
+    let mut sealed = key.seal(&Zero, place, plain);
+    assert_eq!(key.open(place, &sealed).ok().as_deref().map(Vec::as_slice), Some(plain));
+    let at = usize::from(u16::from_be_bytes([change[0], change[1]])) % sealed.len();
+    if change[2] != 0 {
+        sealed[at] ^= change[2];
+        assert!(key.open(place, &sealed).is_err(), "byte {at}");
+    }
+}
