@@ -45,10 +45,9 @@ impl SecretValue {
         &self.fields
     }
 
-    /// With the fields of `other`, taken over.
-    pub fn with_fields_of(mut self, mut other: Self) -> Self {
-        std::mem::swap(&mut self.fields, &mut other.fields);
-        self
+    /// The value, and the fields to complete.
+    pub fn parts_mut(&mut self) -> (&str, &mut BTreeMap<String, String>) {
+        (&self.value, &mut self.fields)
     }
 }
 

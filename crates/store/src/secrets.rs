@@ -92,6 +92,22 @@ pub fn find(tx: &mut Tx<'_>, app: AppId, id_or_slug: &str) -> Result<Option<Mana
     tx.query_opt("managed_secrets", sql, &[id(app), id_or_slug.into()])?.map(|mut row| read(&mut row)).transpose()
 }
 
+/// Writes which template a new secret was made from. Nothing that is released reads it.
+pub fn set_template(tx: &mut Tx<'_>, app: AppId, secret: SecretId, template: &str) -> Result<()> {
+    let changed = tx.change_one(
+        "UPDATE managed_secrets SET template = $3 WHERE app_id = $1 AND id = $2",
+        &[id(app), id(secret), template.into()],
+    )?;
+    if changed { Ok(()) } else { Err(Error::from(grantd_wire::Code::Conflict)) }
+}
+
+/// The template a secret was made from.
+pub fn find_template(tx: &mut Tx<'_>, app: AppId, secret: SecretId) -> Result<Option<String>> {
+    let sql = "SELECT template FROM managed_secrets WHERE app_id = $1 AND id = $2";
+    let row = tx.query_opt("managed_secrets", sql, &[id(app), id(secret)])?;
+    row.map_or(Ok(None), |mut row| row.opt_text("managed_secrets.template"))
+}
+
 /// Secrets of the app whose name begins with `search`, oldest first, and how many there are.
 pub fn list(
     tx: &mut Tx<'_>,

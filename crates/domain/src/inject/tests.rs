@@ -3,6 +3,7 @@ use super::*;
 fn create(credential_type: CredentialType, value: &str) -> SecretCreate {
     SecretCreate {
         name: "n".to_owned(),
+        template: None,
         credential_type: Some(credential_type),
         value: value.to_owned(),
         fields: BTreeMap::new(),

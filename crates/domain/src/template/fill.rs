@@ -58,6 +58,12 @@ impl Template {
         old: Option<(&str, &BTreeMap<String, String>)>,
         hosts: &Rules,
     ) -> Result<(), Error> {
+        // What only fixes hosts need not be said again.
+        for field in self.fields.iter().filter(|field| self.is_for_hosts_only(field)) {
+            if let Some(kept) = old.and_then(|(_, old)| old.get(&field.name)) {
+                fields.entry(field.name.clone()).or_insert_with(|| kept.clone());
+            }
+        }
         self.complete(fields, true)?;
         let rules = |value, fields| self.allowed_hosts(value, fields).ok().and_then(|t| Rules::parse_all(&t).ok());
         let Some(pinned) = old.and_then(|(value, fields)| rules(value, fields)).filter(|rules| rules == hosts) else {

@@ -21,6 +21,7 @@ const OURS: &str = "openai anthropic mistral google-ai perplexity notion linear 
 fn ask(value: &str, fields: &[(&str, &str)]) -> SecretCreate {
     SecretCreate {
         name: "Test".to_owned(),
+        template: None,
         credential_type: None,
         value: value.to_owned(),
         fields: fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
@@ -264,6 +265,7 @@ fn a_rotation_keeps_the_hosts_it_was_pinned_to() {
     assert_eq!(refill(shopify, "w", &[("store", "acme")], Some(&old), &pinned).unwrap()["store"], "acme");
     let error = refill(shopify, "w", &[("store", "other")], Some(&old), &pinned).unwrap_err();
     assert_eq!(error.details["field"], "fields.store");
+    assert_eq!(refill(shopify, "w", &[], Some(&old), &pinned).unwrap()["store"], "acme", "it need not be said again");
     // Hosts the operator chose are not the field's to change, so they do not bind it.
     let chosen = Rules::parse_all(&["shop.example.com".to_owned()]).unwrap();
     refill(shopify, "w", &[("store", "other")], Some(&old), &chosen).unwrap();

@@ -36,6 +36,8 @@ pub enum SecretsCommand {
     #[command(after_help = "Examples:
   grantd managed-secrets create --name stripe --value @key.txt \\
       --allowed-host api.stripe.com
+  grantd managed-secrets create --name shop --template shopify \\
+      --field store=acme --value @key.txt
   grantd managed-secrets create --name maps --credential-type header_key \\
       --header X-API-Key --format '{token}' --value @key.txt \\
       --allowed-host maps.example.com
@@ -93,7 +95,10 @@ pub struct CreateArgs {
     /// What people call it; the slug is made from it
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     name: String,
-    /// How the credential is sent [default: bearer_token]
+    /// What is known of the vendor's credentials: type, header, fields and hosts are taken from it
+    #[arg(long, value_name = "TEMPLATE", value_parser = parse_reference, group = "destination")]
+    template: Option<String>,
+    /// How the credential is sent [default: the template's, else bearer_token]
     #[arg(long, value_name = "TYPE")]
     credential_type: Option<Kind>,
     /// The secret: - for stdin, @FILE, or the value itself
@@ -102,10 +107,10 @@ pub struct CreateArgs {
     /// A further value, such as username=… or secret_key=@FILE
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     field: Vec<Pair>,
-    /// Header the credential goes into [default: of the credential type]
+    /// Header the credential goes into [default: the template's, else of the credential type]
     #[arg(long, value_name = "HEADER")]
     header: Option<String>,
-    /// Text of the header, {token} being the value [default: of the credential type]
+    /// Text of the header, {token} being the value [default: the template's, else of the credential type]
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// A further injection: header:NAME:SOURCE or query_param:NAME:SOURCE
@@ -218,6 +223,7 @@ pub async fn run(command: SecretsCommand, context: &mut Context) -> Result<(), F
             let columns = [
                 column("SLUG", "slug"),
                 minor("NAME", "name"),
+                minor("TEMPLATE", "template"),
                 column("TYPE", "credential_type"),
                 column("HOSTS", "allowed_hosts"),
                 minor("ANY HOST", "allow_any_host"),
@@ -337,6 +343,7 @@ async fn create(args: CreateArgs, api: &Api, secrets: &[&str], context: &mut Con
     let value = read_secret("--value", &args.value, &mut context.term)?;
     let body = SecretCreate {
         name: args.name,
+        template: args.template,
         credential_type: args.credential_type.map(|kind| match kind {
             Kind::BearerToken => CredentialType::BearerToken,
             Kind::HeaderKey => CredentialType::HeaderKey,

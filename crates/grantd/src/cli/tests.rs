@@ -113,7 +113,7 @@ fn grant() -> Value {
 
 fn secret() -> Value {
     json!({
-        "id": ID, "slug": "stripe", "name": "Stripe", "credential_type": "bearer_token",
+        "id": ID, "slug": "stripe", "name": "Stripe", "template": null, "credential_type": "bearer_token",
         "injection_header": "Authorization", "injection_format": "Bearer {token}", "injections": [], "fields": [],
         "allowed_hosts": ["api.stripe.com"], "allow_any_host": false, "credential_id": ID, "token_generation": ID,
         "created_at": "2025-11-24T10:00:00.000Z", "rotated_at": null, "version": 1, "grant_id": ID,

@@ -196,6 +196,7 @@ async fn grant(
 async fn create_secret(api: &Api, app_id: &str, demo_host: &str) -> Result<(Secret, String), Failure> {
     let ask = SecretCreate {
         name: SECRET_NAME.to_owned(),
+        template: None,
         credential_type: None,
         value: demo_value(),
         fields: BTreeMap::new(),

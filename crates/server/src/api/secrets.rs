@@ -8,6 +8,7 @@ use grantd_domain::grant::{
     App, Credential, CredentialState, Grant, GrantStatus, ManagedSecret, Tenant, check_text, slug,
 };
 use grantd_domain::inject::{self, Plan};
+use grantd_domain::template;
 use grantd_store::{append_event, apps, crash, credentials, grants, secrets};
 use grantd_wire::api::{self, AllowedHosts, CredentialType, ListQuery, SecretCreate, SecretRotate};
 use grantd_wire::ids::{CredentialId, GenerationId, GrantId, SecretId};
@@ -20,11 +21,12 @@ use crate::flow;
 use crate::parse;
 use crate::vault::Vault;
 
-fn view(secret: &ManagedSecret, credential: Option<&Credential>) -> api::Secret {
+fn view(secret: &ManagedSecret, credential: Option<&Credential>, template: Option<String>) -> api::Secret {
     api::Secret {
         id: secret.id.to_string(),
         slug: secret.slug.clone(),
         name: secret.name.clone(),
+        template,
         credential_type: secret.credential_type,
         injection_header: secret.header.clone(),
         injection_format: secret.format.clone(),
@@ -50,7 +52,8 @@ pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
             let (found, total) = secrets::list(tx, app, query.search.as_deref(), limit, offset)?;
             let mut items = Vec::with_capacity(found.len());
             for secret in &found {
-                items.push(view(secret, credentials::find_living(tx, app, secret.id)?.as_ref()));
+                let template = secrets::find_template(tx, app, secret.id)?;
+                items.push(view(secret, credentials::find_living(tx, app, secret.id)?.as_ref(), template));
             }
             Ok((items, total))
         })
@@ -61,20 +64,22 @@ pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
 
 pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
     let (name, app) = (request.object(), app.id);
-    let (secret, credential) = vault
+    let (secret, credential, template) = vault
         .store
         .read(move |tx| {
             let secret = secrets::find(tx, app, &name)?.ok_or(Code::SecretNotFound)?;
             let credential = credentials::find_living(tx, app, secret.id)?;
-            Ok((secret, credential))
+            let template = secrets::find_template(tx, app, secret.id)?;
+            Ok((secret, credential, template))
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view(&secret, credential.as_ref())))
+    Ok(answer(200, &view(&secret, credential.as_ref(), template)))
 }
 
 pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    let ask: SecretCreate = parse::json(&request.body)?;
+    let mut ask: SecretCreate = parse::json(&request.body)?;
+    let template = filled(&mut ask)?;
     let (env, now) = (&*vault.env, request.source.now);
     let secret = planned(request, app, &ask, SecretId::from_uuid(new_uuid(env)))?;
     let value = SecretValue::new(ask.value, ask.fields);
@@ -110,26 +115,45 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         .write(move |tx| {
             let mut secret = secret.clone();
             secrets::insert(tx, &mut secret)?;
+            if let Some(template) = template {
+                secrets::set_template(tx, secret.app_id, secret.id, template)?;
+            }
             crash::step("secret.inserted");
             credentials::insert(tx, &stored)?;
             crash::step("secret.credential_inserted");
             grants::insert(tx, &grant)?;
             crash::step("secret.grant_inserted");
             let hosts: Vec<String> = secret.hosts.iter().map(ToString::to_string).collect();
-            let created = drafts
+            let mut created = drafts
                 .of(Kind::SecretCreated)
                 .provider(&secret.slug)
                 .credential(stored.id, stored.version)
                 .changed("allowed_hosts", serde_json::Value::Null, json!(hosts))
                 .changed("allow_any_host", serde_json::Value::Null, secret.any_host);
+            if let Some(template) = template {
+                created = created.changed("template", serde_json::Value::Null, template);
+            }
             append_event(tx, &created.prepare())?;
             append_event(tx, &flow::grants::created_event(&drafts, &secret, &grant, stored.version).prepare())?;
             Ok(secret)
         })
         .await
         .map_err(of_store)?;
-    let created = api::CreatedSecret { secret: view(&secret, Some(&credential)), grant_id: grant_id.to_string() };
+    let template = template.map(str::to_owned);
+    let created =
+        api::CreatedSecret { secret: view(&secret, Some(&credential), template), grant_id: grant_id.to_string() };
     Ok(answer(201, &created))
+}
+
+/// Completes what was asked for from its template, and gives that one's id.
+fn filled(ask: &mut SecretCreate) -> Result<Option<&'static str>, Error> {
+    let Some(id) = ask.template.take().filter(|id| id != template::CUSTOM) else { return Ok(None) };
+    let template = template::find(&id).ok_or_else(|| {
+        Error::impossible("template", "there is no such template")
+            .hint("`grantd managed-secrets templates` lists them; `custom` is none.")
+    })?;
+    template.fill(ask)?;
+    Ok(Some(template.id.as_str()))
 }
 
 fn planned(request: &Request, app: &App, ask: &SecretCreate, id: SecretId) -> Result<ManagedSecret, Error> {
@@ -177,6 +201,7 @@ fn rules(texts: &[String]) -> Result<Rules, Error> {
 struct Rotation {
     secret: ManagedSecret,
     old: Option<Credential>,
+    template: Option<String>,
     new: Credential,
     field_names: Vec<String>,
 }
@@ -186,10 +211,11 @@ pub async fn rotate(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     let rotation = prepare_rotation(vault, request, app, ask).await?;
     let drafts = request.drafts(vault, app, &[Kind::CredentialRotated]);
     let now = request.source.now;
+    let template = rotation.template.clone();
     let (secret, credential) = vault
         .store
         .write(move |tx| {
-            let Rotation { secret, old, new, field_names } = &rotation;
+            let Rotation { secret, old, new, field_names, .. } = &rotation;
             let mut secret = secret.clone();
             match old {
                 Some(old) => credentials::update(tx, new, old.version)?,
@@ -214,30 +240,22 @@ pub async fn rotate(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view(&secret, Some(&credential))))
+    Ok(answer(200, &view(&secret, Some(&credential), template)))
 }
 
 async fn prepare_rotation(vault: &Vault, request: &Request, app: &App, ask: SecretRotate) -> Result<Rotation, Error> {
     let (env, name, app_id) = (&*vault.env, request.object(), app.id);
-    let (secret, old) = vault
+    let (secret, old, template) = vault
         .store
         .read(move |tx| {
             let secret = secrets::find(tx, app_id, &name)?.ok_or(Code::SecretNotFound)?;
             let old = credentials::find_living(tx, app_id, secret.id)?;
-            Ok((secret, old))
+            let template = secrets::find_template(tx, app_id, secret.id)?;
+            Ok((secret, old, template))
         })
         .await
         .map_err(of_store)?;
-    let mut value = SecretValue::new(ask.value, ask.fields.clone().unwrap_or_default());
-    if ask.fields.is_none() && !secret.field_names.is_empty() {
-        let kept = old
-            .as_ref()
-            .filter(|old| matches!(old.state, CredentialState::Ok { .. }))
-            .ok_or_else(|| Error::impossible("fields", "the stored fields are gone; give them again"))?;
-        let kept = vault.keys.open(kept).await?;
-        let kept = SecretValue::parse(&kept).ok_or_else(|| Error::new(Code::Internal))?;
-        value = value.with_fields_of(kept);
-    }
+    let value = renewed(vault, ask, &secret, old.as_ref(), template.as_deref()).await?;
     let plan =
         Plan { header: secret.header.clone(), format: secret.format.clone(), injections: secret.injections.clone() };
     inject::check_values(secret.credential_type, &plan, value.value(), value.fields())?;
@@ -256,7 +274,39 @@ async fn prepare_rotation(vault: &Vault, request: &Request, app: &App, ask: Secr
         state,
         updated_at: request.source.now,
     };
-    Ok(Rotation { secret, old, new, field_names })
+    Ok(Rotation { secret, old, template, new, field_names })
+}
+
+/// The new value with its fields: those given, else those kept, completed from the template.
+async fn renewed(
+    vault: &Vault,
+    ask: SecretRotate,
+    secret: &ManagedSecret,
+    old: Option<&Credential>,
+    template: Option<&str>,
+) -> Result<SecretValue, Error> {
+    let template = template.and_then(template::find);
+    let keeps_fields = ask.fields.is_none() && !secret.field_names.is_empty();
+    let kept = match old.filter(|old| matches!(old.state, CredentialState::Ok { .. })) {
+        Some(old) if keeps_fields || template.is_some() => {
+            let kept = vault.keys.open(old).await?;
+            Some(SecretValue::parse(&kept).ok_or_else(|| Error::new(Code::Internal))?)
+        }
+        _ => None,
+    };
+    let mut fields = ask.fields.unwrap_or_default();
+    if keeps_fields {
+        let kept =
+            kept.as_ref().ok_or_else(|| Error::impossible("fields", "the stored fields are gone; give them again"))?;
+        fields.clone_from(kept.fields());
+    }
+    let mut value = SecretValue::new(ask.value, fields);
+    if let Some(template) = template {
+        let old = kept.as_ref().map(|kept| (kept.value(), kept.fields()));
+        let (new, fields) = value.parts_mut();
+        template.refill(new, fields, old, &Rules(secret.hosts.clone()))?;
+    }
+    Ok(value)
 }
 
 pub async fn set_hosts(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
@@ -267,7 +317,7 @@ pub async fn set_hosts(vault: &Vault, request: &Request, app: &App) -> Result<An
     }
     let (name, app_id) = (request.object(), app.id);
     let drafts = request.drafts(vault, app, &[Kind::SecretUpdated]);
-    let (secret, credential) = vault
+    let (secret, credential, template) = vault
         .store
         .write(move |tx| {
             let secret = secrets::find(tx, app_id, &name)?.ok_or(Code::SecretNotFound)?;
@@ -286,11 +336,12 @@ pub async fn set_hosts(vault: &Vault, request: &Request, app: &App) -> Result<An
             }
             append_event(tx, &updated.prepare())?;
             let credential = credentials::find_living(tx, app_id, secret.id)?;
+            let template = secrets::find_template(tx, app_id, secret.id)?;
             let secret =
                 ManagedSecret { hosts: hosts.0.clone(), any_host: false, version: secret.version + 1, ..secret };
-            Ok((secret, credential))
+            Ok((secret, credential, template))
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view(&secret, credential.as_ref())))
+    Ok(answer(200, &view(&secret, credential.as_ref(), template)))
 }

@@ -167,6 +167,9 @@ pub struct Secret {
     pub id: String,
     pub slug: String,
     pub name: String,
+    /// The template it was made from.
+    #[serde(default)]
+    pub template: Option<String>,
     pub credential_type: CredentialType,
     pub injection_header: String,
     pub injection_format: String,
@@ -198,7 +201,10 @@ pub struct CreatedSecret {
 #[serde(deny_unknown_fields)]
 pub struct SecretCreate {
     pub name: String,
-    /// Absent: `bearer_token`.
+    /// Completes what is left out here: type, header, format, injections, fields, hosts. `custom` is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Absent: the template's, else `bearer_token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_type: Option<CredentialType>,
     pub value: String,

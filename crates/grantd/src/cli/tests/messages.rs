@@ -118,7 +118,7 @@ async fn a_usage_error_in_json_keeps_its_parts_apart() {
         serde_json::from_str::<Value>(&done.err).unwrap()["message"].as_str().unwrap().to_owned()
     };
     let missing = message(&["managed-secrets", "create"]).await;
-    let start = "the following required arguments were not provided: --name <NAME>; --value <VALUE>; <--allowed-host";
+    let start = "the following required arguments were not provided: --name <NAME>; --value <VALUE>; <--template";
     assert!(missing.starts_with(start), "{missing}");
     let valueless = message(&["grants", "show", "--grant"]).await;
     assert_eq!(valueless, "a value is required for '--grant <GRANT>' but none was supplied");

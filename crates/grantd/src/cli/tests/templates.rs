@@ -61,3 +61,24 @@ async fn one_template_is_told_in_lines() {
     let done = server.run_with(&[&show[..], &["--search", "x"]].concat(), "", &env).await;
     assert_eq!(done.exit, Exit::Usage);
 }
+
+#[tokio::test]
+async fn a_secret_from_a_template_needs_no_hosts_on_the_command_line() {
+    let refused = json!({
+        "error": "invalid_value", "message": "`fields.store`: is missing: Store subdomain, in the address",
+        "hint": "grantd managed-secrets create … --template shopify --field store=…", "details": {"field": "fields.store"},
+    });
+    let server = Server::start(&[(201, secret()), (422, refused)]).await;
+    let create = ["managed-secrets", "create", "--name", "Shop", "--template", "shopify", "--value", "-"];
+    let env = [("GRANTD_PAT", PAT), ("GRANTD_APP_ID", APP)];
+    let done = server.run_with(&[&create[..], &["--field", "store=acme"]].concat(), "v", &env).await;
+    assert_eq!(done.exit, Exit::Ok, "{}", done.err);
+    assert_eq!(
+        server.seen()[0].body,
+        json!({"name": "Shop", "template": "shopify", "value": "v", "fields": {"store": "acme"}})
+    );
+    let done = server.run_with(&create, "v", &env).await;
+    assert_eq!(done.exit, Exit::Error);
+    assert!(done.err.starts_with("error: --field store: is missing: Store subdomain, in the address"), "{}", done.err);
+    assert!(done.err.contains("--template shopify --field store=…"), "{}", done.err);
+}
