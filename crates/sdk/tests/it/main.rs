@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic, in its helpers too")]
 
 mod blocking;
+mod cases;
 mod conformance;
 mod retries;
 mod server;
