@@ -12,6 +12,9 @@ use crate::{Result, bench, command, crash, edges, fuzz, repository, tools};
 /// What the whole check may take on a bare machine with two cores.
 const BUDGET_MINUTES: u64 = 60;
 
+/// Features that users may build with, and a plain build is without.
+const OPTIONAL: &str = "grantd/otlp";
+
 /// A host that neither answers nor refuses must not hold the check up.
 const ADVISORY_FETCH_SECONDS_MAX: &str = "60";
 
@@ -98,7 +101,7 @@ fn fmt(_: &mut Run, _: &[String]) -> Result {
 
 fn clippy(_: &mut Run, _: &[String]) -> Result {
     let mut cargo = command::cargo();
-    cargo.args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    cargo.args(["clippy", "--locked", "--workspace", "--all-targets", "--features", OPTIONAL, "--", "-D", "warnings"]);
     command::run(&mut cargo)?;
     bench::clippy_unaudited()
 }
@@ -109,7 +112,7 @@ fn test(run: &mut Run, words: &[String]) -> Result {
     cargo.args(["test", "--locked"]);
     let names_packages = words.iter().any(|word| word.starts_with("-p") || word.starts_with("--package"));
     if !names_packages {
-        cargo.arg("--workspace");
+        cargo.args(["--workspace", "--features", OPTIONAL]);
     }
     cargo.args(words).env(URL_VARIABLE, run.postgres()?);
     command::run(&mut cargo)

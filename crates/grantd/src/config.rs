@@ -62,6 +62,7 @@ pub struct Config {
     pub pool_size: u32,
     pub cache_mb: u32,
     pub metrics_listen: Option<SocketAddr>,
+    pub otlp_endpoint: Option<Url>,
     pub log_format: LogFormat,
     pub log: String,
     /// What the operator should know before the start.
@@ -193,6 +194,7 @@ impl Config {
         let pool_size = layers.one("pool_size", "10", |t| values::parse_number(t, 1, POOL_SIZE_MAX))?;
         let cache_mb = layers.one("cache_mb", "64", |t| values::parse_number(t, 0, CACHE_MB_MAX))?;
         let metrics_listen = layers.optional("metrics_listen", values::parse_listen)?;
+        let otlp_endpoint = layers.optional("otlp_endpoint", values::parse_otlp_endpoint)?;
         let log_format = layers.one("log_format", &log_format.to_string(), LogFormat::parse)?;
         let log = layers.one("log", "info", values::parse_log)?;
         let shown = layers.shown;
@@ -232,6 +234,7 @@ impl Config {
             pool_size,
             cache_mb,
             metrics_listen,
+            otlp_endpoint,
             log_format,
             log,
             warnings,

@@ -22,6 +22,8 @@ mod scratch;
 mod serve;
 mod telemetry;
 mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::process::ExitCode;
 
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let exit = runtime.block_on(cli::run(std::env::args_os(), env, term));
+            #[cfg(feature = "otlp")]
+            traces::shutdown();
             telemetry::flush();
             exit.into()
         }

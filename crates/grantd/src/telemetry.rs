@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::config::LogFormat;
+use crate::config::{Config, LogFormat};
 
 /// Lines that wait for stderr; one more is dropped and counted.
 const LINES_MAX: usize = 8_192;
@@ -35,8 +35,12 @@ impl Logging {
 }
 
 /// Starts logging; later calls change nothing.
-pub fn init(format: LogFormat, log: &str) -> Result<Logging, ParseError> {
-    let filter = filter(log)?;
+pub fn init(config: &Config, log: &str) -> Result<Logging, String> {
+    let (format, filter) = (config.log_format, filter(log).map_err(|e| e.to_string())?);
+    #[cfg(feature = "otlp")]
+    if let Some(endpoint) = &config.otlp_endpoint {
+        return with_traces(format, filter, endpoint);
+    }
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Escaped).with_ansi(false);
     // A second subscriber is refused by tracing, which is what "later calls change nothing" means; so is a change of its level.
     let logging = match format {
@@ -54,6 +58,24 @@ pub fn init(format: LogFormat, log: &str) -> Result<Logging, ParseError> {
         }
     };
     Ok(logging)
+}
+
+/// The same, and spans go to a collector. Each has its own filter: what is traced is not logged.
+#[cfg(feature = "otlp")]
+fn with_traces(format: LogFormat, filter: EnvFilter, endpoint: &url::Url) -> Result<Logging, String> {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
+    use tracing_subscriber::{Layer as _, fmt, reload};
+
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = fmt::layer().with_writer(Escaped).with_ansi(false);
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+    };
+    let traces = crate::traces::layer(endpoint)?;
+    let _already_set = tracing_subscriber::registry().with(lines.with_filter(filter)).with(traces).try_init();
+    Ok(Logging(Box::new(move |filter| drop(handle.reload(filter)))))
 }
 
 /// The filter of a level or of directives.

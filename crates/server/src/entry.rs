@@ -15,12 +15,13 @@ use grantd_wire::{Code, Error};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Uri, header};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::answer::{Answer, json, refusal};
 use crate::caller::{self, Source, Told};
 use crate::routes::{self, Found};
 use crate::vault::Vault;
-use crate::{api, metrics, sdk};
+use crate::{api, metrics, sdk, trace};
 
 /// The whole HTTP surface.
 pub fn router(vault: Arc<Vault>) -> Router {
@@ -40,8 +41,10 @@ async fn enter(State(vault): State<Arc<Vault>>, request: Request) -> Result<Answ
     let (parts, body) = request.into_parts();
     let request_id = RequestId::from_uuid(new_uuid(&*vault.env));
     let method = parts.method.clone();
+    let span = trace::request(&parts, request_id);
     let (mut told, mut seen) = (Told::default(), Seen { route: "(unknown)", key_prefix: None, app_id: None });
-    let run = AssertUnwindSafe(dispatch(&vault, parts, body, request_id, &mut told, &mut seen)).catch_unwind().await;
+    let run = dispatch(&vault, parts, body, request_id, &mut told, &mut seen).instrument(span.clone());
+    let run = AssertUnwindSafe(run).catch_unwind().await;
     let mut answer = match run {
         Ok(Ok(answer)) => answer,
         Ok(Err(e)) => refusal(&with_id(e, request_id)),
@@ -55,6 +58,7 @@ async fn enter(State(vault): State<Arc<Vault>>, request: Request) -> Result<Answ
     let code = answer.extensions().get::<Code>().copied();
     vault.meters.answered(method.as_str(), seen.route, answer.status().as_u16(), code, begun.elapsed());
     let code = code.map(Code::as_str);
+    trace::answered(&span, &method, seen.route, answer.status(), code);
     tracing::info!(
         request.id = %request_id,
         http.method = %method,
@@ -115,7 +119,8 @@ async fn dispatch(
         return match routes::find(routes::SDK, |r| (r.method, r.path), parts.method.as_str(), &path) {
             Found::Route(route, params) => {
                 seen.route = route.path;
-                let call = caller::authenticate(vault, &route, params, &parts, body, source, told).await;
+                let call = caller::authenticate(vault, &route, params, &parts, body, source, told);
+                let call = call.instrument(trace::part!("authenticate")).await;
                 if let Ok(call) = &call {
                     seen.key_prefix = Some(call.known.key.key_prefix.clone());
                     seen.app_id = Some(call.known.app.id.to_string());

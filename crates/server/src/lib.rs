@@ -22,6 +22,8 @@ pub mod routes;
 pub mod scopes;
 pub mod sdk;
 pub mod sealed;
+mod trace;
 pub mod vault;
 
+pub use trace::SPANS;
 pub use vault::{Settings, Vault};

@@ -16,6 +16,7 @@ use grantd_wire::TimeMs;
 use grantd_wire::ids::{ActorId, AppId, GrantId, KeyId, OrganizationId};
 use ipnet::IpNet;
 use serde_json::Value;
+use tracing::Instrument as _;
 
 use crate::answer::of_store;
 use crate::cache::Cache;
@@ -23,6 +24,7 @@ use crate::install::{self, InstallError, Pepper};
 use crate::keyring::KeyRing;
 use crate::limiter::Limiter;
 use crate::meters::Meters;
+use crate::trace;
 
 /// What the operator decided, as plain values.
 #[derive(Clone, Debug)]
@@ -141,7 +143,8 @@ impl Vault {
     /// The key with this hash, from the database; remembered for the next call.
     pub(crate) async fn find_key(&self, hash: [u8; 32]) -> Result<Option<Arc<Known>>, grantd_wire::Error> {
         let read_at = self.env.now();
-        let known = self.store.find_key(hash).await.map_err(of_store)?.map(Arc::new);
+        let known =
+            self.store.find_key(hash).instrument(trace::part!("store.find_key")).await.map_err(of_store)?.map(Arc::new);
         match &known {
             Some(known) => self.cache.remember_key(hash, known, read_at),
             None => self.cache.forget_key(&hash),

@@ -258,7 +258,7 @@ fn load(flags: &Flags, file: Option<&std::path::Path>, context: &mut Context) ->
 }
 
 fn start_logging(config: &Config, log: &str, context: &mut Context) -> Result<Logging, Failure> {
-    let logging = telemetry::init(config.log_format, log).map_err(|e| Failure::from_error(Exit::Usage, &e))?;
+    let logging = telemetry::init(config, log).map_err(Failure::usage)?;
     for warning in &config.warnings {
         context.term.warn(warning);
     }

@@ -76,6 +76,7 @@ pub const SETTINGS: &[Setting] = &[
         "Memory for remembered grants, sealed; a grant takes about 1 KB beside its value; 0 remembers none [default: 64]",
     ),
     setting("metrics_listen", Kind::Text, "ADDR", "Address and port that tell metrics to whoever asks [default: none]"),
+    setting("otlp_endpoint", Kind::Text, "URL", "Collector that takes traces by OTLP over HTTP [default: none]"),
     setting("log_format", Kind::Text, "FORMAT", "text or json [default: text on a terminal, else json]"),
     setting("log", Kind::Text, "LEVEL", "error, warn, info, debug, trace, or a filter [default: info]"),
 ];

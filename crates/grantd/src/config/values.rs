@@ -119,6 +119,19 @@ pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     address.parse().map_err(|_| "write an address and a port such as 127.0.0.1:8400 or [::1]:8400".to_owned())
 }
 
+/// Where a collector is; `/v1/traces` is added to its path.
+pub fn parse_otlp_endpoint(text: &str) -> Result<Url, String> {
+    if !cfg!(feature = "otlp") {
+        return Err("this grantd was built without OTLP: build it with `--features otlp`, or leave this out".to_owned());
+    }
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let bare = |url: &Url| url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    url.filter(bare).ok_or_else(|| {
+        "write a URL such as http://127.0.0.1:4318; what a collector wants beside it goes into OTEL_EXPORTER_OTLP_HEADERS"
+            .to_owned()
+    })
+}
+
 /// The URL clients use: https, or http on loopback; a path is kept without its last slash.
 pub fn parse_public_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|_| "write a URL such as https://grantd.example.com".to_owned())?;

@@ -10,8 +10,10 @@ use grantd_domain::audit::{Event, Kind};
 use grantd_domain::env::Env;
 use grantd_store::{Append, Appended};
 use grantd_wire::{Code, Error, limits};
+use tracing::Instrument as _;
 
 use crate::answer::of_store;
+use crate::trace;
 use crate::vault::Vault;
 
 /// Events begun outside a write, so that a write that runs again tells of the same happenings under the same ids.
@@ -55,7 +57,8 @@ pub async fn append(vault: &Vault, append: Append) -> Result<Appended, Error> {
         return Ok(Appended::Done);
     }
     let wait = Duration::from_millis(limits::APPEND_WAIT_MS);
-    match tokio::time::timeout(wait, vault.store.append(append)).await {
+    let writing = vault.store.append(append).instrument(trace::part!("audit.append"));
+    match tokio::time::timeout(wait, writing).await {
         Ok(Ok(appended)) => Ok(appended),
         Ok(Err(e)) => Err(match of_store(e) {
             e if e.code == Code::StorageUnavailable || e.code == Code::Internal => e,

@@ -13,11 +13,13 @@ use grantd_store::hot::Known;
 use grantd_store::{Append, Appended, Confirm, crash};
 use grantd_wire::ids::{EventId, GrantId};
 use grantd_wire::{Code, Error, limits};
+use tracing::Instrument as _;
 
 use crate::answer::of_store;
 use crate::cache::Remembered;
 use crate::caller::Call;
 use crate::flow;
+use crate::trace;
 use crate::vault::Vault;
 
 /// A release that is asked for.
@@ -57,7 +59,8 @@ async fn release(vault: &Vault, call: &mut Call, wanted: &Wanted) -> Result<Rele
         return Ok(released);
     }
     for _ in 0..limits::DECISIONS_MAX {
-        let snapshot = vault.store.find_held(call.known.app.id, wanted.grant_id).await.map_err(of_store)?;
+        let reading = vault.store.find_held(call.known.app.id, wanted.grant_id);
+        let snapshot = reading.instrument(trace::part!("store.find_grant")).await.map_err(of_store)?;
         let (epochs, held) = snapshot.ok_or(Code::KeyNotActive)?;
         if epochs != call.known.epochs {
             if let Err(dead) = call.renew(vault).await {
