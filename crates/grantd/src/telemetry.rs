@@ -17,6 +17,10 @@ use crate::config::{Config, LogFormat};
 const LINES_MAX: usize = 8_192;
 /// Bytes of them.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long the first line of several waits for the others: one write and one wake-up for all of them.
+const GATHER_WAIT: Duration = Duration::from_millis(2);
+/// Bytes after which no more lines are added to a write.
+const GATHER_BYTES: usize = 64 * 1024;
 /// How long the end of the process waits for stderr to take what is left.
 const FLUSH_WAIT: Duration = Duration::from_secs(2);
 /// How often it tries meanwhile.
@@ -191,19 +195,29 @@ impl Lines {
 }
 
 fn write_lines(mut out: impl Write, messages: &Receiver<Message>, counts: &Counts) {
-    let mut told = 0;
-    for message in messages {
-        match message {
-            Message::Line(line) => {
-                // A log that cannot be written must not end what it tells of.
-                let _ = out.write_all(line.as_bytes());
-                counts.waiting_bytes.fetch_sub(line.len(), Ordering::Relaxed);
+    let (mut told, mut text) = (0, String::new());
+    while let Ok(first) = messages.recv() {
+        if matches!(first, Message::Line(_)) {
+            // Asleep, not receiving: a thread that receives is woken for each line.
+            std::thread::park_timeout(GATHER_WAIT);
+        }
+        let (mut next, mut flush) = (Some(first), None);
+        while let Some(message) = next {
+            match message {
+                Message::Line(line) => text.push_str(&line),
+                Message::Flush(written) => flush = Some(written),
             }
-            Message::Flush(written) => {
-                let _ = out.flush();
-                // Whoever asked may have gone.
-                let _ = written.try_send(());
-            }
+            let goes_on = flush.is_none() && text.len() < GATHER_BYTES;
+            next = if goes_on { messages.try_recv().ok() } else { None };
+        }
+        // A log that cannot be written must not end what it tells of.
+        let _ = out.write_all(text.as_bytes());
+        counts.waiting_bytes.fetch_sub(text.len(), Ordering::Relaxed);
+        text.clear();
+        if let Some(written) = flush {
+            let _ = out.flush();
+            // Whoever asked may have gone.
+            let _ = written.try_send(());
         }
         let dropped = counts.dropped.load(Ordering::Relaxed);
         if dropped > told {

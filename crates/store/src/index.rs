@@ -14,8 +14,11 @@ use crate::hot::alone;
 use crate::seam::Tx;
 use crate::{Engine, Store};
 
-/// Events in one step; on SQLite each step is one stay in the writer.
-const STEP_EVENTS: i64 = 256;
+/// Events in one step. Their terms are sorted together: the more there are, the more of them share a page of the index, and a page
+/// that is written once for twenty events costs a twentieth.
+const STEP_EVENTS: i64 = 8_192;
+/// Terms in one write; on SQLite each is one stay in the writer, which appends wait for.
+const SLICE_ENTRIES: usize = 1_024;
 
 /// Whose chains.
 enum Scope {
@@ -34,8 +37,8 @@ struct Pending {
     head: i64,
 }
 
-/// Terms of a step, in the order of the index.
-type Entries = Vec<(String, i64, String)>;
+/// Terms of a chain's events, in the order of the index.
+type Entries = Vec<(i64, String)>;
 
 /// Those who want an owner's index up to date join the pass that begins next.
 #[derive(Default)]
@@ -76,7 +79,7 @@ impl Store {
             while indexed < chain.head {
                 let (entries, last) = self.step(&chain, indexed).await?;
                 let Some(last) = last else { break };
-                self.store_terms(chain.chain_id.clone(), entries, last).await?;
+                self.store_terms(&chain, entries, last).await?;
                 events += last.abs_diff(indexed);
                 indexed = last;
             }
@@ -122,7 +125,7 @@ impl Store {
         for mut row in self.fetch("events", sql, params).await? {
             let (id, seq) = (row.text("id")?, row.int("seq")?);
             let terms = Terms::unpack(&row.bytes("terms")?).ok_or_else(|| row.inconsistent("terms"))?;
-            entries.extend(terms.indexed().iter().map(|term| (chain.owner.clone(), *term, id.clone())));
+            entries.extend(terms.indexed().iter().map(|term| (*term, id.clone())));
             last = Some(seq);
         }
         // In the order of the index, neighbours go into one page; and two processes with the same terms cannot deadlock.
@@ -130,30 +133,37 @@ impl Store {
         Ok((entries, last))
     }
 
-    async fn store_terms(&self, chain_id: String, entries: Entries, last: i64) -> Result<()> {
+    async fn store_terms(&self, chain: &Pending, entries: Entries, last: i64) -> Result<()> {
         let raise = "UPDATE chains SET indexed_seq = $2 WHERE id = $1 AND indexed_seq < $2";
         match &self.inner.engine {
             Engine::Sqlite(sqlite) => {
                 let insert =
                     "INSERT INTO event_terms (app_id, term, event_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-                let store = move |tx: &mut Tx<'_>| {
-                    for (owner, term, event) in &entries {
-                        tx.execute(insert, &[owner.into(), (*term).into(), event.into()])?;
-                    }
-                    crash::step("job.terms_stored");
-                    tx.execute(raise, &[(&chain_id).into(), last.into()]).map(drop)
-                };
-                sqlite.write(store).await
+                let entries: Arc<[(i64, String)]> = entries.into();
+                for from in (0..entries.len()).step_by(SLICE_ENTRIES) {
+                    let (entries, owner) = (Arc::clone(&entries), chain.owner.clone());
+                    let store = move |tx: &mut Tx<'_>| {
+                        let mut slice = entries.iter().skip(from).take(SLICE_ENTRIES);
+                        slice.try_for_each(|(term, event)| {
+                            tx.execute(insert, &[(&owner).into(), (*term).into(), event.into()]).map(drop)
+                        })
+                    };
+                    sqlite.write(store).await?;
+                }
+                crash::step("job.terms_stored");
+                let id = chain.chain_id.clone();
+                sqlite.write(move |tx| tx.execute(raise, &[(&id).into(), last.into()]).map(drop)).await
             }
             Engine::Postgres { pools, .. } => {
                 let insert = "INSERT INTO event_terms (app_id, term, event_id) \
-                    SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[]) ON CONFLICT DO NOTHING";
-                let owners: Vec<&str> = entries.iter().map(|(owner, _, _)| owner.as_str()).collect();
-                let terms: Vec<i64> = entries.iter().map(|(_, term, _)| *term).collect();
-                let events: Vec<&str> = entries.iter().map(|(_, _, event)| event.as_str()).collect();
-                alone(&pools.shared, insert, &[&owners, &terms, &events]).await?;
+                    SELECT $1, * FROM unnest($2::bigint[], $3::text[]) ON CONFLICT DO NOTHING";
+                for slice in entries.chunks(SLICE_ENTRIES) {
+                    let terms: Vec<i64> = slice.iter().map(|(term, _)| *term).collect();
+                    let events: Vec<&str> = slice.iter().map(|(_, event)| event.as_str()).collect();
+                    alone(&pools.shared, insert, &[&chain.owner, &terms, &events]).await?;
+                }
                 crash::step("job.terms_stored");
-                alone(&pools.shared, raise, &[&chain_id, &last]).await.map(drop)
+                alone(&pools.shared, raise, &[&chain.chain_id, &last]).await.map(drop)
             }
         }
     }

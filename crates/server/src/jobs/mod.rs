@@ -17,7 +17,7 @@ use crate::vault::Vault;
 
 const NONCE_PRUNE_EVERY: Duration = Duration::from_secs(10);
 /// How far the index of events may be behind what was appended, when nobody asks.
-const INDEX_EVERY: Duration = Duration::from_millis(250);
+const INDEX_EVERY: Duration = Duration::from_secs(1);
 /// How often chains of processes that ended are looked at.
 const INDEX_ALL_EVERY: Duration = Duration::from_mins(1);
 const USED_FLUSH_EVERY: Duration = Duration::from_secs(5);

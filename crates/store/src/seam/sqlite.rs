@@ -134,7 +134,10 @@ impl Sqlite {
         let checkpointer = path.map(|path| Checkpointer::start(path, &mut conn)).transpose()?;
         let (jobs, queue) = sync_channel(QUEUE_MAX);
         let chains = Chains::new(WRITER.to_owned(), true, Arc::clone(&tally));
-        let writer = Writer::new(conn, chains, tally, checkpointer);
+        // No bound of its own: what waits there was let in by the queue, and is answered without waiting.
+        let (answers, decided) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(writer::answer(decided));
+        let writer = Writer::new(conn, chains, tally, checkpointer, answers);
         let writer = std::thread::Builder::new()
             .name("grantd-writer".to_owned())
             .spawn(move || writer.run(&queue))

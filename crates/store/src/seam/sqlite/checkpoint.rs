@@ -15,8 +15,8 @@ use super::{batch, error, open_file, prepare};
 use crate::crash;
 use crate::error::{Error, Result};
 
-/// Pages in the log that are worth a checkpoint: 4 MB.
-const PAGES_WORTH: i32 = 1_000;
+/// Pages in the log that are worth a checkpoint: 16 MB. A page that was written many times since the last one is moved once.
+const PAGES_WORTH: i32 = 4_000;
 /// Pages in the log at which the writer stops for it: 64 MB.
 const PAGES_MAX: i32 = 16_000;
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use grantd_wire::ids::{AppId, CredentialId, OrganizationId};
 use rusqlite::Connection;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpointer;
@@ -143,12 +144,33 @@ impl From<Error> for Undone {
     }
 }
 
+/// A group whose fate is known.
+pub(super) struct Decided {
+    group: Vec<Message>,
+    fate: Result<()>,
+}
+
+/// Answers groups, in the runtime of those who wait: the writer wakes one task for a group, and not one for each of its members.
+pub(super) async fn answer(mut decided: UnboundedReceiver<Decided>) {
+    while let Some(Decided { group, fate }) = decided.recv().await {
+        for message in group {
+            crash::step("sqlite.answering");
+            match message {
+                Message::Append(job) => drop(job.reply.send(fate.clone().and(job.result))),
+                Message::Job(job) => job.answer(fate.clone()),
+                Message::Stop => {}
+            }
+        }
+    }
+}
+
 pub(super) struct Writer {
     conn: Connection,
     chains: Chains,
     confirmed: Confirmed,
     tally: Arc<Tally>,
     checkpointer: Option<Checkpointer>,
+    answers: UnboundedSender<Decided>,
     /// Changes when another connection has written to the file.
     version: Option<i64>,
     /// Members of the last group: how much company to expect.
@@ -157,9 +179,15 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(conn: Connection, chains: Chains, tally: Arc<Tally>, checkpointer: Option<Checkpointer>) -> Self {
+    pub(super) fn new(
+        conn: Connection,
+        chains: Chains,
+        tally: Arc<Tally>,
+        checkpointer: Option<Checkpointer>,
+        answers: UnboundedSender<Decided>,
+    ) -> Self {
         let (confirmed, commit_time) = (Confirmed::default(), Duration::ZERO);
-        Self { conn, chains, confirmed, tally, checkpointer, version: None, company: 0, commit_time }
+        Self { conn, chains, confirmed, tally, checkpointer, answers, version: None, company: 0, commit_time }
     }
 
     pub(super) fn run(mut self, queue: &Receiver<Message>) {
@@ -205,14 +233,8 @@ impl Writer {
             Err(e) => tracing::error!(error = %e, jobs = group.len(), "A group of writes was not applied"),
         }
         let fate = fate.map_err(|e| Error::Unavailable { what: e.to_string() });
-        for message in group.drain(..) {
-            crash::step("sqlite.answering");
-            match message {
-                Message::Append(job) => drop(job.reply.send(fate.clone().and(job.result))),
-                Message::Job(job) => job.answer(fate.clone()),
-                Message::Stop => {}
-            }
-        }
+        // It fails when the runtime is gone, and everybody who waits with it.
+        drop(self.answers.send(Decided { group: std::mem::take(group), fate }));
         if let Some(checkpointer) = &self.checkpointer {
             checkpointer.after_commit(&self.conn);
         }
