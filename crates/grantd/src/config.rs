@@ -62,6 +62,7 @@ pub struct Config {
     pub pool_size: u32,
     pub cache_mb: u32,
     pub metrics_listen: Option<SocketAddr>,
+    #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "a build without it refuses the setting"))]
     pub otlp_endpoint: Option<Url>,
     pub log_format: LogFormat,
     pub log: String,
