@@ -124,7 +124,8 @@ impl Write for EscapedStderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
         let line = text.strip_suffix('\n').unwrap_or(&text);
-        let line = format!("{}\n", crate::cli::escape(line));
+        let is_harmless = line.bytes().all(|b| (0x20..=0x7e).contains(&b));
+        let line = if is_harmless { format!("{line}\n") } else { format!("{}\n", crate::cli::escape(line)) };
         LINES.get_or_init(|| Lines::start(io::stderr)).push(line);
         Ok(bytes.len())
     }

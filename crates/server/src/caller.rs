@@ -122,25 +122,25 @@ pub async fn authenticate(
 ) -> Result<Call, Error> {
     let mut claimed = match find_key(vault, route, parts).await {
         Ok(claimed) => claimed,
-        Err(e) => return Err(failed(vault, &source, None, e).await),
+        Err(e) => return Err(Box::pin(failed(vault, &source, None, e)).await),
     };
     if let Err(e) = may_call_now(vault, route, &mut claimed, &source).await {
-        return Err(failed(vault, &source, Some(&claimed.known), e).await);
+        return Err(Box::pin(failed(vault, &source, Some(&claimed.known), e)).await);
     }
     let (known, key_hash) = (Arc::clone(&claimed.known), claimed.key_hash);
     let (mut call, signed) = match prove(route, params, parts, body, &source, claimed).await {
         Ok(proved) => proved,
         Err(e) => {
-            let dead = if route.releases { vault.check_key(key_hash, &source).await.err() } else { None };
-            return Err(failed(vault, &source, Some(&known), dead.unwrap_or(e)).await);
+            let dead = if route.releases { Box::pin(vault.check_key(key_hash, &source)).await.err() } else { None };
+            return Err(Box::pin(failed(vault, &source, Some(&known), dead.unwrap_or(e))).await);
         }
     };
     match admit(vault, route, &mut call, &parts.headers, &signed, told).await {
         Ok(()) => Ok(call),
-        Err(e) if e.code == Code::NonceReplayed => Err(failed(vault, &source, Some(&known), e).await),
+        Err(e) if e.code == Code::NonceReplayed => Err(Box::pin(failed(vault, &source, Some(&known), e)).await),
         // A limit must stay cheap: what it refuses is not written down.
         Err(e) if route.releases && e.code.status() < 500 && e.code != Code::RateLimitExceeded => {
-            Err(call.refuse(vault, e).await)
+            Err(Box::pin(call.refuse(vault, e)).await)
         }
         Err(e) => Err(e),
     }
@@ -155,7 +155,7 @@ async fn find_key(vault: &Vault, route: &SdkRoute, parts: &Parts) -> Result<Clai
     let remembered = if route.releases { vault.cache.key(&key_hash, vault.env.now()) } else { None };
     let known = match remembered {
         Some(known) => known,
-        None => vault.find_key(key_hash).await?.ok_or_else(unknown)?,
+        None => Box::pin(vault.find_key(key_hash)).await?.ok_or_else(unknown)?,
     };
     Ok(Claimed { known, key_hash, api_key: zeroize::Zeroizing::new(text.to_owned()) })
 }
@@ -164,7 +164,7 @@ async fn find_key(vault: &Vault, route: &SdkRoute, parts: &Parts) -> Result<Clai
 async fn may_call_now(vault: &Vault, route: &SdkRoute, claimed: &mut Claimed, source: &Source) -> Result<(), Error> {
     match may_call(&claimed.known, source) {
         Err(_) if route.releases => {
-            claimed.known = vault.check_key(claimed.key_hash, source).await?;
+            claimed.known = Box::pin(vault.check_key(claimed.key_hash, source)).await?;
             Ok(())
         }
         other => other,
@@ -267,7 +267,7 @@ async fn admit(
             return Err(e);
         }
         // It was a remembered key that lacked something.
-        call.renew(vault).await?;
+        Box::pin(call.renew(vault)).await?;
         call.check_scopes(route.needs)?;
     }
     call.has_request_rule = check_request_rule(signed.to_sign.request_rule)?;
@@ -443,11 +443,8 @@ async fn caller(
     if caller.actor_id.is_none() && signs_identity(headers) {
         let (app_id, label) = (app.id, label.to_owned());
         let new = ActorId::from_uuid(new_uuid(&*vault.env));
-        let registered = vault
-            .store
-            .write(move |tx| keys::register_actor(tx, app_id, &label, caller_type, new, now))
-            .await
-            .map_err(of_store)?;
+        let write = vault.store.write(move |tx| keys::register_actor(tx, app_id, &label, caller_type, new, now));
+        let registered = Box::pin(write).await.map_err(of_store)?;
         if let Some(id) = registered {
             vault.cache_actor(app.id, &caller.label, caller_type, id);
         }

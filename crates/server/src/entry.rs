@@ -43,7 +43,7 @@ async fn enter(State(vault): State<Arc<Vault>>, request: Request) -> Result<Answ
     let method = parts.method.clone();
     let span = trace::request(&parts, request_id);
     let (mut told, mut seen) = (Told::default(), Seen { route: "(unknown)", key_prefix: None, app_id: None });
-    let run = dispatch(&vault, parts, body, request_id, &mut told, &mut seen).instrument(span.clone());
+    let run = Box::pin(dispatch(&vault, parts, body, request_id, &mut told, &mut seen)).instrument(span.clone());
     let run = AssertUnwindSafe(run).catch_unwind().await;
     let mut answer = match run {
         Ok(Ok(answer)) => answer,
@@ -81,6 +81,7 @@ fn with_id(error: Error, request_id: RequestId) -> Error {
     }
 }
 
+/// What is rare is boxed here and below: the future of a request has room for every way it can go, and is moved about.
 async fn dispatch(
     vault: &Arc<Vault>,
     mut parts: Parts,
@@ -98,7 +99,7 @@ async fn dispatch(
         }
         "/readyz" => {
             seen.route = "/readyz";
-            return ready(vault).await;
+            return Box::pin(ready(vault)).await;
         }
         "/metrics" => {
             seen.route = "/metrics";
@@ -106,9 +107,9 @@ async fn dispatch(
                 return Err(not_allowed(&["GET"]));
             }
             if !vault.meters.is_open() {
-                api::may_see_metrics(vault, &parts, &source(vault, &parts, request_id)).await?;
+                Box::pin(api::may_see_metrics(vault, &parts, &source(vault, &parts, request_id))).await?;
             }
-            return Ok(metrics::answer(vault).await);
+            return Ok(Box::pin(metrics::answer(vault)).await);
         }
         _ => {}
     }
@@ -137,7 +138,7 @@ async fn dispatch(
         return match routes::find(routes::API, |r| (r.method, r.path), parts.method.as_str(), &path) {
             Found::Route(route, params) => {
                 seen.route = route.path;
-                api::answer(vault, &route, params, &parts, body, source).await
+                Box::pin(api::answer(vault, &route, params, &parts, body, source)).await
             }
             Found::MethodNotAllowed(methods) => Err(not_allowed(&methods)),
             Found::Unknown => Err(Error::new(Code::NotFound).message("There is no such route in the management API.")),

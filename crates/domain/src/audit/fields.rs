@@ -44,6 +44,16 @@ impl Fields {
         self.place(name, from);
     }
 
+    /// What is canonical as it prints.
+    pub(super) fn put_canonical(&mut self, name: &'static str, value: impl Display) {
+        let from = self.text.len();
+        write!(self.text, "{value}").expect("a string takes everything");
+        debug_assert!(
+            serde_json::from_str(&self.text[from..]).is_ok_and(|v: Value| canonical(&v) == self.text[from..])
+        );
+        self.place(name, from);
+    }
+
     /// Anything else.
     pub(super) fn put(&mut self, name: &'static str, value: &Value) {
         match value {

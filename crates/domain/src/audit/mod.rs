@@ -176,16 +176,15 @@ impl Event {
         }
         event.put_term("kind", kind.as_str());
         event.put_term("outcome", outcome.as_str());
-        let actor_object = match actor {
+        match actor {
             Actor::Key(id) => {
                 event.put_id("key_id", id);
-                json!({"type": "key", "id": id})
+                event.core.put_canonical("actor", format_args!(r#"{{"id":"{id}","type":"key"}}"#));
             }
-            Actor::Operator(id) => json!({"type": "operator", "id": id}),
-            Actor::Job => json!({"type": "job"}),
-            Actor::Nobody => return event,
-        };
-        event.core.put("actor", &actor_object);
+            Actor::Operator(id) => event.core.put("actor", &json!({"type": "operator", "id": id})),
+            Actor::Job => event.core.put("actor", &json!({"type": "job"})),
+            Actor::Nobody => {}
+        }
         event
     }
 

@@ -58,6 +58,11 @@ async fn release(vault: &Vault, call: &mut Call, wanted: &Wanted) -> Result<Rele
     {
         return Ok(released);
     }
+    Box::pin(release_read(vault, call, wanted)).await
+}
+
+/// As the database has it now.
+async fn release_read(vault: &Vault, call: &mut Call, wanted: &Wanted) -> Result<Released, Error> {
     for _ in 0..limits::DECISIONS_MAX {
         let reading = vault.store.find_held(call.known.app.id, wanted.grant_id);
         let snapshot = reading.instrument(trace::part!("store.find_grant")).await.map_err(of_store)?;

@@ -21,11 +21,11 @@ use crate::vault::Vault;
 pub async fn answer(vault: &Arc<Vault>, route: &SdkRoute, mut call: Call) -> Result<Answer, Error> {
     match route.route {
         Sdk::Token => token::retrieve(vault, &mut call).await,
-        Sdk::CallReport => report::call(vault, &call).await,
-        Sdk::ScopeMismatch => report::scope_mismatch(vault, &call).await,
-        Sdk::GrantsList => grants::list(vault, &call).await,
-        Sdk::GrantRevoke => grants::revoke(vault, &call).await,
-        Sdk::SecretGrant => grants::create(vault, &call).await,
+        Sdk::CallReport => Box::pin(report::call(vault, &call)).await,
+        Sdk::ScopeMismatch => Box::pin(report::scope_mismatch(vault, &call)).await,
+        Sdk::GrantsList => Box::pin(grants::list(vault, &call)).await,
+        Sdk::GrantRevoke => Box::pin(grants::revoke(vault, &call)).await,
+        Sdk::SecretGrant => Box::pin(grants::create(vault, &call)).await,
         Sdk::Scopes => Ok(json(200, &scopes())),
         Sdk::Later => Err(Code::FeatureUnavailable.into()),
     }

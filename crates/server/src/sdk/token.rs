@@ -26,7 +26,7 @@ use crate::vault::Vault;
 pub async fn retrieve(vault: &Vault, call: &mut Call) -> Result<Answer, Error> {
     let wanted = match wanted(call) {
         Ok(wanted) => wanted,
-        Err(error) => return Err(call.refuse(vault, error).await),
+        Err(error) => return Err(Box::pin(call.refuse(vault, error)).await),
     };
     let released = release::run(vault, call, &wanted).await?;
     render(&released)
