@@ -68,8 +68,9 @@ fn text(error: &tokio_postgres::Error) -> String {
 }
 
 fn meaning(code: &str, what: String) -> Error {
-    // Connection, read-only standby, login, no such database, resources, operator intervention, system, configuration, internal.
-    const UNAVAILABLE: [&str; 9] = ["08", "25", "28", "3D", "53", "57", "58", "F0", "XX"];
+    // Connection, read-only standby, login, no such database, resources, a database that takes no connections, operator
+    // intervention, system, configuration, internal.
+    const UNAVAILABLE: [&str; 10] = ["08", "25", "28", "3D", "53", "55", "57", "58", "F0", "XX"];
     if code == SqlState::UNIQUE_VIOLATION.code() {
         return Error::Duplicate;
     }
@@ -218,6 +219,7 @@ mod tests {
             ("40001", "busy"),
             ("40P01", "busy"),
             ("55P03", "busy"),
+            ("55000", "unavailable"),
             ("40003", "unavailable"),
             ("08006", "unavailable"),
             ("25006", "unavailable"),
