@@ -17,8 +17,8 @@ use super::{epoch_seconds, locked};
 const CALLERS: usize = 6;
 /// Operators that change things at the same time.
 const OPERATORS: usize = 2;
-/// Living secrets after which one is given up for each that is made.
-const SECRETS_MAX: usize = 12;
+/// Secrets that one load makes: what is looked at after each death must not grow for ever, and the next load must have some to make.
+const SECRETS_MAX: usize = 36;
 /// Grants of a secret after which no more are made.
 const GRANTS_MAX: usize = 12;
 
@@ -33,6 +33,8 @@ struct Work {
     app_id: String,
     api_key: Arc<ApiKey>,
     model: Arc<Mutex<Model>>,
+    /// Places of the model's list at which no more secrets are made.
+    secrets_end: usize,
     stop: watch::Receiver<bool>,
 }
 
@@ -59,6 +61,7 @@ impl Load {
             app_id: identity.app_id.clone(),
             api_key: Arc::new(ApiKey::new(&identity.api_key)),
             model: Arc::clone(model),
+            secrets_end: locked(model).secrets.len() + SECRETS_MAX,
             stop: stopped,
         };
         let mut workers = JoinSet::new();
@@ -230,7 +233,7 @@ async fn create_secret(work: &Work, number: usize, connection: &mut Connection) 
     let (at, name, value) = {
         let mut model = locked(&work.model);
         let n = model.number();
-        if model.secrets.len() >= SECRETS_MAX * 4 {
+        if model.secrets.len() >= work.secrets_end {
             return Ok(());
         }
         while model.secrets.len() % OPERATORS != number {
