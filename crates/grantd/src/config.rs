@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 use url::Url;
 
-pub use settings::{Flags, Kind, SETTINGS, Setting};
+pub use settings::{Flags, InstallFlags, Kind, SETTINGS, Setting};
 pub use values::{DatabaseUrl, KeySource, LogFormat, is_loopback, parse_net};
 
 use crate::env::Env;

@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::backup::{Partial, stamp, sync_directory};
 use crate::boot::{self, DataDir, PAT_FILE};
 use crate::cli::{Context, Exit, Failure, confirm};
-use crate::config::{Config, DatabaseUrl, Flags};
+use crate::config::{Config, DatabaseUrl, InstallFlags};
 use crate::host::Host;
 use crate::manifest::{self, Manifest};
 
@@ -40,22 +40,8 @@ pub struct RestoreArgs {
     /// Give up what was revoked since the backup, in apps without an export: it comes back
     #[arg(long)]
     pub accept_lost_revocations: bool,
-    /// Configuration file [default: ./grantd.toml if it exists] [env: GRANTD_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// sqlite:PATH or postgres://… [default: sqlite:<data_dir>/grantd.db] [env: GRANTD_DATABASE_URL]
-    #[arg(long, value_name = "URL")]
-    pub database_url: Option<String>,
-    /// Where the root key is: env:NAME or file:PATH [default: file:<data_dir>/root.key] [env: GRANTD_ROOT_KEY]
-    #[arg(long, value_name = "KEY")]
-    pub root_key: Option<String>,
-}
-
-impl RestoreArgs {
-    /// As settings.
-    pub fn settings(&self) -> Flags {
-        Flags::default().with("database_url", self.database_url.clone()).with("root_key", self.root_key.clone())
-    }
+    #[command(flatten)]
+    pub install: InstallFlags,
 }
 
 /// Restores, or makes ready what was restored with other tools.

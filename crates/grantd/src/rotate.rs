@@ -1,7 +1,5 @@
 //! `grantd rotate-root-key`: wraps everything under another root key, while others serve.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use grantd_domain::seal::{RootKey, RootKeys};
 use grantd_server::rewrap::{self, RewrapError};
@@ -9,7 +7,7 @@ use serde_json::json;
 
 use crate::boot;
 use crate::cli::{Context, Exit, Failure, Progress};
-use crate::config::{Config, Flags, KeySource};
+use crate::config::{Config, InstallFlags, KeySource};
 use crate::host::Host;
 use crate::root_key;
 
@@ -19,22 +17,8 @@ pub struct RotateArgs {
     /// Where the new root key is: env:NAME or file:PATH
     #[arg(long, value_name = "KEY")]
     pub to: String,
-    /// Configuration file [default: ./grantd.toml if it exists] [env: GRANTD_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// sqlite:PATH or postgres://… [default: sqlite:<data_dir>/grantd.db] [env: GRANTD_DATABASE_URL]
-    #[arg(long, value_name = "URL")]
-    pub database_url: Option<String>,
-    /// Where the present root key is: env:NAME or file:PATH [default: file:<data_dir>/root.key] [env: GRANTD_ROOT_KEY]
-    #[arg(long, value_name = "KEY")]
-    pub root_key: Option<String>,
-}
-
-impl RotateArgs {
-    /// As settings.
-    pub fn settings(&self) -> Flags {
-        Flags::default().with("database_url", self.database_url.clone()).with("root_key", self.root_key.clone())
-    }
+    #[command(flatten)]
+    pub install: InstallFlags,
 }
 
 /// Wraps everything under the new key.

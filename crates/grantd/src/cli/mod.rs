@@ -204,7 +204,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, mut te
 async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
     match command {
         Command::Init(args) => {
-            let config = load(&args.settings(), args.config.as_deref(), context)?;
+            let config = load(&args.install.settings(), args.install.config.as_deref(), context)?;
             crate::init::run(config, args, context).await
         }
         Command::Serve(args) => {
@@ -237,12 +237,12 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
             crate::backup::run(config, args, context).await
         }
         Command::Restore(args) => {
-            let config = load(&args.settings(), args.config.as_deref(), context)?;
+            let config = load(&args.install.settings(), args.install.config.as_deref(), context)?;
             crate::restore::run(config, args, context).await
         }
         Command::Doctor(args) => crate::doctor::run(args, context).await,
         Command::RotateRootKey(args) => {
-            let config = load(&args.settings(), args.config.as_deref(), context)?;
+            let config = load(&args.install.settings(), args.install.config.as_deref(), context)?;
             crate::rotate::run(config, args, context).await
         }
         Command::Request(args) => trial::run(args, context).await,

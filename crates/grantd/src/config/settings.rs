@@ -1,6 +1,7 @@
 //! The table of settings: one entry makes the flag, the variable, the key of the file and the line of `config show`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -127,6 +128,27 @@ impl Flags {
             self.0.insert(name, value);
         }
         self
+    }
+}
+
+// No doc comment: clap would take it for that of the command it is flattened into.
+#[derive(clap::Args)]
+pub struct InstallFlags {
+    /// Configuration file [default: ./grantd.toml if it exists] [env: GRANTD_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// sqlite:PATH or postgres://… [default: sqlite:<data_dir>/grantd.db] [env: GRANTD_DATABASE_URL]
+    #[arg(long, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// Where the root key is: env:NAME or file:PATH [default: file:<data_dir>/root.key] [env: GRANTD_ROOT_KEY]
+    #[arg(long, value_name = "KEY")]
+    pub root_key: Option<String>,
+}
+
+impl InstallFlags {
+    /// As settings.
+    pub fn settings(&self) -> Flags {
+        Flags::default().with("database_url", self.database_url.clone()).with("root_key", self.root_key.clone())
     }
 }
 
