@@ -186,6 +186,14 @@ pub fn access_token<'a>(
     Ok(AccessToken::Encoded(Zeroizing::new(STANDARD.encode(pair.as_bytes()))))
 }
 
+/// What a further injection sends; none if the row lacks the field it names.
+pub fn source<'a>(injection: &Injection, token: &'a str, fields: &'a BTreeMap<String, String>) -> Option<&'a str> {
+    match injection.value_source.strip_prefix(FIELD_SOURCE) {
+        Some(name) => fields.get(name).map(String::as_str),
+        None => Some(token),
+    }
+}
+
 /// One allocation of the right size, so that no piece of it is left behind by growing.
 fn pair(username: &str, password: &str) -> Zeroizing<String> {
     let mut pair = Zeroizing::new(String::with_capacity(username.len() + 1 + password.len()));

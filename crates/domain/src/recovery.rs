@@ -142,6 +142,9 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::TokenDenied
         | Kind::CallClaimed
         | Kind::ScopeMismatchClaimed
+        | Kind::ProbeIntended
+        | Kind::ProbeAnswered
+        | Kind::ProbeDenied
         | Kind::InstallCreated
         | Kind::OperatorCreated
         | Kind::PatCreated

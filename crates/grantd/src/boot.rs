@@ -8,8 +8,10 @@ use std::sync::Arc;
 use grantd_domain::env::{Clock as _, new_uuid};
 use grantd_domain::seal::{RootKey, RootKeys};
 use grantd_server::install::{self, Created, InstallError};
+use grantd_server::outbound::authorities;
 use grantd_server::{Settings, Vault};
 use grantd_store::{Location, Store, crash, facts};
+use rustls::RootCertStore;
 
 use crate::cli::{Exit, Failure};
 use crate::config::{Config, DatabaseUrl};
@@ -214,6 +216,16 @@ pub async fn create_install(config: &Config, data_dir: &DataDir, env: &Env, stor
     Ok(created)
 }
 
+/// The authorities of a file of PEM certificates.
+fn read_authorities(file: &Path) -> Result<RootCertStore, Failure> {
+    let refuse = |why: &dyn std::fmt::Display| {
+        Failure::usage(format!("outbound.ca_file: {} {why}", file.display()))
+            .hint("Name a file of PEM certificates, or leave it out to trust what the system trusts.")
+    };
+    let pem = std::fs::read(file).map_err(|e| refuse(&format_args!("cannot be read: {e}")))?;
+    authorities(&pem).map_err(|e| refuse(&e))
+}
+
 /// Opens the install for serving.
 pub async fn open_vault(
     config: &Config,
@@ -229,6 +241,7 @@ pub async fn open_vault(
         replicas: config.replicas,
         cache_bytes: u64::from(config.cache_mb) << 20,
         outbound: config.outbound(also_outbound).map_err(|e| Failure::from_error(Exit::Usage, &e))?,
+        outbound_roots: config.outbound_ca_file.as_deref().map(read_authorities).transpose()?,
     };
     let vault = Vault::open(store, root, Arc::new(Host), settings).await.map_err(|e| install_failure(&e))?;
     // What needs another key is refused; everything else is served.

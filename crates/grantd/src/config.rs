@@ -57,6 +57,8 @@ pub struct Config {
     pub root_key_also: Vec<KeySource>,
     /// Checked; see [`Config::outbound`].
     pub outbound_allow: Vec<String>,
+    /// `None`: what the system trusts.
+    pub outbound_ca_file: Option<PathBuf>,
     pub trusted_proxies: Vec<IpNet>,
     pub replicas: u32,
     pub pool_size: u32,
@@ -190,6 +192,7 @@ impl Config {
         let root_key_also = layers.list("root_key_also", KeySource::parse)?;
         let outbound_allow = layers.list("outbound.allow", |t| Ok(t.to_owned()))?;
         OutboundAllow::parse(&outbound_allow).map_err(|error| layers.refuse_last(error.to_string()))?;
+        let outbound_ca_file = layers.optional("outbound.ca_file", path)?;
         let trusted_proxies = layers.list("trusted_proxies", parse_net)?;
         let replicas = layers.one("replicas", "1", |t| values::parse_number(t, 1, REPLICAS_MAX))?;
         let pool_size = layers.one("pool_size", "10", |t| values::parse_number(t, 1, POOL_SIZE_MAX))?;
@@ -230,6 +233,7 @@ impl Config {
             root_key,
             root_key_also,
             outbound_allow,
+            outbound_ca_file,
             trusted_proxies,
             replicas,
             pool_size,

@@ -15,6 +15,7 @@ use grantd_store::hot::Known;
 use grantd_wire::TimeMs;
 use grantd_wire::ids::{ActorId, AppId, GrantId, KeyId, OrganizationId};
 use ipnet::IpNet;
+use rustls::RootCertStore;
 use serde_json::Value;
 use tracing::Instrument as _;
 
@@ -24,6 +25,7 @@ use crate::install::{self, InstallError, Pepper};
 use crate::keyring::KeyRing;
 use crate::limiter::Limiter;
 use crate::meters::Meters;
+use crate::outbound::Outbound;
 use crate::trace;
 
 /// What the operator decided, as plain values.
@@ -36,6 +38,8 @@ pub struct Settings {
     pub replicas: u32,
     /// What is not public and may be reached.
     pub outbound: OutboundAllow,
+    /// The authorities that hosts called from here must be vouched for by; `None`: those of the system.
+    pub outbound_roots: Option<RootCertStore>,
     /// Memory for remembered grants, in bytes.
     pub cache_bytes: u64,
 }
@@ -50,6 +54,7 @@ pub struct Vault {
     pub settings: Settings,
     pub organization_id: OrganizationId,
     pub keys: KeyRing,
+    pub(crate) outbound: Outbound,
     pub(crate) cache: Cache,
     pub(crate) pepper: Pepper,
     pub(crate) checkpoint_key: CheckpointKey,
@@ -88,6 +93,7 @@ impl Vault {
         Ok(Arc::new(Self {
             keys: KeyRing::new(root, store.clone()),
             cache: Cache::new(settings.cache_bytes),
+            outbound: Outbound::new(settings.outbound_roots.clone()),
             store,
             env,
             settings,

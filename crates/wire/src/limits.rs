@@ -96,6 +96,11 @@ pub const DESTINATION_RULES_MAX: usize = 50;
 /// Characters of one destination rule.
 pub const DESTINATION_RULE_CHARS_MAX: usize = 300;
 
+/// A test of a secret, from its name to the end of the answer.
+pub const PROBE_DEADLINE_MS: u64 = 10_000;
+/// Body of the answer to a test that is looked at; a longer one tells nothing.
+pub const PROBE_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
 /// Living keys of an app.
 pub const KEYS_PER_APP_MAX: i64 = 1_000;
 /// Living grants on one credential.

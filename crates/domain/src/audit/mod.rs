@@ -60,6 +60,12 @@ kinds! {
     KeyRevoked = "key.revoked",
     SecretCreated = "secret.created",
     SecretUpdated = "secret.updated",
+    /// A credential is about to be sent to its vendor in a harmless call.
+    ProbeIntended = "probe.intended",
+    /// What came of it.
+    ProbeAnswered = "probe.answered",
+    /// The call was refused before anything was sent.
+    ProbeDenied = "probe.denied",
     CredentialRotated = "credential.rotated",
     CredentialDestroyed = "credential.destroyed",
     /// Its value is not to be had any more; a new one mends it.
@@ -208,6 +214,16 @@ impl Event {
             self.terms.remove(old);
         }
         self.put_term("kind", kind.as_str());
+        self
+    }
+
+    /// With another outcome than it was begun with.
+    pub fn outcome(mut self, outcome: Outcome) -> Self {
+        let old = self.core.get("outcome").map(|old| term("outcome", old.trim_matches('"')));
+        if let Some(old) = old {
+            self.terms.remove(old);
+        }
+        self.put_term("outcome", outcome.as_str());
         self
     }
 

@@ -6,7 +6,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use grantd_wire::api::{
     AllowedHosts, CreatedSecret, CredentialType, Grant, GrantCreate, Page, Secret, SecretCreate, SecretRotate,
-    SecretTemplate,
+    SecretTemplate, SecretTest,
 };
 use grantd_wire::sdk::Injection;
 use reqwest::Method;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::apps::{ListArgs, PageArgs};
 use super::context::{Context, Format};
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::grants::GRANT_COLUMNS;
 use super::http::{Api, NoQuery};
 use super::input::{Pair, parse_host, parse_injection, parse_pair, parse_reference, parse_span, read_secret};
@@ -54,6 +54,11 @@ pub enum SecretsCommand {
     /// Replace the value; every grant stays
     #[command(after_help = "Example:\n  grantd managed-secrets rotate stripe --value - < new-key.txt")]
     Rotate(RotateArgs),
+    /// Make the harmless call of the secret's template, and say whether the credential works
+    #[command(after_help = "The exit code is 0 when the vendor accepted it, else 1.
+
+Example:\n  grantd managed-secrets test stripe")]
+    Test(SecretRef),
     /// Say where the credential may go; replaces the present hosts
     #[command(after_help = "Example:
   grantd managed-secrets set-allowed-hosts stripe \\
@@ -244,6 +249,13 @@ pub async fn run(command: SecretsCommand, context: &mut Context) -> Result<(), F
             let path = [&secrets[..], &[&name, "rotate"]].concat();
             let secret: Secret = api.send(Method::POST, &path, &body).await?;
             context.show(&secret)
+        }
+        SecretsCommand::Test(secret) => {
+            let name = secret.name();
+            let path = [&secrets[..], &[&name, "test"]].concat();
+            let test: SecretTest = api.send(Method::POST, &path, &json!({})).await?;
+            context.show(&test)?;
+            if test.works == Some(true) { Ok(()) } else { Err(Failure::silent(Exit::Error)) }
         }
         SecretsCommand::SetAllowedHosts(args) => {
             let name = args.secret.name();

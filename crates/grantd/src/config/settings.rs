@@ -67,6 +67,12 @@ pub const SETTINGS: &[Setting] = &[
         "DEST,…",
         "Destinations that are not public and may be reached: host:port, host or CIDR",
     ),
+    setting(
+        "outbound.ca_file",
+        Kind::Text,
+        "FILE",
+        "Authorities (PEM) that hosts called from here must be vouched for by [default: those of the system]",
+    ),
     setting("trusted_proxies", Kind::List, "CIDR,…", "Reverse proxies whose X-Forwarded-For counts"),
     setting("replicas", Kind::Number, "N", "Processes that share the rate limits [default: 1]"),
     setting("pool_size", Kind::Number, "N", "PostgreSQL connections of this process [default: 10]"),

@@ -4,6 +4,7 @@ pub(crate) mod apps;
 mod audit;
 mod grants;
 mod keys;
+mod probe;
 mod secrets;
 mod templates;
 
@@ -113,6 +114,7 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::SecretsCreate => secrets::create(vault, request, app).await,
         Api::SecretsShow => secrets::show(vault, request, app).await,
         Api::SecretsRotate => secrets::rotate(vault, request, app).await,
+        Api::SecretsTest => probe::test(vault, request, app).await,
         Api::SecretsSetHosts => secrets::set_hosts(vault, request, app).await,
         Api::SecretGrantsList => grants::list_of_secret(vault, request, app).await,
         Api::SecretGrantsCreate => grants::create(vault, request, app).await,

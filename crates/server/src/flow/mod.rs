@@ -2,6 +2,7 @@
 
 pub mod export;
 pub mod grants;
+pub mod probe;
 pub mod release;
 
 use std::time::Duration;

@@ -10,7 +10,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::harness::world::{ask, text};
-use crate::harness::{Raw, Server, World, api_request};
+use crate::harness::{Answer, Raw, Server, World, api_request};
 
 in_memory! {
     nobody_reaches_a_route_of_the_sdk,
@@ -258,6 +258,11 @@ async fn api_path(server: &Server, route: &ApiRoute, app: &str, objects: &World)
     with_app.replacen("{}", &object, 1)
 }
 
+/// Whether the call was done. The world's secret is of no template, so that a test of it ends with that.
+fn is_let_in(route: Api, answer: &Answer) -> bool {
+    answer.status < 300 || route == Api::SecretsTest && answer.code() == "invalid_value"
+}
+
 async fn nobody_reaches_a_route_of_the_management_api(server: Server) {
     let world = server.world().await;
     for route in routes::API {
@@ -291,7 +296,7 @@ async fn each_role_too_small_is_refused(server: Server) {
             let answer = server.api_as(pat, route.method, &path, body.clone()).await;
             match role < route.role {
                 true => drop(answer.refused(Code::RoleRequired)),
-                false => assert!(answer.status < 300, "{} {path}: {}", route.method, answer.text),
+                false => assert!(is_let_in(route.route, &answer), "{} {path}: {}", route.method, answer.text),
             }
         }
         assert!(route.method == "GET" || route.role > Role::Viewer, "a viewer changes nothing: {}", route.path);
@@ -309,7 +314,7 @@ async fn a_token_for_some_apps_sees_no_other(server: Server) {
         server.api_as(&pat, route.method, &path, api_body(route.route)).await.refused(Code::NotFound);
         let path = api_path(&server, route, &other.app, &other).await;
         let answer = server.api_as(&pat, route.method, &path, api_body(route.route)).await;
-        assert!(answer.status < 300, "{} {path}: {}", route.method, answer.text);
+        assert!(is_let_in(route.route, &answer), "{} {path}: {}", route.method, answer.text);
     }
     let list = server.api_as(&pat, "GET", "/api/v1/apps", Value::Null).await.ok(200);
     assert_eq!((&list["total"], &list["items"][0]["id"]), (&json!(1), &json!(other.app)));

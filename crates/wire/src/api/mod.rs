@@ -231,6 +231,25 @@ pub struct SecretRotate {
     pub fields: Option<BTreeMap<String, String>>,
 }
 
+/// `POST …/managed-secrets/{id or slug}/test`: what the vendor said to the template's harmless call.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct SecretTest {
+    pub slug: String,
+    pub template: String,
+    /// Null when the answer does not tell.
+    pub works: Option<bool>,
+    /// `works`, `refused`, `unclear`, `rate_limited`, `vendor_failed`, `unexpected`, `unreachable`, `tls_failed` or `timed_out`.
+    pub result: String,
+    /// The result in words.
+    pub message: String,
+    pub method: String,
+    pub host: String,
+    /// The vendor's status; null when there was no answer.
+    pub status: Option<u16>,
+    pub duration_ms: i64,
+    pub event_id: String,
+}
+
 /// `GET /api/v1/secret-templates/{id}`, and an item of the list: what one vendor's credential needs.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct SecretTemplate {

@@ -82,3 +82,30 @@ async fn a_secret_from_a_template_needs_no_hosts_on_the_command_line() {
     assert!(done.err.starts_with("error: --field store: is missing: Store subdomain, in the address"), "{}", done.err);
     assert!(done.err.contains("--template shopify --field store=…"), "{}", done.err);
 }
+
+#[tokio::test]
+async fn a_test_says_in_words_whether_the_credential_works_and_exits_accordingly() {
+    for (works, result, exit) in [
+        (json!(true), "works", Exit::Ok),
+        (json!(false), "refused", Exit::Error),
+        (Value::Null, "unclear", Exit::Error),
+    ] {
+        let answer = json!({
+            "slug": "stripe", "template": "stripe", "works": works, "result": result, "message": "In words.", "method": "GET",
+            "host": "api.stripe.com", "status": 200, "duration_ms": 12, "event_id": ID,
+        });
+        let server = Server::start(&[(200, answer.clone())]).await;
+        let done = server.run(&["managed-secrets", "test", "stripe"]).await;
+        assert_eq!((done.exit, done.json(), done.err.as_str()), (exit, answer, ""));
+        let seen = &server.seen()[0];
+        assert_eq!(
+            (seen.method.as_str(), &*seen.target),
+            ("POST", &*format!("/api/v1/apps/{APP}/managed-secrets/stripe/test"))
+        );
+        let done = server.run(&["managed-secrets", "test", "stripe", "--output", "table"]).await;
+        assert!(done.out.contains("message      In words."), "{}", done.out);
+    }
+    let refused = json!({"error": "blocked_destination", "message": "No.", "hint": "Do this."});
+    let done = Server::start(&[(422, refused)]).await.run(&["managed-secrets", "test", "stripe"]).await;
+    assert_eq!((done.exit, done.err.as_str()), (Exit::Error, "error: No. Do this.\n"));
+}

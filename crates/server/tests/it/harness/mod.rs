@@ -207,6 +207,7 @@ fn settings() -> Settings {
         trusted_proxies: Vec::new(),
         replicas: 1,
         outbound: OutboundAllow::parse(&["127.0.0.1:9001"]).unwrap(),
+        outbound_roots: None,
         cache_bytes: 1 << 20,
     }
 }
