@@ -72,6 +72,7 @@ impl World {
                 trusted_proxies: Vec::new(),
                 replicas: 1,
                 outbound: OutboundAllow::parse(&[] as &[&str]).expect("an empty list is one"),
+                outbound_roots: None,
                 cache_bytes: 1 << 20,
             };
             let vault = Vault::open(store, root(), Arc::new(Steady), settings).await.expect("the install opens");
