@@ -7,6 +7,7 @@ mod command;
 mod crash;
 mod edges;
 mod fuzz;
+mod overhead;
 mod pair;
 mod postgres;
 mod repository;
@@ -39,6 +40,7 @@ cargo xtask VERB
   docs         rustdoc, warnings are errors
 
   bench        measure grantd against its peers and its targets; `cargo xtask bench --help` has its options
+  overhead     what a call costs in the Rust client and in the Python one, against `grantd dev`
   postgres     start a throwaway PostgreSQL, print its URL, remove it on Ctrl-C
   help         this text
 ";
@@ -68,6 +70,7 @@ fn run(words: &[String]) -> Result {
             Ok(())
         }
         "check" => steps::check(),
+        "overhead" => overhead::run(),
         "postgres" => postgres::hold(),
         name => match steps::find(name) {
             Some(step) => steps::alone(step, rest),

@@ -1,0 +1,77 @@
+//! The verb `overhead`: what a call costs in the Rust client, and in the official Python one, against the same vault.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::{Result, command, repository, tools};
+
+/// Cargo profile of what is measured.
+const PROFILE: &str = "quick";
+/// Calls of a run, after a tenth of them to warm up.
+const CALLS: &str = "2000";
+/// Calls at once, run after run.
+const AT_ONCE: &[&str] = &["1", "16"];
+
+/// `grantd dev`, until it is dropped.
+struct Dev(Child);
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // As Ctrl-C would: it then takes its throwaway directory away.
+        let told = Command::new("sh").args(["-c", "kill -s INT \"$0\"", &self.0.id().to_string()]).status();
+        if !told.is_ok_and(|status| status.success()) {
+            drop(self.0.kill());
+        }
+        drop(self.0.wait());
+    }
+}
+
+pub fn run() -> Result {
+    tools::for_conformance()?;
+    let build = ["build", "--locked", "--profile", PROFILE];
+    command::run(command::cargo().args(build).args(["--package", "grantd"]))?;
+    command::run(command::cargo().args(build).args(["--package", "grantd-sdk", "--example", "overhead"]))?;
+    let built = repository::target().join(PROFILE);
+    let (_dev, ready) = start(command::command(built.join("grantd")))?;
+    println!("One call: a release, GET of a provider on loopback, a report. Microseconds.\n");
+    println!("{:<28} {:>8} {:>8} {:>8} {:>10}", "client, calls at once", "p50", "p99", "CPU", "time/call");
+    for at_once in AT_ONCE {
+        let rust = command::command(built.join("examples/overhead"));
+        let mut python = command::command(tools::VENV_NEWEST.python());
+        python.arg(repository::root().join("conformance/overhead.py"));
+        for (name, mut program) in [("grantd-sdk (Rust)", rust), ("alter-sdk (Python)", python)] {
+            for (variable, field) in [
+                ("ALTER_API_KEY", "api_key"),
+                ("ALTER_BASE_URL", "base_url"),
+                ("DEMO_URL", "demo_url"),
+                ("GRANT_ID", "grant_id"),
+            ] {
+                program.env(variable, ready[field].as_str().ok_or("grantd dev did not say everything")?);
+            }
+            let measured: Value = serde_json::from_str(&command::output(program.args([CALLS, at_once]))?)?;
+            let figure = |field: &str| measured[field].as_u64().unwrap_or_default();
+            println!(
+                "{:<28} {:>8} {:>8} {:>8} {:>10}",
+                format!("{name}, {at_once}"),
+                figure("p50_us"),
+                figure("p99_us"),
+                figure("cpu_us"),
+                figure("elapsed_us")
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Starts it in memory of its own, and reads the line that says how to call it.
+fn start(mut grantd: Command) -> Result<(Dev, Value)> {
+    grantd.args(["dev", "--ephemeral", "--listen", "127.0.0.1:0", "--log", "error", "--output", "json"]);
+    let mut dev = Dev(grantd.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?);
+    let stdout = dev.0.stdout.take().ok_or("no output of grantd dev")?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line)?;
+    let ready = serde_json::from_str(&line).map_err(|_| "grantd dev did not start: run it by hand to see why")?;
+    Ok((dev, ready))
+}
