@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{Result, command, repository, tools};
 
 /// Cargo profile of what is measured.
-const PROFILE: &str = "quick";
+const PROFILE: &str = "release";
 /// Calls of a run, after a tenth of them to warm up.
 const CALLS: &str = "2000";
 /// Calls at once, run after run.
