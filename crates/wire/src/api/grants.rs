@@ -1,0 +1,94 @@
+//! Grants.
+
+use serde::{Deserialize, Serialize};
+
+use crate::TimeMs;
+
+/// `POST …/managed-secrets/{id or slug}/grants`.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantCreate {
+    /// `system`; `user`, `group` and `agent` need parts that are not built yet.
+    pub principal_type: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_seconds: Option<i64>,
+    /// Binds the grant to one tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+}
+
+/// A grant.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Grant {
+    pub grant_id: String,
+    pub app_id: String,
+    /// `managed_secret`.
+    pub grant_kind: String,
+    /// The secret's slug.
+    pub provider_id: String,
+    pub managed_secret_id: String,
+    pub managed_secret_name: String,
+    pub credential_id: String,
+    pub principal_type: String,
+    pub label: Option<String>,
+    /// `active`, `expired` or `revoked`.
+    pub status: String,
+    /// Why it was revoked, as given.
+    pub reason: Option<String>,
+    pub tenant: Option<String>,
+    /// True when the tenant guard does not apply to this grant.
+    pub tenant_exempt: bool,
+    pub allow_any_host: bool,
+    pub expires_at: Option<TimeMs>,
+    pub last_used_at: Option<TimeMs>,
+    pub created_at: TimeMs,
+    pub revoked_at: Option<TimeMs>,
+    pub version: i64,
+}
+
+/// `PATCH /api/v1/apps/{app_id}/grants/{grant_id}`: absent fields stay.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantUpdate {
+    /// An empty label removes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// From now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_seconds: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantBinding>,
+}
+
+/// A change of a grant's tenant. Admin only.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TenantBinding {
+    /// Bind to this value.
+    Value(String),
+    /// Unbind: the next call binds, or the secret's kind exempts.
+    Clear,
+    /// The guard does not apply.
+    Exempt,
+}
+
+/// `POST …/grants/{grant_id}/revoke`.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantRevoke {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The answer to it.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RevokedGrant {
+    pub grant_id: String,
+    pub revoked_at: TimeMs,
+    /// `yes`, `no`, `unsupported` or `failed`. A managed secret has no revocation endpoint: `unsupported`.
+    pub revoked_upstream: String,
+    /// True when this was the last living grant, so that the stored value was destroyed.
+    pub credential_destroyed: bool,
+}

@@ -1,0 +1,43 @@
+//! Pages of lists, and their query.
+
+use serde::{Deserialize, Serialize};
+
+/// A page counted by offset.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    pub total: i64,
+    pub limit: i64,
+    pub offset: i64,
+    pub has_more: bool,
+}
+
+/// A page that continues at a cursor.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct CursorPage<T> {
+    pub items: Vec<T>,
+    pub next_cursor: Option<String>,
+    pub has_more: bool,
+    /// True when a filter could not use an index and only the newest events were searched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial_scan: bool,
+}
+
+/// Query of lists counted by offset.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i64>,
+    /// Grants: `active`, `expired` or `revoked`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Grants: a secret's slug.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Case-insensitive prefix of name, slug or label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<String>,
+}
