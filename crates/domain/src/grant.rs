@@ -21,6 +21,18 @@ pub enum AppState {
     Deleted,
 }
 
+impl AppState {
+    /// Whether an app in this state may be brought into another. Staying is no move, and always possible.
+    pub fn check_move(self, to: Self) -> Result<(), Error> {
+        let refused = |message: &str| Err(Error::new(Code::Conflict).message(message));
+        match (self, to) {
+            (Self::Deleted, Self::Active | Self::Archived) => refused("The app is deleted, and stays so."),
+            (Self::Active, Self::Deleted) => refused("Only an archived app can be deleted: archive it first."),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// An app.
 #[derive(Clone, Debug)]
 pub struct App {
@@ -69,6 +81,17 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
+    /// `active`, `in_grace`, `rotated`, `expired` or `revoked` at `now`, whatever its app.
+    pub fn status_at(&self, now: TimeMs) -> &'static str {
+        match self.alive(AppState::Active, now) {
+            Ok(()) if self.grace_until.is_some() => "in_grace",
+            Ok(()) => "active",
+            Err(Code::KeyRotatedGraceExpired) => "rotated",
+            Err(Code::KeyExpired) => "expired",
+            Err(_) => "revoked",
+        }
+    }
+
     /// Whether the key may be used at `now`, else the code that says why not.
     pub fn alive(&self, app: AppState, now: TimeMs) -> Result<(), Code> {
         if self.revoked_at.is_some() {

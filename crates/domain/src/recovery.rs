@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::audit::Kind;
 use crate::destination::Rule;
+use crate::grant::AppState;
 
 /// The last link of a chain in the database that was restored: sequence and hash, by chain.
 pub type Heads = HashMap<String, (i64, String)>;
@@ -74,6 +75,17 @@ pub enum Step {
     /// It was bound to a tenant whose name the trail does not hold.
     CloseGrant {
         grant: GrantId,
+    },
+    SetAppState {
+        state: AppState,
+    },
+    /// A rotated key: it works until then.
+    EndKey {
+        key: KeyId,
+        grace_until: TimeMs,
+    },
+    DeleteSecret {
+        slug: String,
     },
     UpdateApp {
         /// New values by field.
@@ -153,6 +165,7 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::DatabaseRestored
         | Kind::RootKeyRotated
         | Kind::AuditExported
+        | Kind::KeyRenamed
         | Kind::AuthFailed
         | Kind::ClockRegressed
         | Kind::ClockAccepted
@@ -160,10 +173,15 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::CredentialDestroyed => false,
         Kind::AppCreated
         | Kind::AppUpdated
+        | Kind::AppArchived
+        | Kind::AppUnarchived
+        | Kind::AppDeleted
         | Kind::KeyMinted
+        | Kind::KeyRotated
         | Kind::KeyRevoked
         | Kind::SecretCreated
         | Kind::SecretUpdated
+        | Kind::SecretDeleted
         | Kind::CredentialRotated
         | Kind::CredentialBroken
         | Kind::GrantCreated
@@ -203,6 +221,19 @@ pub fn plan(happened: &[Happened]) -> Result<Plan, ReadError> {
             }
             Kind::SecretUpdated => plan.steps.push(hosts(event).ok_or(malformed("the event's hosts are none"))?),
             Kind::GrantUpdated => plan.update_grant(grant()?, event).ok_or(malformed("the event's change is none"))?,
+            Kind::AppArchived => plan.steps.push(Step::SetAppState { state: AppState::Archived }),
+            Kind::AppUnarchived => plan.steps.push(Step::SetAppState { state: AppState::Active }),
+            Kind::AppDeleted => plan.steps.push(Step::SetAppState { state: AppState::Deleted }),
+            Kind::KeyRotated => {
+                let key = KeyId::parse(text("key_id")).ok_or(malformed("the event names no key"))?;
+                let until = event.core["changed"]["grace_until"][1].as_str().and_then(TimeMs::parse);
+                let grace_until = until.ok_or(malformed("the event names no end"))?;
+                plan.steps.push(Step::EndKey { key, grace_until });
+            }
+            Kind::SecretDeleted => {
+                plan.forget("secret", text("provider_id"));
+                plan.steps.push(Step::DeleteSecret { slug: text("provider_id").to_owned() });
+            }
             Kind::AppUpdated => {
                 let changed = event.core["changed"].as_object().into_iter().flatten();
                 let fields = changed.map(|(field, pair)| (field.clone(), pair[1].clone())).collect();
@@ -393,6 +424,8 @@ mod tests {
         for (kind, more) in [
             ("grant.revoked", json!({"grant_id": "x"})),
             ("key.revoked", json!({})),
+            ("key.rotated", json!({"key_id": G1})),
+            ("key.rotated", json!({"changed": {"grace_until": [null, "2026-02-01T00:00:00.000Z"]}})),
             ("credential.rotated", json!({"credential_id": C1})),
             ("secret.updated", json!({"provider_id": "s", "changed": {"allowed_hosts": [[], ["*"]]}})),
             ("grant.updated", json!({"grant_id": G1, "changed": {"expires_at": [null, "soon"]}})),

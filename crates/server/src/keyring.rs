@@ -7,7 +7,7 @@ use grantd_domain::env::{Env, new_uuid};
 use grantd_domain::grant::{Credential, CredentialState};
 use grantd_domain::seal::{DATA_KEY_LIFE_MS, DataKey, Place, RootKeys, SEALS_BLOCK, SEALS_MAX};
 use grantd_domain::secret::Secret;
-use grantd_store::{Store, crash, data_keys};
+use grantd_store::{Store, apps, crash, data_keys};
 use grantd_wire::ids::{AppId, CredentialId, DataKeyId};
 use grantd_wire::{Code, Error, TimeMs};
 
@@ -62,6 +62,12 @@ impl KeyRing {
         Ok(key)
     }
 
+    /// Drops the keys of a deleted app. Another process keeps what it had opened until it ends, and opens nothing with it.
+    pub fn forget(&self, app: AppId, keys: &[DataKeyId]) {
+        self.sealing.lock().unwrap_or_else(PoisonError::into_inner).remove(&app);
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| !keys.contains(id));
+    }
+
     /// Opens a credential's value.
     pub async fn open(&self, credential: &Credential) -> Result<Secret, Error> {
         let CredentialState::Ok { data_key_id, sealed } = &credential.state else {
@@ -102,6 +108,9 @@ impl KeyRing {
         let current = self
             .store
             .write(move |tx| {
+                if apps::is_deleted(tx, app)? {
+                    return Err(Error::new(Code::Conflict).message("The app is deleted.").into());
+                }
                 if let Some(current) = data_keys::find_current(tx, app, made_after, SEALS_MAX)?
                     && data_keys::reserve(tx, current.id, SEALS_MAX)?
                 {

@@ -269,6 +269,11 @@ const KINDS: &[Kind] = &[
     Kind::CredentialBroken,
     Kind::CredentialDestroyed,
     Kind::AppUpdated,
+    Kind::AppArchived,
+    Kind::AppUnarchived,
+    Kind::AppDeleted,
+    Kind::KeyRotated,
+    Kind::SecretDeleted,
 ];
 
 /// Takes one step; `false` when there is nothing to take away any more.
@@ -335,6 +340,30 @@ fn take(
             grants::update(tx, &new, old.version, now)?;
             apps::raise_epoch(tx, app)?;
             append_event(tx, &drafts.of(Kind::GrantUpdated).grant(*grant).prepare())?;
+            Ok(true)
+        }
+        Step::EndKey { key, grace_until } => {
+            let Some((held, _)) = keys::find(tx, app, *key)? else { return Ok(false) };
+            let ended = keys::end(tx, app, *key, *grace_until, None)?;
+            if ended {
+                apps::raise_epoch(tx, app)?;
+                let event = drafts.of(Kind::KeyRotated).key(*key, &held.key_prefix);
+                let event = event.changed("grace_until", Value::Null, grace_until.to_string());
+                append_event(tx, &event.prepare())?;
+            }
+            Ok(ended)
+        }
+        Step::SetAppState { state } => {
+            let Some(old) = apps::find(tx, organization, app)?.filter(|old| old.state != *state) else {
+                return Ok(false);
+            };
+            flow::apps::set_state(tx, &old, *state, drafts)?;
+            Ok(true)
+        }
+        Step::DeleteSecret { slug } => {
+            let Some(secret) = secrets::find(tx, app, slug)? else { return Ok(false) };
+            // Its grants were revoked by steps of their own before.
+            flow::secrets::delete(tx, &secret, now, drafts, std::slice::from_ref(drafts))?;
             Ok(true)
         }
         Step::UpdateApp { fields } => update_app(tx, organization, app, fields, drafts),

@@ -25,9 +25,14 @@ pub enum Api {
     AppsCreate,
     AppsShow,
     AppsUpdate,
+    AppsArchive,
+    AppsUnarchive,
+    AppsDelete,
     KeysList,
     KeysMint,
     KeysShow,
+    KeysRename,
+    KeysRotate,
     KeysRevoke,
     TemplatesList,
     TemplatesShow,
@@ -36,6 +41,8 @@ pub enum Api {
     SecretsShow,
     SecretsRotate,
     SecretsSetHosts,
+    SecretsAccess,
+    SecretsDelete,
     SecretsTest,
     SecretGrantsList,
     SecretGrantsCreate,
@@ -148,7 +155,7 @@ const fn api(route: Api, method: &'static str, path: &'static str, role: Role) -
     ApiRoute { route, method, path, role }
 }
 
-use Role::{Developer, Viewer};
+use Role::{Admin, Developer, Viewer};
 
 /// Every route of the management API. What only an admin may set inside a route says so itself.
 pub const API: &[ApiRoute] = &[
@@ -157,9 +164,14 @@ pub const API: &[ApiRoute] = &[
     api(Api::AppsCreate, "POST", "/api/v1/apps", Developer),
     api(Api::AppsShow, "GET", "/api/v1/apps/{}", Viewer),
     api(Api::AppsUpdate, "PATCH", "/api/v1/apps/{}", Developer),
+    api(Api::AppsArchive, "POST", "/api/v1/apps/{}/archive", Developer),
+    api(Api::AppsUnarchive, "POST", "/api/v1/apps/{}/unarchive", Developer),
+    api(Api::AppsDelete, "DELETE", "/api/v1/apps/{}", Admin),
     api(Api::KeysList, "GET", "/api/v1/apps/{}/keys", Viewer),
     api(Api::KeysMint, "POST", "/api/v1/apps/{}/keys", Developer),
     api(Api::KeysShow, "GET", "/api/v1/apps/{}/keys/{}", Viewer),
+    api(Api::KeysRename, "PATCH", "/api/v1/apps/{}/keys/{}", Developer),
+    api(Api::KeysRotate, "POST", "/api/v1/apps/{}/keys/{}/rotate", Developer),
     api(Api::KeysRevoke, "POST", "/api/v1/apps/{}/keys/{}/revoke", Developer),
     api(Api::TemplatesList, "GET", "/api/v1/secret-templates", Viewer),
     api(Api::TemplatesShow, "GET", "/api/v1/secret-templates/{}", Viewer),
@@ -169,6 +181,8 @@ pub const API: &[ApiRoute] = &[
     api(Api::SecretsRotate, "POST", "/api/v1/apps/{}/managed-secrets/{}/rotate", Developer),
     api(Api::SecretsSetHosts, "PUT", "/api/v1/apps/{}/managed-secrets/{}/allowed-hosts", Developer),
     api(Api::SecretsTest, "POST", "/api/v1/apps/{}/managed-secrets/{}/test", Developer),
+    api(Api::SecretsAccess, "GET", "/api/v1/apps/{}/managed-secrets/{}/access", Viewer),
+    api(Api::SecretsDelete, "DELETE", "/api/v1/apps/{}/managed-secrets/{}", Developer),
     api(Api::SecretGrantsList, "GET", "/api/v1/apps/{}/managed-secrets/{}/grants", Viewer),
     api(Api::SecretGrantsCreate, "POST", "/api/v1/apps/{}/managed-secrets/{}/grants", Developer),
     api(Api::GrantsList, "GET", "/api/v1/apps/{}/grants", Viewer),

@@ -118,6 +118,19 @@ pub fn update(tx: &mut Tx<'_>, app: &App, version: i64) -> Result<()> {
     if changed { Ok(()) } else { Err(Error::from(grantd_wire::Code::Conflict)) }
 }
 
+/// Brings an app from one state into another and raises its epoch; `false` when it is in a third one by now.
+pub fn set_state(tx: &mut Tx<'_>, app: AppId, from: AppState, to: AppState) -> Result<bool> {
+    tx.change_one(
+        "UPDATE apps SET state = $3, version = version + 1, epoch = epoch + 1 WHERE id = $1 AND state = $2",
+        &[id(app), state_text(from).into(), state_text(to).into()],
+    )
+}
+
+/// Whether the app's data keys are destroyed, for good.
+pub fn is_deleted(tx: &mut Tx<'_>, app: AppId) -> Result<bool> {
+    Ok(tx.count("SELECT COUNT(*) FROM apps WHERE id = $1 AND state = 'deleted'", &[id(app)])? > 0)
+}
+
 /// Raises the app's epoch: every decision made before is made again.
 pub fn raise_epoch(tx: &mut Tx<'_>, app: AppId) -> Result<()> {
     if tx.change_one("UPDATE apps SET epoch = epoch + 1 WHERE id = $1", &[id(app)])? {

@@ -113,10 +113,12 @@ pub fn destroy_if_unused(tx: &mut Tx<'_>, app: AppId, credential: CredentialId, 
     )
 }
 
-/// Credentials of every app that are not destroyed, after one, in a fixed order.
+/// Credentials of every app that are not destroyed, and whose app is not deleted, after one, in a fixed order.
 pub fn list_all(tx: &mut Tx<'_>, after: Option<(AppId, CredentialId)>, limit: i64) -> Result<Vec<Credential>> {
     let sql = "SELECT id, app_id, secret_id, generation, state, data_key_id, sealed, updated_at_ms, version FROM credentials \
-        WHERE state <> 'destroyed' AND (app_id > $1 OR (app_id = $1 AND id > $2)) ORDER BY app_id, id LIMIT $3";
+        WHERE state <> 'destroyed' AND (app_id > $1 OR (app_id = $1 AND id > $2)) \
+        AND NOT EXISTS (SELECT 1 FROM apps WHERE apps.id = credentials.app_id AND apps.state = 'deleted') \
+        ORDER BY app_id, id LIMIT $3";
     let (app, credential) = after.map_or_else(Default::default, |(app, id)| (app.to_string(), id.to_string()));
     let rows = tx.query("credentials", sql, &[app.into(), credential.into(), limit.into()])?;
     rows.into_iter().map(|mut row| read(&mut row)).collect()

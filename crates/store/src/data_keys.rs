@@ -55,6 +55,13 @@ pub fn reserve(tx: &mut Tx<'_>, key: DataKeyId, seals_max: i64) -> Result<bool> 
     )
 }
 
+/// Destroys the data keys of an app, and names them: what they sealed can never be opened again.
+pub fn destroy(tx: &mut Tx<'_>, app: AppId) -> Result<Vec<DataKeyId>> {
+    let rows = tx.query("data_keys", "SELECT id FROM data_keys WHERE app_id = $1", &[id(app)])?;
+    tx.execute("DELETE FROM data_keys WHERE app_id = $1", &[id(app)])?;
+    rows.into_iter().map(|mut row| row.parsed("data_keys.id", DataKeyId::parse)).collect()
+}
+
 /// How many data keys there are: with any, a root key must not be made anew.
 pub fn count(tx: &mut Tx<'_>) -> Result<i64> {
     tx.count("SELECT COUNT(*) FROM data_keys", &[])

@@ -158,6 +158,14 @@ pub fn find(tx: &mut Tx<'_>, app: AppId, grant: GrantId) -> Result<Option<Listed
     tx.query_opt("grants", sql, &[id(app), id(grant)])?.map(listed).transpose()
 }
 
+/// Grants on a secret's living credential that are not revoked, lapsed ones too.
+pub fn list_unrevoked(tx: &mut Tx<'_>, app: AppId, secret: SecretId) -> Result<Vec<GrantId>> {
+    let sql = "SELECT g.id FROM grants g JOIN credentials c ON c.app_id = g.app_id AND c.id = g.credential_id \
+        WHERE g.app_id = $1 AND c.secret_id = $2 AND g.status = 'active' ORDER BY g.id";
+    let rows = tx.query("grants", sql, &[id(app), id(secret)])?;
+    rows.into_iter().map(|mut row| row.parsed("grants.id", GrantId::parse)).collect()
+}
+
 /// What grants to list.
 #[derive(Clone, Debug, Default)]
 pub struct GrantFilter {

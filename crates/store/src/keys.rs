@@ -71,33 +71,90 @@ pub fn count_living(tx: &mut Tx<'_>, app: AppId) -> Result<i64> {
     tx.count("SELECT COUNT(*) FROM api_keys WHERE app_id = $1 AND revoked_at_ms IS NULL", &[id(app)])
 }
 
-/// A key, and when it was last used.
-pub type Listed = (ApiKey, Option<TimeMs>);
+/// What became of a key; no call depends on it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Past {
+    /// When it was last used.
+    pub last_used_at: Option<TimeMs>,
+    /// The key that took its place.
+    pub successor_id: Option<KeyId>,
+}
 
-/// A key of the app, and when it was last used.
+/// A key, and what became of it.
+pub type Listed = (ApiKey, Past);
+
+/// A key of the app.
 pub fn find(tx: &mut Tx<'_>, app: AppId, key: KeyId) -> Result<Option<Listed>> {
     let sql = "SELECT id, app_id, key_type, key_prefix, name, scopes, scope_version, cidrs, rate_limit_rpm, unsigned_identity_at_ms, \
-        parent_key_id, created_at_ms, expires_at_ms, grace_until_ms, deprecated_at_ms, revoked_at_ms, last_used_at_ms \
+        parent_key_id, created_at_ms, expires_at_ms, grace_until_ms, deprecated_at_ms, revoked_at_ms, last_used_at_ms, successor_id \
         FROM api_keys WHERE app_id = $1 AND id = $2";
     tx.query_opt("api_keys", sql, &[id(app), id(key)])?.map(with_use).transpose()
 }
 
 fn with_use(mut row: Row) -> Result<Listed> {
-    Ok((read(&mut row)?, row.opt_time("api_keys.last_used_at_ms")?))
+    let key = read(&mut row)?;
+    let last_used_at = row.opt_time("api_keys.last_used_at_ms")?;
+    Ok((key, Past { last_used_at, successor_id: row.opt_parsed("api_keys.successor_id", KeyId::parse)? }))
 }
 
-/// Keys of the app whose name begins with `search`, oldest first, and how many there are.
-pub fn list(tx: &mut Tx<'_>, app: AppId, search: Option<&str>, limit: i64, offset: i64) -> Result<(Vec<Listed>, i64)> {
-    let (low, high) = prefix_bounds(search);
-    let total = tx.count(
-        "SELECT COUNT(*) FROM api_keys WHERE app_id = $1 AND name_search >= $2 AND name_search < $3",
-        &[id(app), low.clone(), high.clone()],
-    )?;
-    let sql = "SELECT id, app_id, key_type, key_prefix, name, scopes, scope_version, cidrs, rate_limit_rpm, unsigned_identity_at_ms, \
-        parent_key_id, created_at_ms, expires_at_ms, grace_until_ms, deprecated_at_ms, revoked_at_ms, last_used_at_ms \
-        FROM api_keys WHERE app_id = $1 AND name_search >= $2 AND name_search < $3 ORDER BY id LIMIT $4 OFFSET $5";
-    let rows = tx.query("api_keys", sql, &[id(app), low, high, limit.into(), offset.into()])?;
+/// What keys to list.
+#[derive(Clone, Debug, Default)]
+pub struct KeyFilter {
+    /// Names that begin so, whatever the case.
+    pub search: Option<String>,
+    /// As [`ApiKey::status_at`] says it.
+    pub status: Option<String>,
+    /// How many.
+    pub limit: i64,
+    /// How many to leave out first.
+    pub offset: i64,
+}
+
+/// The same as [`ApiKey::status_at`], in the database.
+macro_rules! filtered {
+    ($columns:literal, $tail:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM api_keys WHERE app_id = $1 AND name_search >= $2 AND name_search < $3 AND (CAST($4 AS TEXT) IS NULL OR $4 = \
+             CASE WHEN revoked_at_ms IS NOT NULL THEN 'revoked' WHEN expires_at_ms <= $5 THEN 'expired' \
+             WHEN grace_until_ms <= $5 THEN 'rotated' WHEN grace_until_ms IS NOT NULL THEN 'in_grace' ELSE 'active' END) ",
+            $tail
+        )
+    };
+}
+
+/// Keys of the app, oldest first, and how many there are.
+pub fn list(tx: &mut Tx<'_>, app: AppId, filter: &KeyFilter, now: TimeMs) -> Result<(Vec<Listed>, i64)> {
+    let (low, high) = prefix_bounds(filter.search.as_deref());
+    let status = filter.status.as_ref().into();
+    let params = [id(app), low, high, status, now.into(), filter.limit.into(), filter.offset.into()];
+    let total = tx.count(filtered!("COUNT(*)", ""), &params[..5])?;
+    let sql = filtered!(
+        "id, app_id, key_type, key_prefix, name, scopes, scope_version, cidrs, rate_limit_rpm, unsigned_identity_at_ms, \
+         parent_key_id, created_at_ms, expires_at_ms, grace_until_ms, deprecated_at_ms, revoked_at_ms, last_used_at_ms, successor_id",
+        "ORDER BY id LIMIT $6 OFFSET $7"
+    );
+    let rows = tx.query("api_keys", sql, &params)?;
     Ok((rows.into_iter().map(with_use).collect::<Result<_>>()?, total))
+}
+
+/// Calls a key something else.
+pub fn rename(tx: &mut Tx<'_>, app: AppId, key: KeyId, name: &str) -> Result<bool> {
+    tx.change_one(
+        "UPDATE api_keys SET name = $3, name_search = $4, version = version + 1 WHERE app_id = $1 AND id = $2",
+        &[id(app), id(key), name.into(), name.to_lowercase().into()],
+    )
+}
+
+/// Ends a key at `grace_until`, since `successor` took its place; `false` when it was revoked or rotated before. The caller
+/// raises the app's epoch.
+pub fn end(tx: &mut Tx<'_>, app: AppId, key: KeyId, grace_until: TimeMs, successor: Option<KeyId>) -> Result<bool> {
+    tx.change_one(
+        "UPDATE api_keys SET grace_until_ms = $3, successor_id = $4, version = version + 1 \
+         WHERE app_id = $1 AND id = $2 AND revoked_at_ms IS NULL AND grace_until_ms IS NULL",
+        &[id(app), id(key), grace_until.into(), successor.map(|s| s.to_string()).into()],
+    )
 }
 
 /// Revokes a living key; `false` when it already was. The caller raises the app's epoch.

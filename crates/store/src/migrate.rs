@@ -18,6 +18,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, name: "foundation", sql: include_str!("migrations/0001_foundation.sql") },
     Migration { number: 2, name: "processes", sql: include_str!("migrations/0002_processes.sql") },
     Migration { number: 3, name: "templates", sql: include_str!("migrations/0003_templates.sql") },
+    Migration { number: 4, name: "deleted_secrets", sql: include_str!("migrations/0004_deleted_secrets.sql") },
 ];
 
 /// Replicas that start together race for the same migration; the loser looks again.

@@ -84,10 +84,10 @@ pub fn insert(tx: &mut Tx<'_>, secret: &mut ManagedSecret) -> Result<()> {
     Ok(())
 }
 
-/// A secret of the app, by id or slug. An id goes before a slug that looks like it.
+/// A secret of the app that is not deleted, by id or slug. An id goes before a slug that looks like it.
 pub fn find(tx: &mut Tx<'_>, app: AppId, id_or_slug: &str) -> Result<Option<ManagedSecret>> {
     let sql = "SELECT id, app_id, slug, name, credential_type, header, format, injections, field_names, hosts, any_host_at_ms, \
-        created_at_ms, version FROM managed_secrets WHERE app_id = $1 AND (id = $2 OR slug = $2) \
+        created_at_ms, version FROM managed_secrets WHERE app_id = $1 AND (id = $2 OR slug = $2) AND deleted_at_ms IS NULL \
         ORDER BY CASE WHEN id = $2 THEN 0 ELSE 1 END LIMIT 1";
     tx.query_opt("managed_secrets", sql, &[id(app), id_or_slug.into()])?.map(|mut row| read(&mut row)).transpose()
 }
@@ -118,11 +118,12 @@ pub fn list(
 ) -> Result<(Vec<ManagedSecret>, i64)> {
     let (low, high) = prefix_bounds(search);
     let total = tx.count(
-        "SELECT COUNT(*) FROM managed_secrets WHERE app_id = $1 AND name_search >= $2 AND name_search < $3",
+        "SELECT COUNT(*) FROM managed_secrets WHERE app_id = $1 AND name_search >= $2 AND name_search < $3 AND deleted_at_ms IS NULL",
         &[id(app), low.clone(), high.clone()],
     )?;
     let sql = "SELECT id, app_id, slug, name, credential_type, header, format, injections, field_names, hosts, any_host_at_ms, \
-        created_at_ms, version FROM managed_secrets WHERE app_id = $1 AND name_search >= $2 AND name_search < $3 \
+        created_at_ms, version FROM managed_secrets \
+        WHERE app_id = $1 AND name_search >= $2 AND name_search < $3 AND deleted_at_ms IS NULL \
         ORDER BY id LIMIT $4 OFFSET $5";
     let rows = tx.query("managed_secrets", sql, &[id(app), low, high, limit.into(), offset.into()])?;
     Ok((rows.into_iter().map(|mut row| read(&mut row)).collect::<Result<_>>()?, total))
@@ -146,4 +147,12 @@ pub fn set_field_names(tx: &mut Tx<'_>, secret: &ManagedSecret, names: &[String]
         &[id(secret.app_id), id(secret.id), secret.version.into(), json(&names)],
     )?;
     if changed { Ok(()) } else { Err(Error::from(grantd_wire::Code::Conflict)) }
+}
+
+/// Deletes a secret; `false` when it was already. Its row stays, because revoked grants and events name it.
+pub fn delete(tx: &mut Tx<'_>, app: AppId, secret: SecretId, at: TimeMs) -> Result<bool> {
+    tx.change_one(
+        "UPDATE managed_secrets SET deleted_at_ms = $3, version = version + 1 WHERE app_id = $1 AND id = $2 AND deleted_at_ms IS NULL",
+        &[id(app), id(secret), at.into()],
+    )
 }

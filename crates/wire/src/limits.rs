@@ -103,6 +103,10 @@ pub const PROBE_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Living keys of an app.
 pub const KEYS_PER_APP_MAX: i64 = 1_000;
+/// How long a rotated key still works, unless said otherwise: seven days.
+pub const KEY_GRACE_SECONDS: i64 = 7 * 86_400;
+/// And at most: thirty days.
+pub const KEY_GRACE_SECONDS_MAX: i64 = 30 * 86_400;
 /// Living grants on one credential.
 pub const SIBLINGS_MAX: i64 = 50;
 /// Address ranges of a key.

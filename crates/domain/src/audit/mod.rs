@@ -56,10 +56,18 @@ kinds! {
     ScopeMismatchClaimed = "scope_mismatch.claimed",
     AppCreated = "app.created",
     AppUpdated = "app.updated",
+    AppArchived = "app.archived",
+    AppUnarchived = "app.unarchived",
+    /// Its data keys are destroyed; only its trail is left.
+    AppDeleted = "app.deleted",
     KeyMinted = "key.minted",
+    KeyRenamed = "key.renamed",
+    /// Another key takes its place; it ends with its grace.
+    KeyRotated = "key.rotated",
     KeyRevoked = "key.revoked",
     SecretCreated = "secret.created",
     SecretUpdated = "secret.updated",
+    SecretDeleted = "secret.deleted",
     /// A credential is about to be sent to its vendor in a harmless call.
     ProbeIntended = "probe.intended",
     /// What came of it.

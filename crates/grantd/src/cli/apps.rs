@@ -4,11 +4,12 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use grantd_wire::api::{App, AppCreate, AppUpdate, ListQuery, Page, Retrieve, TenantMode};
 use reqwest::Method;
+use serde_json::json;
 
 use super::context::Context;
 use super::failure::Failure;
 use super::http::NoQuery;
-use super::input::{limit_range, offset_range, parse_reference, parse_website};
+use super::input::{confirm, confirm_name, limit_range, offset_range, parse_reference, parse_website};
 use super::table::{column, minor};
 
 #[derive(Subcommand)]
@@ -27,6 +28,16 @@ pub enum AppsCommand {
   grantd apps update --tenant-key user_id --tenant-mode observe
   grantd apps update --retrieve off")]
     Update(UpdateArgs),
+    /// Switch an app off: every call with its keys fails, until it is taken back
+    #[command(after_help = "Example:\n  grantd apps archive 0199c0de-0000-7000-8000-00000000beef")]
+    Archive(AppRef),
+    /// Switch an archived app on again
+    #[command(after_help = "Example:\n  grantd apps unarchive 0199c0de-0000-7000-8000-00000000beef")]
+    Unarchive(AppRef),
+    /// Delete an archived app: its data keys are destroyed, its audit trail stays. Cannot be undone
+    #[command(after_help = "Example:
+  grantd apps delete 0199c0de-0000-7000-8000-00000000beef --confirm shop")]
+    Delete(DeleteArgs),
 }
 
 #[derive(Args)]
@@ -73,6 +84,15 @@ pub struct AppRef {
     /// Id of the app [default: as for --app]
     #[arg(value_name = "APP", value_parser = parse_reference, conflicts_with = "app")]
     position: Option<String>,
+}
+
+#[derive(Args)]
+pub struct DeleteArgs {
+    #[command(flatten)]
+    app: AppRef,
+    /// Name of the app, so that it is the right one [default: asked for on a terminal]
+    #[arg(long, value_name = "NAME")]
+    confirm: Option<String>,
 }
 
 #[derive(Args)]
@@ -145,6 +165,29 @@ pub async fn run(command: AppsCommand, context: &mut Context) -> Result<(), Fail
         AppsCommand::Show(app) => {
             let id = find(app, &api, context).await?;
             let app: App = api.get(&["apps", &id], &NoQuery {}).await?;
+            context.show(&app)
+        }
+        AppsCommand::Archive(app) => {
+            let id = find(app, &api, context).await?;
+            confirm(
+                &format!("Archive app {id}? Every call of it fails at once."),
+                context.globals.yes,
+                &mut context.term,
+            )?;
+            let app: App = api.send(Method::POST, &["apps", &id, "archive"], &json!({})).await?;
+            context.show(&app)
+        }
+        AppsCommand::Unarchive(app) => {
+            let id = find(app, &api, context).await?;
+            let app: App = api.send(Method::POST, &["apps", &id, "unarchive"], &json!({})).await?;
+            context.show(&app)
+        }
+        AppsCommand::Delete(args) => {
+            let id = find(args.app, &api, context).await?;
+            let app: App = api.get(&["apps", &id], &NoQuery {}).await?;
+            let question = "Delete the app and destroy every value that is stored in it?";
+            confirm_name(question, &app.name, args.confirm.as_deref(), &mut context.term)?;
+            let app: App = api.send(Method::DELETE, &["apps", &id], &json!({})).await?;
             context.show(&app)
         }
         AppsCommand::Update(args) => {

@@ -204,40 +204,11 @@ impl Context {
         columns: &[Column],
     ) -> Result<(), Failure> {
         self.show_list(&Node::of(page), columns, &Known::of::<T>())?;
-        self.note_more(page);
-        Ok(())
-    }
-
-    /// The same, with a field in the table that the objects themselves do not have.
-    pub fn show_page_with<T: Serialize + DeserializeOwned>(
-        &mut self,
-        page: &Page<T>,
-        columns: &[Column],
-        more: impl Fn(&T) -> (&'static str, &'static str),
-    ) -> Result<(), Failure> {
-        if self.format() != Format::Table || self.globals.fields.is_some() {
-            return self.show_page(page, columns);
-        }
-        let extended = page.items.iter().map(|item| {
-            let (name, text) = more(item);
-            match Node::of(item) {
-                Node::Object(mut fields) => {
-                    fields.push((name.to_owned(), Node::Text(text.to_owned())));
-                    Node::Object(fields)
-                }
-                other => other,
-            }
-        });
-        self.show_list(&with_items(&Node::of(page), extended.collect()), columns, &Known::AsShown)?;
-        self.note_more(page);
-        Ok(())
-    }
-
-    fn note_more<T>(&mut self, page: &Page<T>) {
         if self.format() == Format::Table && page.has_more {
             let next = page.offset + i64::try_from(page.items.len()).unwrap_or(0);
             self.term.note(&format!("{} of {} shown; more: --offset {next}", page.items.len(), page.total));
         }
+        Ok(())
     }
 
     /// Writes a page that continues at a cursor.

@@ -9,6 +9,7 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("allowed_hosts", &["allowed-host", "host"]),
     ("cidr_allowlist", &["cidr"]),
     ("expires_in_seconds", &["expires-in"]),
+    ("grace_seconds", &["grace"]),
     ("fields", &["field"]),
     ("indexed_context_keys", &["index"]),
     ("injection_format", &["format"]),

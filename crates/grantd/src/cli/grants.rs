@@ -103,6 +103,9 @@ pub struct UpdateArgs {
     /// When it ends from now, such as 90d
     #[arg(long, value_name = "SPAN", value_parser = parse_span, group = "change")]
     expires_in: Option<i64>,
+    /// Take its end away
+    #[arg(long, group = "change", conflicts_with = "expires_in")]
+    no_expiry: bool,
     /// Bind it to this tenant
     #[arg(long, groups = ["change", "binding"])]
     tenant: Option<String>,
@@ -158,7 +161,12 @@ pub async fn run(command: GrantsCommand, context: &mut Context) -> Result<(), Fa
                 (None, false, true) => Some(TenantBinding::Exempt),
                 (None, false, false) => None,
             };
-            let body = GrantUpdate { label: args.label, expires_in_seconds: args.expires_in, tenant };
+            let body = GrantUpdate {
+                label: args.label,
+                expires_in_seconds: args.expires_in,
+                no_expiry: args.no_expiry,
+                tenant,
+            };
             let id = args.grant.id();
             let path = [&grants[..], &[&id]].concat();
             let grant: Grant = api.send(Method::PATCH, &path, &body).await?;

@@ -226,21 +226,42 @@ pub fn parse_reference(text: &str) -> Result<String, String> {
     Err("write the id or slug that the list shows".to_owned())
 }
 
+/// Bytes of an answer that are read: more than any name has.
+const ANSWER_BYTES_MAX: usize = 1024;
+
 /// Asks before something that cannot be undone. Without a terminal there is nobody to ask, and the command was explicit.
 pub fn confirm(question: &str, yes: bool, term: &mut Term) -> Result<(), Failure> {
     if yes || !(term.stdin_is_terminal && term.stderr_is_terminal) {
         return Ok(());
     }
-    term.ask(&format!("{question} [y/N] "));
-    let mut answer = String::new();
-    let mut byte = [0];
-    while answer.len() < 16 && matches!(term.input.read(&mut byte), Ok(1)) && byte[0] != b'\n' {
-        answer.push(char::from(byte[0]));
-    }
-    match answer.trim().to_ascii_lowercase().as_str() {
+    match answer(&format!("{question} [y/N] "), term).to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(Failure::new(Exit::Cancelled, "cancelled", "Cancelled: nothing was changed.")),
+        _ => Err(Failure::cancelled()),
     }
+}
+
+/// Before something is deleted for good its name must be said: with `--confirm`, or typed on a terminal.
+pub fn confirm_name(question: &str, name: &str, given: Option<&str>, term: &mut Term) -> Result<(), Failure> {
+    match given {
+        Some(given) if given == name => Ok(()),
+        Some(_) => Err(Failure::usage(format!("--confirm does not name it: its name is {name}. Nothing was changed."))),
+        None if !(term.stdin_is_terminal && term.stderr_is_terminal) => {
+            Err(Failure::usage(format!("This cannot be undone: repeat it with --confirm '{name}'.")))
+        }
+        None if answer(&format!("{question} Type its name, {name}: "), term) == name => Ok(()),
+        None => Err(Failure::cancelled()),
+    }
+}
+
+/// One line from the terminal, without its blanks.
+fn answer(question: &str, term: &mut Term) -> String {
+    term.ask(question);
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while line.len() < ANSWER_BYTES_MAX && matches!(term.input.read(&mut byte), Ok(1)) && byte[0] != b'\n' {
+        line.push(byte[0]);
+    }
+    String::from_utf8_lossy(&line).trim().to_owned()
 }
 
 #[cfg(test)]

@@ -2,8 +2,7 @@
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
-use grantd_wire::TimeMs;
-use grantd_wire::api::{Key, KeyMint, MintedKey, Page};
+use grantd_wire::api::{Key, KeyMint, KeyRotate, KeyUpdate, ListQuery, MintedKey, Page, RotatedKey};
 use reqwest::Method;
 use serde_json::json;
 
@@ -23,11 +22,19 @@ pub enum KeysCommand {
       --cidr 10.0.0.0/8 --expires-in 90d")]
     Mint(MintArgs),
     /// List the app's keys
-    #[command(after_help = "Example:\n  grantd keys list")]
-    List(ListArgs),
+    #[command(after_help = "Example:\n  grantd keys list --status in_grace")]
+    List(KeysListArgs),
     /// Show one key, without its text
     #[command(after_help = "Example:\n  grantd keys show 0199c0de-0000-7000-8000-00000000beef")]
     Show(KeyRef),
+    /// Call a key something else
+    #[command(after_help = "Example:\n  grantd keys rename 0199c0de-0000-7000-8000-00000000beef --name web")]
+    Rename(RenameArgs),
+    /// Make a key that takes the place of another, which works for a while yet
+    #[command(after_help = "Examples:
+  grantd keys rotate 0199c0de-0000-7000-8000-00000000beef
+  grantd keys rotate 0199c0de-0000-7000-8000-00000000beef --grace 1h")]
+    Rotate(RotateArgs),
     /// Revoke a key: calls with it fail from now on
     #[command(after_help = "Example:\n  grantd keys revoke 0199c0de-0000-7000-8000-00000000beef --yes")]
     Revoke(KeyRef),
@@ -61,6 +68,48 @@ pub struct MintArgs {
 #[derive(Clone, Copy, ValueEnum)]
 enum KeyKind {
     Rk,
+}
+
+#[derive(Args)]
+pub struct KeysListArgs {
+    /// Only keys that are so
+    #[arg(long)]
+    status: Option<Status>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Status {
+    Active,
+    #[value(name = "in_grace")]
+    InGrace,
+    Rotated,
+    Expired,
+    Revoked,
+}
+
+#[derive(Args)]
+pub struct RenameArgs {
+    #[command(flatten)]
+    key: KeyRef,
+    /// What people call it
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    name: String,
+}
+
+#[derive(Args)]
+pub struct RotateArgs {
+    #[command(flatten)]
+    key: KeyRef,
+    /// How long the old key still works, at most 30d; 0s ends it at once [default: 7d]
+    #[arg(long, value_name = "SPAN", value_parser = parse_grace)]
+    grace: Option<i64>,
+}
+
+/// A span, or none at all.
+fn parse_grace(text: &str) -> Result<i64, String> {
+    if text == "0s" { Ok(0) } else { parse_span(text) }
 }
 
 #[derive(Args)]
@@ -102,7 +151,14 @@ pub async fn run(command: KeysCommand, context: &mut Context) -> Result<(), Fail
             Ok(())
         }
         KeysCommand::List(args) => {
-            let page: Page<Key> = api.get(&keys, &args.query()).await?;
+            let status = args.status.map(|status| match status {
+                Status::Active => "active".to_owned(),
+                Status::InGrace => "in_grace".to_owned(),
+                Status::Rotated => "rotated".to_owned(),
+                Status::Expired => "expired".to_owned(),
+                Status::Revoked => "revoked".to_owned(),
+            });
+            let page: Page<Key> = api.get(&keys, &ListQuery { status, ..args.list.query() }).await?;
             let columns = [
                 column("ID", "id"),
                 column("NAME", "name"),
@@ -113,12 +169,25 @@ pub async fn run(command: KeysCommand, context: &mut Context) -> Result<(), Fail
                 minor("LAST USED", "last_used_at"),
                 minor("UNSIGNED", "allow_unsigned_identity"),
             ];
-            let now = context.term.now();
-            context.show_page_with(&page, &columns, |key| ("status", status(key, now)))
+            context.show_page(&page, &columns)
         }
         KeysCommand::Show(key) => {
             let key: Key = api.get(&[&keys[..], &[&key.id()]].concat(), &NoQuery {}).await?;
             context.show(&key)
+        }
+        KeysCommand::Rename(args) => {
+            let id = args.key.id();
+            let body = KeyUpdate { name: args.name };
+            let key: Key = api.send(Method::PATCH, &[&keys[..], &[&id]].concat(), &body).await?;
+            context.show(&key)
+        }
+        KeysCommand::Rotate(args) => {
+            let id = args.key.id();
+            let path = [&keys[..], &[&id, "rotate"]].concat();
+            let key: RotatedKey = api.send(Method::POST, &path, &KeyRotate { grace_seconds: args.grace }).await?;
+            context.show(&key)?;
+            context.term.note("Keep api_key now: it is not shown again.");
+            Ok(())
         }
         KeysCommand::Revoke(key) => {
             let id = key.id();
@@ -126,14 +195,5 @@ pub async fn run(command: KeysCommand, context: &mut Context) -> Result<(), Fail
             let key: Key = api.send(Method::POST, &[&keys[..], &[&id, "revoke"]].concat(), &json!({})).await?;
             context.show(&key)
         }
-    }
-}
-
-/// For people; the answer itself has the times.
-fn status(key: &Key, now: TimeMs) -> &'static str {
-    match (key.revoked_at, key.expires_at) {
-        (Some(_), _) => "revoked",
-        (None, Some(at)) if at <= now => "expired",
-        (None, _) => "active",
     }
 }

@@ -99,10 +99,10 @@ enum Command {
     /// Create and change apps
     #[command(subcommand, visible_alias = "app", after_help = "Example:\n  grantd apps create --name shop")]
     Apps(apps::AppsCommand),
-    /// Mint and revoke the keys that applications use
+    /// Mint, rotate and revoke the keys that applications use
     #[command(subcommand, visible_alias = "key", after_help = "Example:\n  grantd keys mint --name web")]
     Keys(keys::KeysCommand),
-    /// Store and rotate secrets
+    /// Store, rotate and delete secrets
     #[command(
         subcommand,
         visible_alias = "secrets",

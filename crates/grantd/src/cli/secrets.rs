@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use grantd_wire::api::{
-    AllowedHosts, CreatedSecret, CredentialType, Grant, GrantCreate, Page, Secret, SecretCreate, SecretRotate,
-    SecretTemplate, SecretTest,
+    AllowedHosts, CreatedSecret, CredentialType, DeletedSecret, Grant, GrantCreate, Page, Secret, SecretAccess,
+    SecretCreate, SecretRotate, SecretTemplate, SecretTest,
 };
 use grantd_wire::sdk::Injection;
 use reqwest::Method;
@@ -15,9 +15,11 @@ use serde_json::{Value, json};
 use super::apps::{ListArgs, PageArgs};
 use super::context::{Context, Format};
 use super::failure::{Exit, Failure};
-use super::grants::GRANT_COLUMNS;
+use super::grants::{self, GRANT_COLUMNS};
 use super::http::{Api, NoQuery};
-use super::input::{Pair, parse_host, parse_injection, parse_pair, parse_reference, parse_span, read_secret};
+use super::input::{
+    Pair, confirm_name, parse_host, parse_injection, parse_pair, parse_reference, parse_span, read_secret,
+};
 use super::table::{column, minor};
 use super::term::Term;
 
@@ -64,7 +66,13 @@ Example:\n  grantd managed-secrets test stripe")]
   grantd managed-secrets set-allowed-hosts stripe \\
       --host api.stripe.com --host files.stripe.com/v1")]
     SetAllowedHosts(HostsArgs),
-    /// Issue and list grants on a secret
+    /// Who can use the secret now
+    #[command(after_help = "Example:\n  grantd managed-secrets access stripe")]
+    Access(AccessArgs),
+    /// Revoke every grant on a secret, destroy its value and delete it. Cannot be undone
+    #[command(after_help = "Example:\n  grantd managed-secrets delete stripe --confirm stripe")]
+    Delete(DeleteArgs),
+    /// Issue, list, change and revoke grants on a secret
     #[command(
         subcommand,
         after_help = "Example:
@@ -83,6 +91,15 @@ pub enum SecretGrantsCommand {
     /// List the grants on a secret
     #[command(after_help = "Example:\n  grantd managed-secrets grants list --secret stripe")]
     List(GrantListArgs),
+    /// Change label, end or tenant of a grant, as `grants update` does
+    #[command(after_help = "Example:
+  grantd managed-secrets grants update 0199c0de-0000-7000-8000-00000000beef \\
+      --no-expiry")]
+    Update(grants::UpdateArgs),
+    /// Revoke a grant, as `grants revoke` does
+    #[command(after_help = "Example:
+  grantd managed-secrets grants revoke 0199c0de-0000-7000-8000-00000000beef")]
+    Revoke(grants::RevokeArgs),
 }
 
 #[derive(Args)]
@@ -156,6 +173,23 @@ impl SecretRef {
     fn name(self) -> String {
         self.position.or(self.flag).expect("clap requires one")
     }
+}
+
+#[derive(Args)]
+pub struct AccessArgs {
+    #[command(flatten)]
+    secret: SecretRef,
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+#[derive(Args)]
+pub struct DeleteArgs {
+    #[command(flatten)]
+    secret: SecretRef,
+    /// Slug of the secret, so that it is the right one [default: asked for on a terminal]
+    #[arg(long, value_name = "SLUG")]
+    confirm: Option<String>,
 }
 
 #[derive(Args)]
@@ -262,6 +296,36 @@ pub async fn run(command: SecretsCommand, context: &mut Context) -> Result<(), F
             let path = [&secrets[..], &[&name, "allowed-hosts"]].concat();
             let secret: Secret = api.send(Method::PUT, &path, &AllowedHosts { allowed_hosts: args.hosts }).await?;
             context.show(&secret)
+        }
+        SecretsCommand::Access(args) => {
+            let name = args.secret.name();
+            let path = [&secrets[..], &[&name, "access"]].concat();
+            let query = ListArgs { search: None, page: args.page }.query();
+            let page: Page<SecretAccess> = api.get(&path, &query).await?;
+            let columns = [
+                column("GRANT", "grant_id"),
+                column("FOR", "principal_type"),
+                column("LABEL", "label"),
+                minor("TENANT", "tenant"),
+                minor("EXPIRES", "expires_at"),
+                minor("LAST USED", "last_used_at"),
+            ];
+            context.show_page(&page, &columns)
+        }
+        SecretsCommand::Delete(args) => {
+            let name = args.secret.name();
+            let path = [&secrets[..], &[&name]].concat();
+            let secret: Secret = api.get(&path, &NoQuery {}).await?;
+            let question = "Delete the secret, its value and every grant on it?";
+            confirm_name(question, &secret.slug, args.confirm.as_deref(), &mut context.term)?;
+            let deleted: DeletedSecret = api.send(Method::DELETE, &path, &json!({})).await?;
+            context.show(&deleted)
+        }
+        SecretsCommand::Grants(SecretGrantsCommand::Update(args)) => {
+            grants::run(grants::GrantsCommand::Update(args), context).await
+        }
+        SecretsCommand::Grants(SecretGrantsCommand::Revoke(args)) => {
+            grants::run(grants::GrantsCommand::Revoke(args), context).await
         }
         SecretsCommand::Grants(SecretGrantsCommand::Create(args)) => {
             let name = args.secret.name();

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::{Request, page};
 use crate::answer::{Answer, json as answer, of_store};
+use crate::flow;
 use crate::parse;
 use crate::vault::Vault;
 
@@ -132,6 +133,20 @@ pub async fn update(vault: &Vault, request: &Request, old: &App) -> Result<Answe
         .await
         .map_err(of_store)?;
     Ok(answer(200, &view(&App { version: version + 1, ..app })))
+}
+
+/// Archives an app, takes it back, or deletes it. Where it is already, nothing happens.
+pub async fn set_state(vault: &Vault, request: &Request, app: &App, to: AppState) -> Result<Answer, Error> {
+    app.state.check_move(to)?;
+    if app.state == to {
+        return Ok(answer(200, &view(app)));
+    }
+    let drafts = request.drafts(vault, app, flow::apps::KINDS);
+    let old = app.clone();
+    let destroyed =
+        vault.store.write(move |tx| flow::apps::set_state(tx, &old, to, &drafts)).await.map_err(of_store)?;
+    vault.keys.forget(app.id, &destroyed);
+    Ok(answer(200, &view(&App { state: to, version: app.version + 1, ..app.clone() })))
 }
 
 fn updated(request: &Request, old: &App, ask: AppUpdate) -> Result<App, Error> {

@@ -164,6 +164,9 @@ pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         check_tenant(value)?;
     }
     let expires_at = ends(ask.expires_in_seconds, now)?;
+    if ask.no_expiry && expires_at.is_some() {
+        return Err(Error::impossible("no_expiry", "cannot be set together with expires_in_seconds"));
+    }
     let drafts = request.drafts(vault, app, &[Kind::GrantUpdated]);
     let app = app.id;
     let listed = vault
@@ -177,7 +180,7 @@ pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answe
             if let Some(label) = &ask.label {
                 grant.label = Some(label.clone()).filter(|l| !l.is_empty());
             }
-            grant.expires_at = expires_at.or(grant.expires_at);
+            grant.expires_at = if ask.no_expiry { None } else { expires_at.or(grant.expires_at) };
             match &ask.tenant {
                 None => {}
                 Some(TenantBinding::Value(value)) => grant.tenant = Tenant::Bound(value.clone()),

@@ -1,11 +1,12 @@
 //! API keys.
 
-use grantd_domain::audit::{Kind, Owner};
+use grantd_domain::audit::{Event, Kind, Owner};
 use grantd_domain::env::{new_uuid, random};
 use grantd_domain::grant::{ApiKey, App, AppState, check_text};
 use grantd_domain::secret::Secret;
-use grantd_store::{append_event, apps, crash, keys};
-use grantd_wire::api::{self, KeyMint, ListQuery};
+use grantd_store::keys::{KeyFilter, Past};
+use grantd_store::{Tx, append_event, apps, crash, keys};
+use grantd_wire::api::{self, KeyMint, KeyRotate, KeyUpdate, ListQuery};
 use grantd_wire::ids::KeyId;
 use grantd_wire::key::{self, KeyType};
 use grantd_wire::scope::{APP_KEY_DEFAULT, SCOPE_VERSION, Scope};
@@ -17,7 +18,10 @@ use crate::answer::{Answer, json as answer, of_store};
 use crate::parse;
 use crate::vault::Vault;
 
-fn view(key: &ApiKey, last_used_at: Option<TimeMs>) -> api::Key {
+/// What a key can be.
+const STATUSES: [&str; 5] = ["active", "in_grace", "rotated", "expired", "revoked"];
+
+fn view(key: &ApiKey, past: Past, now: TimeMs) -> api::Key {
     api::Key {
         id: key.id.to_string(),
         name: key.name.clone(),
@@ -34,21 +38,24 @@ fn view(key: &ApiKey, last_used_at: Option<TimeMs>) -> api::Key {
         expires_at: key.expires_at,
         deprecated_at: key.deprecated_at,
         revoked_at: key.revoked_at,
-        last_used_at,
+        last_used_at: past.last_used_at,
         parent_key_id: key.parent_key_id.map(|id| id.to_string()),
+        status: key.status_at(now).to_owned(),
+        grace_until: key.grace_until,
+        successor_id: past.successor_id.map(|id| id.to_string()),
     }
 }
 
 pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
     let query: ListQuery = parse::query(&request.uri)?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
-    let app = app.id;
-    let (found, total) = vault
-        .store
-        .read(move |tx| keys::list(tx, app, query.search.as_deref(), limit, offset))
-        .await
-        .map_err(of_store)?;
-    Ok(page(found.iter().map(|(key, used)| view(key, *used)).collect(), total, limit, offset))
+    if query.status.as_deref().is_some_and(|s| !STATUSES.contains(&s)) {
+        return Err(Error::invalid("status", &format!("must be one of {}", STATUSES.join(", "))));
+    }
+    let filter = KeyFilter { search: query.search, status: query.status, limit, offset };
+    let (app, now) = (app.id, request.source.now);
+    let (found, total) = vault.store.read(move |tx| keys::list(tx, app, &filter, now)).await.map_err(of_store)?;
+    Ok(page(found.iter().map(|(key, past)| view(key, *past, now)).collect(), total, limit, offset))
 }
 
 fn missing() -> Error {
@@ -59,42 +66,133 @@ pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
     let id = KeyId::parse(&request.object()).ok_or_else(missing)?;
     let app = app.id;
     let found = vault.store.read(move |tx| keys::find(tx, app, id)).await.map_err(of_store)?;
-    let (key, used) = found.ok_or_else(missing)?;
-    Ok(answer(200, &view(&key, used)))
+    let (key, past) = found.ok_or_else(missing)?;
+    Ok(answer(200, &view(&key, past, request.source.now)))
+}
+
+pub async fn rename(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let KeyUpdate { name } = parse::json(&request.body)?;
+    check_text("name", &name, limits::NAME_CHARS_MAX)?;
+    let id = KeyId::parse(&request.object()).ok_or_else(missing)?;
+    let app = app.id;
+    let event = request.event(vault, Owner::App(app), Kind::KeyRenamed);
+    let (key, past) = vault
+        .store
+        .write(move |tx| {
+            let (old, past) = keys::find(tx, app, id)?.ok_or_else(missing)?;
+            if old.name != name {
+                keys::rename(tx, app, id, &name)?;
+                let event = event.clone().key(id, &old.key_prefix).changed("name", old.name.clone(), name.clone());
+                append_event(tx, &event.prepare())?;
+            }
+            Ok((ApiKey { name: name.clone(), ..old }, past))
+        })
+        .await
+        .map_err(of_store)?;
+    Ok(answer(200, &view(&key, past, request.source.now)))
 }
 
 pub async fn mint(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
     let ask: KeyMint = parse::json(&request.body)?;
-    if app.state != AppState::Active {
-        return Err(Error::new(Code::Conflict).message("The app is not active."));
-    }
-    // The random bytes and the text are wiped; the caller's copy is the only one that stays.
-    let random = zeroize::Zeroizing::new(random::<{ key::RANDOM_LEN }>(&*vault.env));
-    let text = Secret::new(key::mint(KeyType::Runtime, *random));
+    let text = new_text(vault, app)?;
     let minted = minted(vault, request, app, ask, &text)?;
-    let scopes: Vec<String> = minted.scopes.iter().map(ToString::to_string).collect();
-    let event = request
-        .event(vault, Owner::App(app.id), Kind::KeyMinted)
-        .key(minted.id, &minted.key_prefix)
-        .changed("scopes", Value::Null, json!(scopes))
-        .changed("allow_unsigned_identity", Value::Null, minted.allow_unsigned_identity)
-        .prepare();
+    let event = minted_event(request.event(vault, Owner::App(app.id), Kind::KeyMinted), &minted).prepare();
     let (stored, hash) = (minted.clone(), vault.pepper.hash(text.reveal()));
     vault
         .store
         .write(move |tx| {
-            if keys::count_living(tx, stored.app_id)? >= limits::KEYS_PER_APP_MAX {
-                return Err(Error::new(Code::TooMany)
-                    .message(format!("An app has at most {} keys that are not revoked.", limits::KEYS_PER_APP_MAX))
-                    .into());
-            }
-            keys::insert(tx, &stored, &hash)?;
+            insert(tx, &stored, &hash)?;
             crash::step("key.inserted");
             append_event(tx, &event)
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(201, &api::MintedKey { api_key: text.reveal().to_owned(), key: view(&minted, None) }))
+    let key = view(&minted, Past::default(), request.source.now);
+    Ok(answer(201, &api::MintedKey { api_key: text.reveal().to_owned(), key }))
+}
+
+/// The text of a new key of the app. It and the random bytes are wiped; the caller's copy is the only one that stays.
+fn new_text(vault: &Vault, app: &App) -> Result<Secret, Error> {
+    if app.state != AppState::Active {
+        return Err(Error::new(Code::Conflict).message("The app is not active."));
+    }
+    let random = zeroize::Zeroizing::new(random::<{ key::RANDOM_LEN }>(&*vault.env));
+    Ok(Secret::new(key::mint(KeyType::Runtime, *random)))
+}
+
+fn prefix(text: &Secret) -> String {
+    text.reveal().chars().take(key::PREFIX_LEN).collect()
+}
+
+fn minted_event(event: Event, minted: &ApiKey) -> Event {
+    let scopes: Vec<String> = minted.scopes.iter().map(ToString::to_string).collect();
+    event.key(minted.id, &minted.key_prefix).changed("scopes", Value::Null, json!(scopes)).changed(
+        "allow_unsigned_identity",
+        Value::Null,
+        minted.allow_unsigned_identity,
+    )
+}
+
+fn insert(tx: &mut Tx<'_>, key: &ApiKey, hash: &[u8; 32]) -> grantd_store::Result<()> {
+    if keys::count_living(tx, key.app_id)? >= limits::KEYS_PER_APP_MAX {
+        return Err(Error::new(Code::TooMany)
+            .message(format!("An app has at most {} keys that are not revoked.", limits::KEYS_PER_APP_MAX))
+            .into());
+    }
+    keys::insert(tx, key, hash)
+}
+
+/// Makes a key that takes the place of another: the same rights, the same span of life from now on.
+pub async fn rotate(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let ask: KeyRotate = if request.body.is_empty() { KeyRotate::default() } else { parse::json(&request.body)? };
+    let grace = ask.grace_seconds.unwrap_or(limits::KEY_GRACE_SECONDS);
+    if !(0..=limits::KEY_GRACE_SECONDS_MAX).contains(&grace) {
+        return Err(Error::impossible("grace_seconds", "must be at most 30 days"));
+    }
+    let id = KeyId::parse(&request.object()).ok_or_else(missing)?;
+    let text = new_text(vault, app)?;
+    let (hash, key_prefix) = (vault.pepper.hash(text.reveal()), prefix(&text));
+    let (now, app, successor) = (request.source.now, app.id, KeyId::from_uuid(new_uuid(&*vault.env)));
+    let grace_until = now.plus_seconds(grace);
+    let rotated = request.event(vault, Owner::App(app), Kind::KeyRotated);
+    let minted = request.event(vault, Owner::App(app), Kind::KeyMinted);
+    let key = vault
+        .store
+        .write(move |tx| {
+            let (old, _) = keys::find(tx, app, id)?.ok_or_else(missing)?;
+            if old.status_at(now) != "active" {
+                let message =
+                    "Only an active key can be rotated; this one has ended, or was rotated before. Mint a new one.";
+                return Err(Error::new(Code::Conflict).message(message).into());
+            }
+            let new = ApiKey {
+                id: successor,
+                key_prefix: key_prefix.clone(),
+                created_at: now,
+                expires_at: old.expires_at.map(|at| now.plus_ms(at.since(old.created_at))),
+                deprecated_at: None,
+                ..old.clone()
+            };
+            if !keys::end(tx, app, id, grace_until, Some(successor))? {
+                return Err(Code::Conflict.into());
+            }
+            insert(tx, &new, &hash)?;
+            apps::raise_epoch(tx, app)?;
+            let rotated = rotated.clone().key(id, &old.key_prefix);
+            let rotated = rotated.changed("grace_until", Value::Null, grace_until.to_string());
+            append_event(tx, &rotated.changed("successor_id", Value::Null, successor.to_string()).prepare())?;
+            append_event(tx, &minted_event(minted.clone(), &new).prepare())?;
+            Ok(new)
+        })
+        .await
+        .map_err(of_store)?;
+    let key = view(&key, Past::default(), now);
+    let rotated = api::RotatedKey {
+        minted: api::MintedKey { api_key: text.reveal().to_owned(), key },
+        predecessor_id: id.to_string(),
+        predecessor_grace_until: grace_until,
+    };
+    Ok(answer(201, &rotated))
 }
 
 fn minted(vault: &Vault, request: &Request, app: &App, ask: KeyMint, text: &Secret) -> Result<ApiKey, Error> {
@@ -139,7 +237,7 @@ fn minted(vault: &Vault, request: &Request, app: &App, ask: KeyMint, text: &Secr
         id: KeyId::from_uuid(new_uuid(&*vault.env)),
         app_id: app.id,
         key_type: KeyType::Runtime,
-        key_prefix: text.reveal().chars().take(key::PREFIX_LEN).collect(),
+        key_prefix: prefix(text),
         name: ask.name,
         scopes,
         scope_version: SCOPE_VERSION,
@@ -164,19 +262,19 @@ pub async fn revoke(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     let id = KeyId::parse(&request.object()).ok_or_else(missing)?;
     let (app, now) = (app.id, request.source.now);
     let event = request.event(vault, Owner::App(app), Kind::KeyRevoked);
-    let (key, used) = vault
+    let (key, past) = vault
         .store
         .write(move |tx| {
-            let (key, used) = keys::find(tx, app, id)?.ok_or_else(missing)?;
+            let (key, past) = keys::find(tx, app, id)?.ok_or_else(missing)?;
             if !keys::revoke(tx, app, id, now)? {
-                return Ok((key, used));
+                return Ok((key, past));
             }
             crash::step("key.revoked");
             apps::raise_epoch(tx, app)?;
             append_event(tx, &event.clone().key(id, &key.key_prefix).prepare())?;
-            Ok((ApiKey { revoked_at: Some(now), ..key }, used))
+            Ok((ApiKey { revoked_at: Some(now), ..key }, past))
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view(&key, used)))
+    Ok(answer(200, &view(&key, past, now)))
 }

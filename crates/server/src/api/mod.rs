@@ -13,7 +13,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
-use grantd_domain::grant::App;
+use grantd_domain::grant::{App, AppState};
 use grantd_store::operators::{self, Operator, Pat, Role};
 use grantd_wire::api::Whoami;
 use grantd_wire::ids::AppId;
@@ -65,6 +65,7 @@ pub async fn answer(
     }
     let body = body(parts, content, limits::API_BODY_BYTES_MAX).await?;
     let request = Request { operator, pat, role, uri: parts.uri.clone(), params, body, source };
+    let changes = route.method != "GET";
     match route.route {
         Api::Whoami => Ok(json(200, &request.whoami())),
         Api::AppsList => apps::list(vault, &request).await,
@@ -76,6 +77,10 @@ pub async fn answer(
         Api::OrganizationEventsExport => audit::export(vault, &request, request.organization()?).await,
         route => {
             let app = request.app(vault).await?;
+            if app.state == AppState::Deleted && changes && route != Api::AppsDelete {
+                let message = "The app is deleted: what it had and did can be read, and nothing else.";
+                return Err(Error::new(Code::Conflict).message(message));
+            }
             let answer = in_app(vault, route, &request, &app).await;
             grantd_store::crash::step("change.durable");
             answer
@@ -106,9 +111,14 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
     match route {
         Api::AppsShow => Ok(json(200, &apps::view(app))),
         Api::AppsUpdate => apps::update(vault, request, app).await,
+        Api::AppsArchive => apps::set_state(vault, request, app, AppState::Archived).await,
+        Api::AppsUnarchive => apps::set_state(vault, request, app, AppState::Active).await,
+        Api::AppsDelete => apps::set_state(vault, request, app, AppState::Deleted).await,
         Api::KeysList => keys::list(vault, request, app).await,
         Api::KeysMint => keys::mint(vault, request, app).await,
         Api::KeysShow => keys::show(vault, request, app).await,
+        Api::KeysRename => keys::rename(vault, request, app).await,
+        Api::KeysRotate => keys::rotate(vault, request, app).await,
         Api::KeysRevoke => keys::revoke(vault, request, app).await,
         Api::SecretsList => secrets::list(vault, request, app).await,
         Api::SecretsCreate => secrets::create(vault, request, app).await,
@@ -116,6 +126,8 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::SecretsRotate => secrets::rotate(vault, request, app).await,
         Api::SecretsTest => probe::test(vault, request, app).await,
         Api::SecretsSetHosts => secrets::set_hosts(vault, request, app).await,
+        Api::SecretsAccess => secrets::access(vault, request, app).await,
+        Api::SecretsDelete => secrets::delete(vault, request, app).await,
         Api::SecretGrantsList => grants::list_of_secret(vault, request, app).await,
         Api::SecretGrantsCreate => grants::create(vault, request, app).await,
         Api::GrantsList => grants::list(vault, request, app).await,

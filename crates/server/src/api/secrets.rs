@@ -9,6 +9,7 @@ use grantd_domain::grant::{
 };
 use grantd_domain::inject::{self, Plan};
 use grantd_domain::template;
+use grantd_store::grants::GrantFilter;
 use grantd_store::{append_event, apps, crash, credentials, grants, secrets};
 use grantd_wire::api::{self, AllowedHosts, CredentialType, ListQuery, SecretCreate, SecretRotate};
 use grantd_wire::ids::{CredentialId, GenerationId, GrantId, SecretId};
@@ -17,7 +18,7 @@ use serde_json::json;
 
 use super::{Request, page};
 use crate::answer::{Answer, json as answer, of_store};
-use crate::flow;
+use crate::flow::{self, Drafts};
 use crate::parse;
 use crate::vault::Vault;
 
@@ -220,7 +221,9 @@ pub async fn rotate(vault: &Vault, request: &Request, app: &App) -> Result<Answe
             match old {
                 Some(old) => credentials::update(tx, new, old.version)?,
                 None => {
-                    // Only one new credential may follow a destroyed one.
+                    // Not of a secret that was deleted meanwhile, and only one new credential may follow a destroyed one.
+                    let living = secrets::find(tx, secret.app_id, &secret.id.to_string())?;
+                    living.ok_or(Code::SecretNotFound)?;
                     if credentials::find_living(tx, secret.app_id, secret.id)?.is_some() {
                         return Err(Code::Conflict.into());
                     }
@@ -344,4 +347,58 @@ pub async fn set_hosts(vault: &Vault, request: &Request, app: &App) -> Result<An
         .await
         .map_err(of_store)?;
     Ok(answer(200, &view(&secret, credential.as_ref(), template)))
+}
+
+/// Who can use a secret now.
+pub async fn access(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let query: ListQuery = parse::query(&request.uri)?;
+    let (limit, offset) = parse::page(query.limit, query.offset)?;
+    let (name, app, now) = (request.object(), app.id, request.source.now);
+    let (found, total) = vault
+        .store
+        .read(move |tx| {
+            let secret = secrets::find(tx, app, &name)?.ok_or(Code::SecretNotFound)?;
+            let status = Some("active".to_owned());
+            let filter = GrantFilter { secret: Some(secret.id), status, limit, offset, ..GrantFilter::default() };
+            grants::list(tx, app, &filter, now)
+        })
+        .await
+        .map_err(of_store)?;
+    let access = |grant: &Grant| api::SecretAccess {
+        grant_id: grant.id.to_string(),
+        principal_type: "system".to_owned(),
+        label: grant.label.clone(),
+        tenant: match &grant.tenant {
+            Tenant::Bound(value) => Some(value.clone()),
+            Tenant::Exempt => None,
+        },
+        expires_at: grant.expires_at,
+        last_used_at: grant.last_used_at,
+        created_at: grant.created_at,
+    };
+    Ok(page(found.iter().map(|(grant, ..)| access(grant)).collect(), total, limit, offset))
+}
+
+pub async fn delete(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let drafts = request.drafts(vault, app, flow::secrets::KINDS);
+    let revokes: Vec<Drafts> =
+        (0..limits::SIBLINGS_MAX).map(|_| request.drafts(vault, app, flow::secrets::REVOKE_KINDS)).collect();
+    let (name, app, now) = (request.object(), app.id, request.source.now);
+    let (secret, deleted) = vault
+        .store
+        .write(move |tx| {
+            let secret = secrets::find(tx, app, &name)?.ok_or(Code::SecretNotFound)?;
+            let deleted = flow::secrets::delete(tx, &secret, now, &drafts, &revokes)?;
+            Ok((secret, deleted))
+        })
+        .await
+        .map_err(of_store)?;
+    let body = api::DeletedSecret {
+        id: secret.id.to_string(),
+        slug: secret.slug,
+        deleted_at: now,
+        grants_revoked: deleted.grants_revoked,
+        credential_destroyed: deleted.credential_destroyed,
+    };
+    Ok(answer(200, &body))
 }

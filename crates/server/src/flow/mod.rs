@@ -1,9 +1,11 @@
 //! Flows: what `grantd_domain` decides is performed here, step by step.
 
+pub mod apps;
 pub mod export;
 pub mod grants;
 pub mod probe;
 pub mod release;
+pub mod secrets;
 
 use std::time::Duration;
 

@@ -43,6 +43,7 @@ mod jobs;
 mod keys;
 mod manage;
 mod metrics;
+mod objects;
 mod probe;
 mod race;
 mod recovery;

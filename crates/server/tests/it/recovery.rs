@@ -12,6 +12,7 @@ use crate::harness::{Server, World, root};
 
 on_kept_engines! {
     restore_replays_revocations,
+    restore_replays_what_was_rotated_archived_and_deleted,
     what_is_given_up_comes_back_and_the_trail_says_so,
     a_changed_database_and_a_wrong_export_are_refused_before_anything_is_done,
     a_restore_that_was_cut_off_is_run_again,
@@ -242,4 +243,39 @@ async fn an_old_process_finds_nothing_it_remembers(server: Server) {
     let sealing = "SELECT COUNT(*) FROM data_keys WHERE app_id IS NOT NULL AND retired_at_ms IS NULL";
     assert_eq!(copy.number(sealing).await, 0, "old data keys open, and seal no more");
     copy.remove().await;
+}
+
+async fn restore_replays_what_was_rotated_archived_and_deleted(server: Server) {
+    let (world, archived, gone) =
+        (server.world().await, server.world_named("Archived").await, server.world_named("Gone").await);
+    let (key_id, key) = server.key(&world.app, json!({})).await;
+    let deleted = further(&server, &world, "Deleted").await;
+    let copy = server.database.copy().await;
+
+    let rotate = world.path(&format!("keys/{key_id}/rotate"));
+    let successor = server.api("POST", &rotate, json!({"grace_seconds": 60})).await.ok(201);
+    let secret = world.path(&format!("managed-secrets/{}", deleted.secret));
+    server.api("DELETE", &secret, Value::Null).await.ok(200);
+    server.api("POST", &archived.path("archive"), Value::Null).await.ok(200);
+    server.api("POST", &gone.path("archive"), Value::Null).await.ok(200);
+    server.api("DELETE", &gone.path(""), Value::Null).await.ok(200);
+    let exports = Exports::new();
+    let mut all = Vec::new();
+    for (world, name) in [(&world, "1"), (&archived, "2"), (&gone, "3")] {
+        all.push(exports.of(&server, &world.path("audit/export"), name).await);
+    }
+    let restored = restore(&server, &copy, replay(&all.iter().collect::<Vec<_>>())).await.unwrap();
+    let lost: Vec<&str> = restored.lost.iter().map(|lost| lost.id.as_str()).collect();
+    assert_eq!(lost, [&text(&successor, "id")]);
+    let server = server.restored(copy, restored.pat.reveal()).await;
+    server.token(&archived).await.refused(Code::KeyNotActive);
+    server.token(&gone).await.refused(Code::KeyNotActive);
+    let keys = format!("SELECT COUNT(*) FROM data_keys WHERE app_id = '{}'", gone.app);
+    assert_eq!(server.database.number(&keys).await, 0);
+    server.token(&deleted).await.refused(Code::GrantRevoked);
+    server.api("GET", &secret, Value::Null).await.refused(Code::SecretNotFound);
+    server.token(&world.with_key(&key)).await.ok(200);
+    server.advance_ms(60_000);
+    server.token(&world.with_key(&key)).await.refused(Code::KeyRotatedGraceExpired);
+    server.token(&world).await.ok(200);
 }

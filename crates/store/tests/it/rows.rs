@@ -134,8 +134,15 @@ async fn a_key_is_revoked_once_and_only_in_its_app(store: &Database) {
     assert!(store.read(move |tx| keys::find(tx, foreign, id)).await.unwrap().is_none());
     assert!(revoke(mine).await.unwrap());
     assert!(!revoke(mine).await.unwrap());
-    let (living, (keys, total)) =
-        store.read(move |tx| Ok((keys::count_living(tx, mine)?, keys::list(tx, mine, None, 10, 0)?))).await.unwrap();
+    let (living, (keys, total)) = store
+        .read(move |tx| {
+            Ok((
+                keys::count_living(tx, mine)?,
+                keys::list(tx, mine, &keys::KeyFilter { limit: 10, ..Default::default() }, NOW)?,
+            ))
+        })
+        .await
+        .unwrap();
     assert_eq!((living, total, keys[0].0.revoked_at), (0, 1, Some(NOW)));
 }
 
@@ -151,7 +158,7 @@ async fn times_of_use_only_rise(store: &Database) {
     let used = store
         .read(move |tx| Ok((grants::find(tx, app, grant)?, keys::find(tx, app, key)?)))
         .await
-        .map(|(grant, key)| (grant.unwrap().0.last_used_at, key.unwrap().1))
+        .map(|(grant, key)| (grant.unwrap().0.last_used_at, key.unwrap().1.last_used_at))
         .unwrap();
     assert_eq!(used, (Some(later), Some(later)));
 }

@@ -58,6 +58,9 @@ pub struct GrantUpdate {
     /// From now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_seconds: Option<i64>,
+    /// True: its end is taken away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_expiry: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantBinding>,
 }

@@ -26,6 +26,15 @@ pub struct Key {
     pub revoked_at: Option<TimeMs>,
     pub last_used_at: Option<TimeMs>,
     pub parent_key_id: Option<String>,
+    /// `active`, `in_grace` (rotated, and still good for a while), `rotated` (its grace is over), `expired` or `revoked`.
+    #[serde(default)]
+    pub status: String,
+    /// Until when a rotated key still works.
+    #[serde(default)]
+    pub grace_until: Option<TimeMs>,
+    /// The key that took its place.
+    #[serde(default)]
+    pub successor_id: Option<String>,
 }
 
 /// A key at the only moment its text is shown.
@@ -55,4 +64,31 @@ pub struct KeyMint {
     pub expires_in_seconds: Option<i64>,
     #[serde(default)]
     pub allow_unsigned_identity: bool,
+}
+
+/// `PATCH …/keys/{key_id}`.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyUpdate {
+    pub name: String,
+}
+
+/// `POST …/keys/{key_id}/rotate`.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRotate {
+    /// How long the old key still works; absent: seven days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<i64>,
+}
+
+/// The answer to it: the new key, at the only moment its text is shown.
+#[derive(Deserialize, Serialize)]
+pub struct RotatedKey {
+    #[serde(flatten)]
+    pub minted: MintedKey,
+    /// The key it takes the place of.
+    pub predecessor_id: String,
+    /// Until when that one still works.
+    pub predecessor_grace_until: TimeMs,
 }

@@ -31,7 +31,7 @@ pub struct ListQuery {
     pub limit: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<i64>,
-    /// Grants: `active`, `expired` or `revoked`.
+    /// Grants: `active`, `expired` or `revoked`. Keys: also `in_grace` and `rotated`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
     /// Grants: a secret's slug.

@@ -113,3 +113,27 @@ pub struct SecretTest {
 pub struct AllowedHosts {
     pub allowed_hosts: Vec<String>,
 }
+
+/// The answer to `DELETE …/managed-secrets/{id or slug}`.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct DeletedSecret {
+    pub id: String,
+    pub slug: String,
+    pub deleted_at: TimeMs,
+    /// Grants that were living until then.
+    pub grants_revoked: i64,
+    /// True when a stored value was destroyed; false when there was none any more.
+    pub credential_destroyed: bool,
+}
+
+/// An item of `GET …/managed-secrets/{id or slug}/access`: who can use the secret now.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct SecretAccess {
+    pub grant_id: String,
+    pub principal_type: String,
+    pub label: Option<String>,
+    pub tenant: Option<String>,
+    pub expires_at: Option<TimeMs>,
+    pub last_used_at: Option<TimeMs>,
+    pub created_at: TimeMs,
+}

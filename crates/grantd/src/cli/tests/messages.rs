@@ -135,25 +135,6 @@ async fn a_grant_that_is_not_there_leaves_no_key_behind() {
 }
 
 #[tokio::test]
-async fn a_list_of_keys_says_which_still_work() {
-    let key = |revoked: Option<&str>, expires: Option<&str>| {
-        json!({
-            "id": ID, "name": "k", "key_prefix": "alter_rk_aaaa", "key_type": "rk", "scopes": [], "scope_version": 1,
-            "cidr_allowlist": null, "rate_limit_rpm": null, "effective_rate_limit_rpm": null, "rate_limit_source": null,
-            "allow_unsigned_identity": false, "created_at": "2025-11-01T10:00:00.000Z", "expires_at": expires,
-            "deprecated_at": null, "revoked_at": revoked, "last_used_at": null, "parent_key_id": null,
-        })
-    };
-    let past = Some("2025-11-02T10:00:00.000Z");
-    let server = Server::start(&[(200, page(&[key(None, None), key(past, None), key(None, past)]))]).await;
-    let done = server.run(&["keys", "list", "--output", "table"]).await;
-    let statuses: Vec<&str> = done.out.lines().skip(1).map(|line| line.split_whitespace().nth(3).unwrap()).collect();
-    assert_eq!(statuses, ["active", "revoked", "expired"], "{}", done.out);
-    let done = server.run(&["keys", "list"]).await;
-    assert!(done.json()["items"][0].get("status").is_none(), "the answer keeps the server's shape");
-}
-
-#[tokio::test]
 async fn an_export_into_a_missing_directory_names_the_file_that_was_asked_for() {
     let server = Server::start_raw(vec![(200, "{}\n".to_owned())]).await;
     let done = server.run(&["audit", "export", "--out", "/nowhere/audit.jsonl"]).await;
@@ -207,4 +188,40 @@ fn every_flag_has_a_help_and_no_example_is_wrapped() {
         command.get_subcommands().filter(|c| c.get_name() != "help").for_each(walk);
     }
     walk(&Cli::command());
+}
+
+#[tokio::test]
+async fn what_is_deleted_for_good_must_be_named() {
+    let deleted = json!({"id": ID, "slug": "stripe", "deleted_at": "2025-11-24T10:00:00.000Z", "grants_revoked": 1, "credential_destroyed": true});
+    let server =
+        Server::start(&[(200, super::secret()), (200, super::secret()), (200, super::secret()), (200, deleted)]).await;
+    // Nobody is there to be asked.
+    let silent = server.run(&["managed-secrets", "delete", "stripe"]).await;
+    assert_eq!(silent.exit, Exit::Usage, "{}", silent.err);
+    assert!(silent.err.contains("--confirm 'stripe'"), "{}", silent.err);
+    let wrong = server.run(&["managed-secrets", "delete", "stripe", "--confirm", "strip", "--yes"]).await;
+    assert_eq!(wrong.exit, Exit::Usage, "{}", wrong.err);
+    assert!(server.seen().iter().all(|seen| seen.method == "GET"));
+    let done = server.run(&["managed-secrets", "delete", "stripe", "--confirm", "stripe"]).await;
+    assert_eq!((done.exit, &done.json()["grants_revoked"]), (Exit::Ok, &json!(1)));
+    assert_eq!(server.seen()[3].method, "DELETE");
+    assert_eq!(server.seen()[3].target, format!("/api/v1/apps/{APP}/managed-secrets/stripe"));
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_with_a_grace() {
+    let key = json!({
+        "api_key": "alter_rk_x", "id": ID, "name": "k", "key_prefix": "alter_rk_aaaa", "key_type": "rk", "scopes": [], "scope_version": 1,
+        "cidr_allowlist": null, "rate_limit_rpm": null, "effective_rate_limit_rpm": null, "rate_limit_source": null,
+        "allow_unsigned_identity": false, "created_at": "2025-11-01T10:00:00.000Z", "expires_at": null, "deprecated_at": null,
+        "revoked_at": null, "last_used_at": null, "parent_key_id": null, "status": "active", "grace_until": null, "successor_id": null,
+        "predecessor_id": ID, "predecessor_grace_until": "2025-11-01T11:00:00.000Z",
+    });
+    let server = Server::start(&[(201, key)]).await;
+    let done = server.run(&["keys", "rotate", ID, "--grace", "1h"]).await;
+    assert_eq!((done.exit, &done.json()["api_key"]), (Exit::Ok, &json!("alter_rk_x")), "{}", done.err);
+    assert_eq!(server.seen()[0].body, json!({"grace_seconds": 3600}));
+    assert_eq!(server.seen()[0].target, format!("/api/v1/apps/{APP}/keys/{ID}/rotate"));
+    server.run(&["keys", "rotate", ID, "--grace", "0s"]).await;
+    assert_eq!(server.seen()[1].body, json!({"grace_seconds": 0}));
 }
