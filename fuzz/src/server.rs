@@ -74,6 +74,7 @@ impl World {
                 outbound: OutboundAllow::parse(&[] as &[&str]).expect("an empty list is one"),
                 outbound_roots: None,
                 cache_bytes: 1 << 20,
+                auth_failures_per_minute: grantd_wire::limits::AUTH_FAILURES_PER_MINUTE,
             };
             let vault = Vault::open(store, root(), Arc::new(Steady), settings).await.expect("the install opens");
             (entry::router(vault), pat)

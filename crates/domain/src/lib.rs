@@ -7,6 +7,7 @@ pub mod destination;
 pub mod env;
 pub mod grant;
 pub mod inject;
+pub mod operator;
 pub mod rate;
 pub mod recovery;
 pub mod replay;

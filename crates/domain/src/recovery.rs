@@ -159,6 +159,9 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::ProbeDenied
         | Kind::InstallCreated
         | Kind::OperatorCreated
+        // Of a restore every token is revoked, and every operator but one disabled.
+        | Kind::OperatorUpdated
+        | Kind::PatRevoked
         | Kind::PatCreated
         | Kind::OperatorReset
         | Kind::BackupMade

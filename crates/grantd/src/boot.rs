@@ -240,6 +240,7 @@ pub async fn open_vault(
         trusted_proxies: config.trusted_proxies.clone(),
         replicas: config.replicas,
         cache_bytes: u64::from(config.cache_mb) << 20,
+        auth_failures_per_minute: config.auth_failures_per_minute,
         outbound: config.outbound(also_outbound).map_err(|e| Failure::from_error(Exit::Usage, &e))?,
         outbound_roots: config.outbound_ca_file.as_deref().map(read_authorities).transpose()?,
     };

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use grantd_domain::destination::{OutboundAllow, OutboundError};
+use grantd_wire::limits;
 use ipnet::IpNet;
 use serde_json::Value;
 use url::Url;
@@ -34,6 +35,7 @@ const CLIENT_VARIABLES: &[&str] = &["GRANTD_SERVER", "GRANTD_PAT", "GRANTD_PAT_F
 const REPLICAS_MAX: u32 = 10_000;
 const POOL_SIZE_MAX: u32 = 1_000;
 const CACHE_MB_MAX: u32 = 1_000_000;
+const AUTH_FAILURES_PER_MINUTE_MAX: u32 = 1_000_000;
 const CONNECTIONS_MAX: u32 = 1_000_000;
 const DRAIN_DELAY_S_MAX: u32 = 300;
 const DRAIN_TIMEOUT_S_MAX: u32 = 600;
@@ -63,6 +65,7 @@ pub struct Config {
     pub replicas: u32,
     pub pool_size: u32,
     pub cache_mb: u32,
+    pub auth_failures_per_minute: u32,
     pub metrics_listen: Option<SocketAddr>,
     #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "a build without it refuses the setting"))]
     pub otlp_endpoint: Option<Url>,
@@ -197,6 +200,9 @@ impl Config {
         let replicas = layers.one("replicas", "1", |t| values::parse_number(t, 1, REPLICAS_MAX))?;
         let pool_size = layers.one("pool_size", "10", |t| values::parse_number(t, 1, POOL_SIZE_MAX))?;
         let cache_mb = layers.one("cache_mb", "64", |t| values::parse_number(t, 0, CACHE_MB_MAX))?;
+        let default = limits::AUTH_FAILURES_PER_MINUTE.to_string();
+        let auth_failures_per_minute = layers
+            .one("auth_failures_per_minute", &default, |t| values::parse_number(t, 1, AUTH_FAILURES_PER_MINUTE_MAX))?;
         let metrics_listen = layers.optional("metrics_listen", values::parse_listen)?;
         let otlp_endpoint = layers.optional("otlp_endpoint", values::parse_otlp_endpoint)?;
         let log_format = layers.one("log_format", &log_format.to_string(), LogFormat::parse)?;
@@ -238,6 +244,7 @@ impl Config {
             replicas,
             pool_size,
             cache_mb,
+            auth_failures_per_minute,
             metrics_listen,
             otlp_endpoint,
             log_format,

@@ -541,7 +541,8 @@ pub async fn failed(vault: &Vault, source: &Source, known: Option<&Known>, error
         return error;
     }
     let subject = network(source.ip);
-    let limit = Limit { per_minute: limits::AUTH_FAILURES_PER_MINUTE, burst: limits::AUTH_FAILURES_PER_MINUTE };
+    let per_minute = vault.settings.auth_failures_per_minute;
+    let limit = Limit { per_minute, burst: per_minute };
     let verdict = vault.auth_failures.take(subject, limit, source.now);
     let minute = source.now.0.div_euclid(60_000);
     let owner = known.map_or(Owner::Organization(vault.organization_id), |k| Owner::App(k.app.id));
@@ -566,7 +567,7 @@ pub async fn failed(vault: &Vault, source: &Source, known: Option<&Known>, error
     }
     match verdict {
         Verdict::Pass { .. } => error,
-        Verdict::Refuse { retry_after_ms, .. } => too_fast("ip", limits::AUTH_FAILURES_PER_MINUTE, retry_after_ms),
+        Verdict::Refuse { retry_after_ms, .. } => too_fast("ip", per_minute, retry_after_ms),
     }
 }
 

@@ -131,7 +131,7 @@ pub async fn create(store: &Store, root: &RootKeys, env: &dyn Env, token: Secret
 }
 
 /// How the text of an operator's token begins.
-const PAT_START: &str = "grantd_pat_";
+pub(crate) const PAT_START: &str = "grantd_pat_";
 
 /// The row of a new admin token of an operator.
 fn new_pat(env: &dyn Env, operator_id: OperatorId) -> Pat {

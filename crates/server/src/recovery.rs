@@ -16,9 +16,9 @@ use grantd_domain::grant::{GrantStatus, Tenant};
 use grantd_domain::recovery::{Lost, Plan, ReadError, Step, plan, read_export};
 use grantd_domain::seal::RootKeys;
 use grantd_domain::secret::Secret;
-use grantd_store::{Store, Tx, append_event, apps, grants, keys, recovery, secrets};
+use grantd_store::{Store, Tx, append_event, apps, grants, keys, operators, recovery, secrets};
 use grantd_wire::TimeMs;
-use grantd_wire::ids::{AppId, OrganizationId};
+use grantd_wire::ids::{AppId, OperatorId, OrganizationId};
 use serde_json::{Value, json};
 
 use crate::flow::{self, Drafts};
@@ -26,6 +26,8 @@ use crate::install::{self, InstallError};
 
 /// Steps of one write.
 const STEPS_PER_WRITE: usize = 50;
+/// The same, as a number of rows.
+const STEPS_PER_WRITE_ROWS: i64 = 50;
 /// Bytes of the first line of an export.
 const HEADER_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -113,6 +115,7 @@ pub async fn run(store: &Store, root: &RootKeys, env: &dyn Env, ask: &Ask) -> Re
     store.write(move |tx| recovery::fence(tx, now)).await?;
     // Tokens revoked since the backup are not told apart from others: all of them go.
     let reset = install::reset_operator(store, env).await?;
+    close_others(store, env, organization, reset.operator_id, now).await?;
     let (mut replayed, mut lost) = (0, Vec::new());
     for (owner, plan) in plans {
         let Owner::App(app) = owner else { continue };
@@ -123,6 +126,39 @@ pub async fn run(store: &Store, root: &RootKeys, env: &dyn Env, ask: &Ask) -> Re
     tell(store, env, organization, &known, ask, backup_at, replayed).await?;
     let gap_seconds = backup_at.map_or(0, |at| now.since(at).max(0) / 1000);
     Ok(Restored { replayed, lost, gap_seconds, pat: reset.pat })
+}
+
+/// Locks out every operator but the one who was let in: who was disabled or demoted since the backup is not told apart.
+async fn close_others(
+    store: &Store,
+    env: &dyn Env,
+    organization: OrganizationId,
+    except: OperatorId,
+    now: TimeMs,
+) -> Result<(), RecoveryError> {
+    loop {
+        let others = store.read(move |tx| operators::list_open(tx, organization, except, STEPS_PER_WRITE_ROWS)).await?;
+        if others.is_empty() {
+            return Ok(());
+        }
+        let draft = |id: &OperatorId| {
+            let owner = Owner::Organization(organization);
+            Event::new(env, now, owner, Kind::OperatorUpdated, Outcome::Allowed, Actor::Job)
+                .core("replayed", true)
+                .core_id("operator_id", id)
+                .changed("disabled", false, true)
+                .prepare()
+        };
+        let others: Vec<_> = others.iter().map(|id| (*id, draft(id))).collect();
+        store
+            .write(move |tx| {
+                others.iter().try_for_each(|(id, event)| {
+                    operators::close(tx, *id, now)?;
+                    append_event(tx, event)
+                })
+            })
+            .await?;
+    }
 }
 
 /// What the database holds of its own past.

@@ -21,6 +21,14 @@ pub enum Sdk {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Api {
     Whoami,
+    OperatorsList,
+    OperatorsCreate,
+    OperatorsShow,
+    OperatorsUpdate,
+    TokensList,
+    TokensCreate,
+    TokensShow,
+    TokensRevoke,
     AppsList,
     AppsCreate,
     AppsShow,
@@ -160,6 +168,14 @@ use Role::{Admin, Developer, Viewer};
 /// Every route of the management API. What only an admin may set inside a route says so itself.
 pub const API: &[ApiRoute] = &[
     api(Api::Whoami, "GET", "/api/v1/whoami", Viewer),
+    api(Api::OperatorsList, "GET", "/api/v1/operators", Admin),
+    api(Api::OperatorsCreate, "POST", "/api/v1/operators", Admin),
+    api(Api::OperatorsShow, "GET", "/api/v1/operators/{}", Admin),
+    api(Api::OperatorsUpdate, "PATCH", "/api/v1/operators/{}", Admin),
+    api(Api::TokensList, "GET", "/api/v1/tokens", Viewer),
+    api(Api::TokensCreate, "POST", "/api/v1/tokens", Developer),
+    api(Api::TokensShow, "GET", "/api/v1/tokens/{}", Viewer),
+    api(Api::TokensRevoke, "POST", "/api/v1/tokens/{}/revoke", Developer),
     api(Api::AppsList, "GET", "/api/v1/apps", Viewer),
     api(Api::AppsCreate, "POST", "/api/v1/apps", Developer),
     api(Api::AppsShow, "GET", "/api/v1/apps/{}", Viewer),

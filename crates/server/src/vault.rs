@@ -42,6 +42,8 @@ pub struct Settings {
     pub outbound_roots: Option<RootCertStore>,
     /// Memory for remembered grants, in bytes.
     pub cache_bytes: u64,
+    /// Failed authentications a minute from one source, before it is slowed.
+    pub auth_failures_per_minute: u32,
 }
 
 /// Labels whose actor id is remembered in memory.

@@ -3,9 +3,9 @@
 use grantd_wire::TimeMs;
 use grantd_wire::ids::{AppId, OperatorId, OrganizationId, PatId};
 
-use crate::apps::json;
+use crate::apps::{json, prefix_bounds};
 use crate::error::Result;
-use crate::seam::{Tx, id};
+use crate::seam::{Row, Tx, id};
 
 /// What an operator may do. Ordered: a later one may do all an earlier one may.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -28,7 +28,8 @@ impl Role {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// The role that is written so.
+    pub fn parse(text: &str) -> Option<Self> {
         [Self::Viewer, Self::Developer, Self::Admin].into_iter().find(|r| r.as_str() == text)
     }
 }
@@ -82,9 +83,10 @@ pub fn insert(tx: &mut Tx<'_>, operator: &Operator, at: TimeMs) -> Result<()> {
     Ok(())
 }
 
-/// The first operator of the organization.
+/// The first admin of the organization, of those who are not disabled if there is one.
 pub fn find_first(tx: &mut Tx<'_>, organization: OrganizationId) -> Result<Option<OperatorId>> {
-    let sql = "SELECT id FROM operators WHERE organization_id = $1 ORDER BY id LIMIT 1";
+    let sql = "SELECT id FROM operators WHERE organization_id = $1 AND role = 'admin' \
+        ORDER BY CASE WHEN disabled_at_ms IS NULL THEN 0 ELSE 1 END, id LIMIT 1";
     tx.query_opt("operators", sql, &[id(organization)])?.map(|mut row| row.parsed("id", OperatorId::parse)).transpose()
 }
 
@@ -128,15 +130,7 @@ pub fn find_pat(tx: &mut Tx<'_>, token_hash: &[u8; 32]) -> Result<Option<(Pat, O
     let sql = "SELECT p.id, p.operator_id, p.name, p.role, p.app_ids, p.expires_at_ms, p.revoked_at_ms, \
         o.organization_id, o.email, o.role, o.disabled_at_ms FROM pats p JOIN operators o ON o.id = p.operator_id WHERE p.token_hash = $1";
     let Some(mut row) = tx.query_opt("pats", sql, &[token_hash.as_slice().into()])? else { return Ok(None) };
-    let pat = Pat {
-        id: row.parsed("pats.id", PatId::parse)?,
-        operator_id: row.parsed("pats.operator_id", OperatorId::parse)?,
-        name: row.text("pats.name")?,
-        role: row.parsed("pats.role", Role::parse)?,
-        app_ids: row.opt_parsed("pats.app_ids", |text| serde_json::from_str(text).ok())?,
-        expires_at: row.opt_time("pats.expires_at_ms")?,
-        revoked_at: row.opt_time("pats.revoked_at_ms")?,
-    };
+    let pat = read_pat(&mut row)?;
     let operator = Operator {
         id: pat.operator_id,
         organization_id: row.parsed("operators.organization_id", OrganizationId::parse)?,
@@ -145,4 +139,132 @@ pub fn find_pat(tx: &mut Tx<'_>, token_hash: &[u8; 32]) -> Result<Option<(Pat, O
         disabled_at: row.opt_time("operators.disabled_at_ms")?,
     };
     Ok(Some((pat, operator)))
+}
+
+/// Reads the columns `id … revoked_at_ms`, as every statement lists them.
+fn read_pat(row: &mut Row) -> Result<Pat> {
+    Ok(Pat {
+        id: row.parsed("pats.id", PatId::parse)?,
+        operator_id: row.parsed("pats.operator_id", OperatorId::parse)?,
+        name: row.text("pats.name")?,
+        role: row.parsed("pats.role", Role::parse)?,
+        app_ids: row.opt_parsed("pats.app_ids", |text| serde_json::from_str(text).ok())?,
+        expires_at: row.opt_time("pats.expires_at_ms")?,
+        revoked_at: row.opt_time("pats.revoked_at_ms")?,
+    })
+}
+
+fn with_time_pat(mut row: Row) -> Result<(Pat, TimeMs)> {
+    Ok((read_pat(&mut row)?, row.time("pats.created_at_ms")?))
+}
+
+fn with_time(mut row: Row) -> Result<(Operator, TimeMs)> {
+    let operator = Operator {
+        id: row.parsed("operators.id", OperatorId::parse)?,
+        organization_id: row.parsed("operators.organization_id", OrganizationId::parse)?,
+        email: row.text("operators.email")?,
+        role: row.parsed("operators.role", Role::parse)?,
+        disabled_at: row.opt_time("operators.disabled_at_ms")?,
+    };
+    Ok((operator, row.time("operators.created_at_ms")?))
+}
+
+/// An operator of the organization, and since when.
+pub fn find(tx: &mut Tx<'_>, organization: OrganizationId, operator: OperatorId) -> Result<Option<(Operator, TimeMs)>> {
+    let sql = "SELECT id, organization_id, email, role, disabled_at_ms, created_at_ms FROM operators \
+        WHERE organization_id = $1 AND id = $2";
+    tx.query_opt("operators", sql, &[id(organization), id(operator)])?.map(with_time).transpose()
+}
+
+/// Operators of the organization whose address begins with `search`, oldest first, and how many there are.
+pub fn list(
+    tx: &mut Tx<'_>,
+    organization: OrganizationId,
+    search: Option<&str>,
+    limit: i64,
+    offset: i64,
+) -> Result<(Vec<(Operator, TimeMs)>, i64)> {
+    let (low, high) = prefix_bounds(search);
+    let total = tx.count(
+        "SELECT COUNT(*) FROM operators WHERE organization_id = $1 AND email >= $2 AND email < $3",
+        &[id(organization), low.clone(), high.clone()],
+    )?;
+    let sql = "SELECT id, organization_id, email, role, disabled_at_ms, created_at_ms FROM operators \
+        WHERE organization_id = $1 AND email >= $2 AND email < $3 ORDER BY id LIMIT $4 OFFSET $5";
+    let rows = tx.query("operators", sql, &[id(organization), low, high, limit.into(), offset.into()])?;
+    Ok((rows.into_iter().map(with_time).collect::<Result<_>>()?, total))
+}
+
+/// Whether an operator of the organization has this address already.
+pub fn is_known(tx: &mut Tx<'_>, organization: OrganizationId, email: &str) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM operators WHERE organization_id = $1 AND email = $2";
+    Ok(tx.count(sql, &[id(organization), email.into()])? > 0)
+}
+
+/// Operators of the organization, disabled ones included.
+pub fn count(tx: &mut Tx<'_>, organization: OrganizationId) -> Result<i64> {
+    tx.count("SELECT COUNT(*) FROM operators WHERE organization_id = $1", &[id(organization)])
+}
+
+/// Admins who are not disabled.
+pub fn count_active_admins(tx: &mut Tx<'_>, organization: OrganizationId) -> Result<i64> {
+    let sql = "SELECT COUNT(*) FROM operators WHERE organization_id = $1 AND role = 'admin' AND disabled_at_ms IS NULL";
+    tx.count(sql, &[id(organization)])
+}
+
+/// Writes role and state.
+pub fn update(tx: &mut Tx<'_>, operator: &Operator) -> Result<()> {
+    tx.execute(
+        "UPDATE operators SET role = $3, disabled_at_ms = $4 WHERE organization_id = $1 AND id = $2",
+        &[id(operator.organization_id), id(operator.id), operator.role.as_str().into(), operator.disabled_at.into()],
+    )
+    .map(drop)
+}
+
+/// Operators who are not disabled or have a token that is not revoked, but for one.
+pub fn list_open(
+    tx: &mut Tx<'_>,
+    organization: OrganizationId,
+    except: OperatorId,
+    limit: i64,
+) -> Result<Vec<OperatorId>> {
+    let sql = "SELECT id FROM operators WHERE organization_id = $1 AND id <> $2 AND (disabled_at_ms IS NULL \
+        OR EXISTS (SELECT 1 FROM pats WHERE pats.operator_id = operators.id AND pats.revoked_at_ms IS NULL)) ORDER BY id LIMIT $3";
+    let rows = tx.query("operators", sql, &[id(organization), id(except), limit.into()])?;
+    rows.into_iter().map(|mut row| row.parsed("operators.id", OperatorId::parse)).collect()
+}
+
+/// Disables an operator and revokes every token of theirs.
+pub fn close(tx: &mut Tx<'_>, operator: OperatorId, at: TimeMs) -> Result<()> {
+    let params = [id(operator), at.into()];
+    tx.execute("UPDATE operators SET disabled_at_ms = $2 WHERE id = $1 AND disabled_at_ms IS NULL", &params)?;
+    tx.execute("UPDATE pats SET revoked_at_ms = $2 WHERE operator_id = $1 AND revoked_at_ms IS NULL", &params).map(drop)
+}
+
+/// A token of an operator of the organization, and when it was made.
+pub fn find_pat_by_id(tx: &mut Tx<'_>, organization: OrganizationId, pat: PatId) -> Result<Option<(Pat, TimeMs)>> {
+    let sql = "SELECT p.id, p.operator_id, p.name, p.role, p.app_ids, p.expires_at_ms, p.revoked_at_ms, p.created_at_ms \
+        FROM pats p JOIN operators o ON o.id = p.operator_id WHERE o.organization_id = $1 AND p.id = $2";
+    tx.query_opt("pats", sql, &[id(organization), id(pat)])?.map(with_time_pat).transpose()
+}
+
+/// Tokens of an operator, newest first, and how many there are.
+pub fn list_pats(tx: &mut Tx<'_>, operator: OperatorId, limit: i64, offset: i64) -> Result<(Vec<(Pat, TimeMs)>, i64)> {
+    let total = tx.count("SELECT COUNT(*) FROM pats WHERE operator_id = $1", &[id(operator)])?;
+    let sql = "SELECT id, operator_id, name, role, app_ids, expires_at_ms, revoked_at_ms, created_at_ms FROM pats \
+        WHERE operator_id = $1 ORDER BY id DESC LIMIT $2 OFFSET $3";
+    let rows = tx.query("pats", sql, &[id(operator), limit.into(), offset.into()])?;
+    Ok((rows.into_iter().map(with_time_pat).collect::<Result<_>>()?, total))
+}
+
+/// Tokens of an operator that are neither revoked nor expired.
+pub fn count_living_pats(tx: &mut Tx<'_>, operator: OperatorId, now: TimeMs) -> Result<i64> {
+    let sql = "SELECT COUNT(*) FROM pats WHERE operator_id = $1 AND revoked_at_ms IS NULL \
+        AND (expires_at_ms IS NULL OR expires_at_ms > $2)";
+    tx.count(sql, &[id(operator), now.into()])
+}
+
+/// Revokes a token; `false` when it already was.
+pub fn revoke_pat(tx: &mut Tx<'_>, pat: PatId, at: TimeMs) -> Result<bool> {
+    tx.change_one("UPDATE pats SET revoked_at_ms = $2 WHERE id = $1 AND revoked_at_ms IS NULL", &[id(pat), at.into()])
 }

@@ -38,7 +38,7 @@ pub const NONCE_LIFE_MS: i64 = 150_000;
 pub const NONCE_KEPT_MS: i64 = NONCE_LIFE_MS + CLOCK_ROLLBACK_MS;
 /// Nonces one process remembers; when full, signed calls are 503 `busy`.
 pub const NONCES_MAX: usize = 6_000_000;
-/// Failed authentications a minute from one IPv4 address or IPv6 /64.
+/// Failed authentications a minute from one IPv4 address or IPv6 /64, unless `auth_failures_per_minute` says otherwise.
 pub const AUTH_FAILURES_PER_MINUTE: u32 = 600;
 
 /// Keys of `X-Alter-Context`.
@@ -103,6 +103,14 @@ pub const PROBE_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Living keys of an app.
 pub const KEYS_PER_APP_MAX: i64 = 1_000;
+/// Bytes of an operator's e-mail address.
+pub const EMAIL_CHARS_MAX: usize = 254;
+/// Operators of an organization.
+pub const OPERATORS_MAX: i64 = 1_000;
+/// Tokens of an operator that are neither revoked nor expired.
+pub const PATS_PER_OPERATOR_MAX: i64 = 100;
+/// Apps that a token is for.
+pub const PAT_APPS_MAX: usize = 100;
 /// How long a rotated key still works, unless said otherwise: seven days.
 pub const KEY_GRACE_SECONDS: i64 = 7 * 86_400;
 /// And at most: thirty days.

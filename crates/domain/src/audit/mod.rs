@@ -83,7 +83,9 @@ kinds! {
     GrantRevoked = "grant.revoked",
     InstallCreated = "install.created",
     OperatorCreated = "operator.created",
+    OperatorUpdated = "operator.updated",
     PatCreated = "pat.created",
+    PatRevoked = "pat.revoked",
     /// On the host, by who can write to the database: old tokens revoked, a new one made.
     OperatorReset = "operator.reset",
     /// A copy of the database, complete and on disk.

@@ -28,6 +28,8 @@ const EVENT: &[&str] = &[
     "credential_id",
     "credential_version",
     "provider_id",
+    "operator_id",
+    "pat_id",
     "mode",
     "method",
     "host",

@@ -6,6 +6,7 @@ use super::failure::{Exit, Failure};
 
 /// Fields whose flag is not called like them.
 const ALIASES: &[(&str, &[&str])] = &[
+    ("app_ids", &["for-app"]),
     ("allowed_hosts", &["allowed-host", "host"]),
     ("cidr_allowlist", &["cidr"]),
     ("expires_in_seconds", &["expires-in"]),

@@ -11,6 +11,7 @@ mod http;
 mod input;
 mod keys;
 mod node;
+mod operators;
 mod progress;
 mod request;
 mod secrets;
@@ -19,6 +20,7 @@ mod table;
 mod term;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod trial;
 mod verify;
 
@@ -117,6 +119,12 @@ enum Command {
     /// See what happened, and prove it
     #[command(subcommand, after_help = "Example:\n  grantd audit list --since 1h --outcome denied")]
     Audit(audit::AuditCommand),
+    /// Say who administers, and with which role
+    #[command(subcommand, after_help = "Example:\n  grantd operators list")]
+    Operators(operators::OperatorsCommand),
+    /// Make and revoke personal access tokens
+    #[command(subcommand, visible_alias = "token", after_help = "Example:\n  grantd tokens create --name laptop")]
+    Tokens(tokens::TokensCommand),
     /// Let a locked-out operator in again, on the host of the database
     #[command(subcommand, after_help = "Example:\n  grantd operator reset --data-dir /var/lib/grantd")]
     Operator(OperatorCommand),
@@ -228,6 +236,8 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
         Command::ManagedSecrets(command) => secrets::run(command, context).await,
         Command::Grants(command) => grants::run(command, context).await,
         Command::Audit(command) => audit::run(command, context).await,
+        Command::Operators(command) => operators::run(command, context).await,
+        Command::Tokens(command) => tokens::run(command, context).await,
         Command::Operator(OperatorCommand::Reset(args)) => {
             let config = load(&args.settings(), args.config.as_deref(), context)?;
             crate::operator::reset(config, context).await

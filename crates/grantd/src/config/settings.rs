@@ -82,6 +82,12 @@ pub const SETTINGS: &[Setting] = &[
         "MB",
         "Memory for remembered grants, sealed; a grant takes about 1 KB beside its value; 0 remembers none [default: 64]",
     ),
+    setting(
+        "auth_failures_per_minute",
+        Kind::Number,
+        "N",
+        "Failed authentications a minute from one source, before it is slowed [default: 600]",
+    ),
     setting("metrics_listen", Kind::Text, "ADDR", "Address and port that tell metrics to whoever asks [default: none]"),
     setting("otlp_endpoint", Kind::Text, "URL", "Collector that takes traces by OTLP over HTTP [default: none]"),
     setting("log_format", Kind::Text, "FORMAT", "text or json [default: text on a terminal, else json]"),

@@ -4,9 +4,11 @@ pub(crate) mod apps;
 mod audit;
 mod grants;
 mod keys;
+mod operators;
 mod probe;
 mod secrets;
 mod templates;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -14,7 +16,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::grant::{App, AppState};
-use grantd_store::operators::{self, Operator, Pat, Role};
+use grantd_store::operators::{self as operator_rows, Operator, Pat, Role};
 use grantd_wire::api::Whoami;
 use grantd_wire::ids::AppId;
 use grantd_wire::sign::sha256;
@@ -68,6 +70,14 @@ pub async fn answer(
     let changes = route.method != "GET";
     match route.route {
         Api::Whoami => Ok(json(200, &request.whoami())),
+        Api::OperatorsList => operators::list(vault, &request).await,
+        Api::OperatorsCreate => operators::create(vault, &request).await,
+        Api::OperatorsShow => operators::show(vault, &request).await,
+        Api::OperatorsUpdate => operators::update(vault, &request).await,
+        Api::TokensList => tokens::list(vault, &request).await,
+        Api::TokensCreate => tokens::create(vault, &request).await,
+        Api::TokensShow => tokens::show(vault, &request).await,
+        Api::TokensRevoke => tokens::revoke(vault, &request).await,
         Api::AppsList => apps::list(vault, &request).await,
         Api::AppsCreate => apps::create(vault, &request).await,
         Api::TemplatesList => templates::list(&request),
@@ -138,6 +148,14 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::EventsShow => audit::show(vault, Owner::App(app.id), &request.params[1]).await,
         Api::EventsExport => audit::export(vault, request, Owner::App(app.id)).await,
         Api::Whoami
+        | Api::OperatorsList
+        | Api::OperatorsCreate
+        | Api::OperatorsShow
+        | Api::OperatorsUpdate
+        | Api::TokensList
+        | Api::TokensCreate
+        | Api::TokensShow
+        | Api::TokensRevoke
         | Api::AppsList
         | Api::AppsCreate
         | Api::TemplatesList
@@ -153,7 +171,7 @@ async fn authenticate(vault: &Vault, parts: &Parts, source: &Source) -> Result<(
     let value = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or_else(refused)?;
     let token = value.strip_prefix("Bearer ").filter(|t| t.starts_with("grantd_pat_")).ok_or_else(refused)?;
     let hash = sha256(token.as_bytes());
-    let found = vault.store.read(move |tx| operators::find_pat(tx, &hash)).await.map_err(of_store)?;
+    let found = vault.store.read(move |tx| operator_rows::find_pat(tx, &hash)).await.map_err(of_store)?;
     let (pat, operator) = found.ok_or_else(refused)?;
     if pat.revoked_at.is_some() || operator.disabled_at.is_some() {
         return Err(refused().message("The personal access token was revoked, or its operator disabled."));
@@ -167,7 +185,12 @@ async fn authenticate(vault: &Vault, parts: &Parts, source: &Source) -> Result<(
 
 impl Request {
     fn organization(&self) -> Result<Owner, Error> {
-        self.every_app("see what happened outside of them")?;
+        self.organization_wide("see what happened outside of them")
+    }
+
+    /// The organization's own trail, for what a token for some apps cannot do.
+    fn organization_wide(&self, what: &str) -> Result<Owner, Error> {
+        self.every_app(what)?;
         Ok(Owner::Organization(self.operator.organization_id))
     }
 

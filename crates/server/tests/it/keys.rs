@@ -23,6 +23,7 @@ in_memory! {
     unknown_key_body_is_not_read,
     the_steps_of_authentication_keep_their_order,
     failed_authentications_slow_their_source_only,
+    the_bound_of_failed_authentications_is_a_setting,
     one_event_per_source_and_minute,
     failures_of_a_known_key_are_told_in_its_app,
     a_rate_limit_is_kept_and_told,
@@ -265,6 +266,19 @@ async fn failed_authentications_slow_their_source_only(server: Server) {
 async fn failures(server: &Server, path: &str) -> Vec<Value> {
     let page = server.api("GET", &format!("{path}?kind=auth.failed&limit=1000"), Value::Null).await.ok(200);
     page["items"].as_array().unwrap().clone()
+}
+
+async fn the_bound_of_failed_authentications_is_a_setting(server: Server) {
+    let world = server.world().await;
+    let strict = server.another("strict", |settings| settings.auth_failures_per_minute = 2).await;
+    let unknown = world.with_key("alter_rk_unknown");
+    for _ in 0..2 {
+        strict.token(&unknown).await.refused(Code::InvalidKey);
+    }
+    let refused = strict.token(&unknown).await.refused(Code::RateLimitExceeded);
+    assert_eq!(refused["scope"], "ip");
+    strict.token(&world).await.ok(200);
+    server.token(&unknown).await.refused(Code::InvalidKey);
 }
 
 async fn one_event_per_source_and_minute(server: Server) {

@@ -44,6 +44,7 @@ mod keys;
 mod manage;
 mod metrics;
 mod objects;
+mod operators;
 mod probe;
 mod race;
 mod recovery;

@@ -13,6 +13,7 @@ use crate::harness::{Server, World, root};
 on_kept_engines! {
     restore_replays_revocations,
     restore_replays_what_was_rotated_archived_and_deleted,
+    restore_locks_out_every_other_operator,
     what_is_given_up_comes_back_and_the_trail_says_so,
     a_changed_database_and_a_wrong_export_are_refused_before_anything_is_done,
     a_restore_that_was_cut_off_is_run_again,
@@ -278,4 +279,26 @@ async fn restore_replays_what_was_rotated_archived_and_deleted(server: Server) {
     server.advance_ms(60_000);
     server.token(&world.with_key(&key)).await.refused(Code::KeyRotatedGraceExpired);
     server.token(&world).await.ok(200);
+}
+
+async fn restore_locks_out_every_other_operator(server: Server) {
+    // Ids of one millisecond are in no order, and the first operator is the one who is let in.
+    server.advance_ms(1);
+    let made = json!({"email": "ann@example.com", "role": "admin"});
+    let ann = text(&server.api("POST", "/api/v1/operators", made).await.ok(201), "id");
+    let ask = json!({"name": "hers", "operator_id": ann});
+    let hers = text(&server.api("POST", "/api/v1/tokens", ask).await.ok(201), "token");
+    let copy = server.database.copy().await;
+    let path = format!("/api/v1/operators/{ann}");
+    server.api("PATCH", &path, json!({"role": "viewer"})).await.ok(200);
+    let nothing = Ask { nothing_happened: true, ..Ask::default() };
+    let restored = restore(&server, &copy, nothing).await.unwrap();
+    let server = server.restored(copy, restored.pat.reveal()).await;
+    server.api_as(&hers, "GET", "/api/v1/whoami", Value::Null).await.refused(Code::SessionRequired);
+    assert!(server.api("GET", &path, Value::Null).await.ok(200)["disabled_at"].is_string());
+    server.api("PATCH", &path, json!({"disabled": false, "role": "viewer"})).await.ok(200);
+    server.api_as(&hers, "GET", "/api/v1/whoami", Value::Null).await.refused(Code::SessionRequired);
+    let told = server.api("GET", "/api/v1/audit/events?kind=operator.updated", Value::Null).await.ok(200);
+    let replayed = told["items"].as_array().unwrap().iter().filter(|event| event["replayed"] == true).count();
+    assert_eq!(replayed, 1);
 }

@@ -229,8 +229,9 @@ async fn unknown_routes_and_methods_are_told_apart(server: Server) {
 
 fn api_body(route: Api) -> Value {
     match route {
-        Api::AppsCreate | Api::KeysMint | Api::KeysRename => json!({"name": "New"}),
-        Api::AppsUpdate | Api::GrantsUpdate => json!({}),
+        Api::AppsCreate | Api::KeysMint | Api::KeysRename | Api::TokensCreate => json!({"name": "New"}),
+        Api::AppsUpdate | Api::GrantsUpdate | Api::OperatorsUpdate => json!({}),
+        Api::OperatorsCreate => json!({"email": "new@example.com", "role": "viewer"}),
         Api::SecretsCreate => json!({"name": "New", "value": "canary", "allowed_hosts": ["api.example.com"]}),
         Api::SecretsRotate => json!({"value": "canary"}),
         Api::SecretsSetHosts => json!({"allowed_hosts": ["api.example.com"]}),
@@ -247,6 +248,16 @@ async fn api_path(server: &Server, route: &ApiRoute, app: &str, objects: &World)
     }
     if route.route == Api::TemplatesShow {
         return route.path.replacen("{}", "stripe", 1);
+    }
+    match route.route {
+        Api::OperatorsShow | Api::OperatorsUpdate => {
+            return route.path.replacen("{}", &server.operator.to_string(), 1);
+        }
+        Api::TokensShow | Api::TokensRevoke => {
+            let made = server.api("POST", "/api/v1/tokens", json!({"name": "New"})).await.ok(201);
+            return route.path.replacen("{}", &text(&made, "id"), 1);
+        }
+        _ => {}
     }
     let object = match route.route {
         Api::KeysShow | Api::KeysRename | Api::KeysRotate | Api::KeysRevoke => objects.key_id.clone(),

@@ -225,3 +225,21 @@ async fn a_key_is_rotated_with_a_grace() {
     server.run(&["keys", "rotate", ID, "--grace", "0s"]).await;
     assert_eq!(server.seen()[1].body, json!({"grace_seconds": 0}));
 }
+
+#[tokio::test]
+async fn a_token_is_made_as_it_was_asked_for() {
+    let token = json!({
+        "token": "grantd_pat_x", "id": ID, "operator_id": ID, "name": "ci", "role": "viewer", "app_ids": [APP], "status": "active",
+        "created_at": "2025-11-01T10:00:00.000Z", "expires_at": "2025-11-02T10:00:00.000Z", "revoked_at": null,
+    });
+    let server = Server::start(&[(201, token), (200, page(&[]))]).await;
+    let arguments = ["tokens", "create", "--name", "ci", "--role", "viewer", "--for-app", APP, "--expires-in", "1d"];
+    let done = server.run(&arguments).await;
+    assert_eq!((done.exit, &done.json()["token"]), (Exit::Ok, &json!("grantd_pat_x")), "{}", done.err);
+    assert!(done.err.contains("not shown again"), "{}", done.err);
+    let seen = &server.seen()[0];
+    assert_eq!(seen.target, "/api/v1/tokens");
+    assert_eq!(seen.body, json!({"name": "ci", "role": "viewer", "app_ids": [APP], "expires_in_seconds": 86_400}));
+    assert_eq!(server.run(&["tokens", "list", "--operator", ID]).await.exit, Exit::Ok);
+    assert_eq!(server.seen()[1].target, format!("/api/v1/tokens?operator={ID}"));
+}

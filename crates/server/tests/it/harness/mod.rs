@@ -136,6 +136,7 @@ impl Server {
         let status = parts.status.as_u16();
         let mints = path.ends_with("/keys") || (path.contains("/keys/") && path.ends_with("/rotate"));
         let hands_out = (path.ends_with("/sdk/token") && status == 200)
+            || (path == "/api/v1/tokens" && method == "POST" && status == 201)
             || (path.starts_with("/api/v1/") && mints && method == "POST" && status == 201);
         Answer::checked(what, hands_out, status, parts.headers, &body)
     }
@@ -210,6 +211,7 @@ fn settings() -> Settings {
         outbound: OutboundAllow::parse(&["127.0.0.1:9001"]).unwrap(),
         outbound_roots: None,
         cache_bytes: 1 << 20,
+        auth_failures_per_minute: grantd_wire::limits::AUTH_FAILURES_PER_MINUTE,
     }
 }
 
