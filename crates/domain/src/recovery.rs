@@ -169,6 +169,8 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::RootKeyRotated
         | Kind::AuditExported
         | Kind::KeyRenamed
+        | Kind::OrganizationUpdated
+        | Kind::BrandingUpdated
         | Kind::AuthFailed
         | Kind::ClockRegressed
         | Kind::ClockAccepted

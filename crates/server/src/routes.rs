@@ -21,6 +21,8 @@ pub enum Sdk {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Api {
     Whoami,
+    OrganizationShow,
+    OrganizationUpdate,
     OperatorsList,
     OperatorsCreate,
     OperatorsShow,
@@ -36,6 +38,9 @@ pub enum Api {
     AppsArchive,
     AppsUnarchive,
     AppsDelete,
+    BrandingShow,
+    BrandingSet,
+    BrandingReset,
     KeysList,
     KeysMint,
     KeysShow,
@@ -168,6 +173,8 @@ use Role::{Admin, Developer, Viewer};
 /// Every route of the management API. What only an admin may set inside a route says so itself.
 pub const API: &[ApiRoute] = &[
     api(Api::Whoami, "GET", "/api/v1/whoami", Viewer),
+    api(Api::OrganizationShow, "GET", "/api/v1/organization", Viewer),
+    api(Api::OrganizationUpdate, "PATCH", "/api/v1/organization", Admin),
     api(Api::OperatorsList, "GET", "/api/v1/operators", Admin),
     api(Api::OperatorsCreate, "POST", "/api/v1/operators", Admin),
     api(Api::OperatorsShow, "GET", "/api/v1/operators/{}", Admin),
@@ -183,6 +190,9 @@ pub const API: &[ApiRoute] = &[
     api(Api::AppsArchive, "POST", "/api/v1/apps/{}/archive", Developer),
     api(Api::AppsUnarchive, "POST", "/api/v1/apps/{}/unarchive", Developer),
     api(Api::AppsDelete, "DELETE", "/api/v1/apps/{}", Admin),
+    api(Api::BrandingShow, "GET", "/api/v1/apps/{}/branding", Viewer),
+    api(Api::BrandingSet, "PATCH", "/api/v1/apps/{}/branding", Developer),
+    api(Api::BrandingReset, "DELETE", "/api/v1/apps/{}/branding", Developer),
     api(Api::KeysList, "GET", "/api/v1/apps/{}/keys", Viewer),
     api(Api::KeysMint, "POST", "/api/v1/apps/{}/keys", Developer),
     api(Api::KeysShow, "GET", "/api/v1/apps/{}/keys/{}", Viewer),

@@ -21,6 +21,7 @@ pub mod installs;
 pub mod keys;
 mod migrate;
 pub mod operators;
+pub mod organizations;
 pub mod processes;
 pub mod recovery;
 mod seam;

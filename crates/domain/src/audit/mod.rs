@@ -60,6 +60,7 @@ kinds! {
     AppUnarchived = "app.unarchived",
     /// Its data keys are destroyed; only its trail is left.
     AppDeleted = "app.deleted",
+    BrandingUpdated = "branding.updated",
     KeyMinted = "key.minted",
     KeyRenamed = "key.renamed",
     /// Another key takes its place; it ends with its grace.
@@ -82,6 +83,7 @@ kinds! {
     GrantUpdated = "grant.updated",
     GrantRevoked = "grant.revoked",
     InstallCreated = "install.created",
+    OrganizationUpdated = "organization.updated",
     OperatorCreated = "operator.created",
     OperatorUpdated = "operator.updated",
     PatCreated = "pat.created",

@@ -12,6 +12,7 @@ mod input;
 mod keys;
 mod node;
 mod operators;
+mod organization;
 mod progress;
 mod request;
 mod secrets;
@@ -119,6 +120,12 @@ enum Command {
     /// See what happened, and prove it
     #[command(subcommand, after_help = "Example:\n  grantd audit list --since 1h --outcome denied")]
     Audit(audit::AuditCommand),
+    /// Show and rename the organization
+    #[command(subcommand, after_help = "Example:\n  grantd organization show")]
+    Organization(organization::OrganizationCommand),
+    /// Say how an app looks on pages for end users
+    #[command(subcommand, after_help = "Example:\n  grantd branding get")]
+    Branding(organization::BrandingCommand),
     /// Say who administers, and with which role
     #[command(subcommand, after_help = "Example:\n  grantd operators list")]
     Operators(operators::OperatorsCommand),
@@ -236,6 +243,8 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
         Command::ManagedSecrets(command) => secrets::run(command, context).await,
         Command::Grants(command) => grants::run(command, context).await,
         Command::Audit(command) => audit::run(command, context).await,
+        Command::Organization(command) => organization::run(command, context).await,
+        Command::Branding(command) => organization::run_branding(command, context).await,
         Command::Operators(command) => operators::run(command, context).await,
         Command::Tokens(command) => tokens::run(command, context).await,
         Command::Operator(OperatorCommand::Reset(args)) => {

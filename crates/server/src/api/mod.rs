@@ -5,6 +5,7 @@ mod audit;
 mod grants;
 mod keys;
 mod operators;
+mod organization;
 mod probe;
 mod secrets;
 mod templates;
@@ -70,6 +71,8 @@ pub async fn answer(
     let changes = route.method != "GET";
     match route.route {
         Api::Whoami => Ok(json(200, &request.whoami())),
+        Api::OrganizationShow => organization::show(vault, &request).await,
+        Api::OrganizationUpdate => organization::update(vault, &request).await,
         Api::OperatorsList => operators::list(vault, &request).await,
         Api::OperatorsCreate => operators::create(vault, &request).await,
         Api::OperatorsShow => operators::show(vault, &request).await,
@@ -124,6 +127,9 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::AppsArchive => apps::set_state(vault, request, app, AppState::Archived).await,
         Api::AppsUnarchive => apps::set_state(vault, request, app, AppState::Active).await,
         Api::AppsDelete => apps::set_state(vault, request, app, AppState::Deleted).await,
+        Api::BrandingShow => organization::show_branding(vault, app).await,
+        Api::BrandingSet => organization::set_branding(vault, request, app).await,
+        Api::BrandingReset => organization::reset_branding(vault, request, app).await,
         Api::KeysList => keys::list(vault, request, app).await,
         Api::KeysMint => keys::mint(vault, request, app).await,
         Api::KeysShow => keys::show(vault, request, app).await,
@@ -148,6 +154,8 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::EventsShow => audit::show(vault, Owner::App(app.id), &request.params[1]).await,
         Api::EventsExport => audit::export(vault, request, Owner::App(app.id)).await,
         Api::Whoami
+        | Api::OrganizationShow
+        | Api::OrganizationUpdate
         | Api::OperatorsList
         | Api::OperatorsCreate
         | Api::OperatorsShow

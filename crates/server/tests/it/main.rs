@@ -45,6 +45,7 @@ mod manage;
 mod metrics;
 mod objects;
 mod operators;
+mod organization;
 mod probe;
 mod race;
 mod recovery;

@@ -229,8 +229,10 @@ async fn unknown_routes_and_methods_are_told_apart(server: Server) {
 
 fn api_body(route: Api) -> Value {
     match route {
-        Api::AppsCreate | Api::KeysMint | Api::KeysRename | Api::TokensCreate => json!({"name": "New"}),
-        Api::AppsUpdate | Api::GrantsUpdate | Api::OperatorsUpdate => json!({}),
+        Api::AppsCreate | Api::OrganizationUpdate | Api::KeysMint | Api::KeysRename | Api::TokensCreate => {
+            json!({"name": "New"})
+        }
+        Api::AppsUpdate | Api::BrandingSet | Api::GrantsUpdate | Api::OperatorsUpdate => json!({}),
         Api::OperatorsCreate => json!({"email": "new@example.com", "role": "viewer"}),
         Api::SecretsCreate => json!({"name": "New", "value": "canary", "allowed_hosts": ["api.example.com"]}),
         Api::SecretsRotate => json!({"value": "canary"}),

@@ -9,6 +9,7 @@ mod grants;
 mod keys;
 mod lists;
 mod operators;
+mod organization;
 mod secrets;
 mod templates;
 
@@ -18,5 +19,6 @@ pub use grants::*;
 pub use keys::*;
 pub use lists::*;
 pub use operators::*;
+pub use organization::*;
 pub use secrets::*;
 pub use templates::*;

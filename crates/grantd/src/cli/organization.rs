@@ -1,0 +1,89 @@
+//! `grantd organization` and `grantd branding`.
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgGroup, Args, Subcommand};
+use grantd_wire::api::{Branding, BrandingUpdate, Organization, OrganizationUpdate};
+use reqwest::Method;
+use serde_json::json;
+
+use super::context::Context;
+use super::failure::Failure;
+use super::http::NoQuery;
+use super::input::confirm;
+
+#[derive(Subcommand)]
+pub enum OrganizationCommand {
+    /// Show the organization
+    #[command(after_help = "Example:\n  grantd organization show")]
+    Show,
+    /// Call it something else
+    #[command(after_help = "Example:\n  grantd organization rename --name 'Example Ltd'")]
+    Rename(RenameArgs),
+}
+
+#[derive(Args)]
+pub struct RenameArgs {
+    /// What people call it
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    name: String,
+}
+
+#[derive(Subcommand)]
+pub enum BrandingCommand {
+    /// Show how the app looks on pages for end users
+    #[command(after_help = "Example:\n  grantd branding get")]
+    Get,
+    /// Change how it looks
+    #[command(after_help = "Example:\n  grantd branding set --display-name 'Example Shop' --accent-color '#0a7cff'")]
+    Set(SetArgs),
+    /// Back to grantd's own look
+    #[command(after_help = "Example:\n  grantd branding reset")]
+    Reset,
+}
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("change").required(true).multiple(true))]
+pub struct SetArgs {
+    /// Shown in the place of the app's name; an empty one removes it
+    #[arg(long, value_name = "NAME", group = "change")]
+    display_name: Option<String>,
+    /// Colour of buttons and links, as #rrggbb; an empty one removes it
+    #[arg(long, value_name = "COLOR", group = "change")]
+    accent_color: Option<String>,
+    /// Colour behind everything, as #rrggbb; an empty one removes it
+    #[arg(long, value_name = "COLOR", group = "change")]
+    background_color: Option<String>,
+}
+
+pub async fn run(command: OrganizationCommand, context: &mut Context) -> Result<(), Failure> {
+    let api = context.api()?;
+    let organization: Organization = match command {
+        OrganizationCommand::Show => api.get(&["organization"], &NoQuery {}).await?,
+        OrganizationCommand::Rename(args) => {
+            api.send(Method::PATCH, &["organization"], &OrganizationUpdate { name: args.name }).await?
+        }
+    };
+    context.show(&organization)
+}
+
+pub async fn run_branding(command: BrandingCommand, context: &mut Context) -> Result<(), Failure> {
+    let api = context.api()?;
+    let app = context.app(&api).await?;
+    let path = ["apps", app.as_str(), "branding"];
+    let branding: Branding = match command {
+        BrandingCommand::Get => api.get(&path, &NoQuery {}).await?,
+        BrandingCommand::Set(args) => {
+            let body = BrandingUpdate {
+                display_name: args.display_name,
+                accent_color: args.accent_color,
+                background_color: args.background_color,
+            };
+            api.send(Method::PATCH, &path, &body).await?
+        }
+        BrandingCommand::Reset => {
+            confirm("Forget how the app looks?", context.globals.yes, &mut context.term)?;
+            api.send(Method::DELETE, &path, &json!({})).await?
+        }
+    };
+    context.show(&branding)
+}

@@ -1,0 +1,127 @@
+//! The organization, and how its apps look to end users.
+
+use grantd_domain::audit::{Event, Kind, Owner};
+use grantd_domain::grant::{App, check_text};
+use grantd_store::append_event;
+use grantd_store::organizations::{self, Organization};
+use grantd_wire::api::{self, Branding, BrandingUpdate, OrganizationUpdate};
+use grantd_wire::{Code, Error, limits};
+use serde_json::Value;
+
+use super::Request;
+use crate::answer::{Answer, json as answer, of_store};
+use crate::parse;
+use crate::vault::Vault;
+
+fn view(organization: &Organization) -> api::Organization {
+    api::Organization {
+        id: organization.id.to_string(),
+        slug: organization.slug.clone(),
+        name: organization.name.clone(),
+        created_at: organization.created_at,
+    }
+}
+
+pub async fn show(vault: &Vault, request: &Request) -> Result<Answer, Error> {
+    request.organization_wide("see the organization")?;
+    let id = request.operator.organization_id;
+    let found = vault.store.read(move |tx| organizations::find(tx, id)).await.map_err(of_store)?;
+    Ok(answer(200, &view(&found.ok_or(Code::Internal)?)))
+}
+
+pub async fn update(vault: &Vault, request: &Request) -> Result<Answer, Error> {
+    let owner = request.organization_wide("change the organization")?;
+    let OrganizationUpdate { name } = parse::json(&request.body)?;
+    check_text("name", &name, limits::NAME_CHARS_MAX)?;
+    let id = request.operator.organization_id;
+    let event = request.event(vault, owner, Kind::OrganizationUpdated);
+    let organization = vault
+        .store
+        .write(move |tx| {
+            let old = organizations::find(tx, id)?.ok_or(Code::Internal)?;
+            if old.name != name {
+                organizations::rename(tx, id, &name)?;
+                append_event(tx, &event.clone().changed("name", old.name.clone(), name.clone()).prepare())?;
+            }
+            Ok(Organization { name: name.clone(), ..old })
+        })
+        .await
+        .map_err(of_store)?;
+    Ok(answer(200, &view(&organization)))
+}
+
+pub async fn show_branding(vault: &Vault, app: &App) -> Result<Answer, Error> {
+    let app = app.id;
+    let branding = vault.store.read(move |tx| organizations::find_branding(tx, app)).await.map_err(of_store)?;
+    Ok(answer(200, &branding))
+}
+
+pub async fn set_branding(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let ask: BrandingUpdate = parse::json(&request.body)?;
+    if let Some(name) = ask.display_name.as_deref().filter(|name| !name.is_empty()) {
+        check_text("display_name", name, limits::NAME_CHARS_MAX)?;
+    }
+    let accent_color = ask.accent_color.as_deref().map(|text| color("accent_color", text)).transpose()?;
+    let background_color = ask.background_color.as_deref().map(|text| color("background_color", text)).transpose()?;
+    let event = request.event(vault, Owner::App(app.id), Kind::BrandingUpdated);
+    let (app, now) = (app.id, request.source.now);
+    let branding = vault
+        .store
+        .write(move |tx| {
+            let old = organizations::find_branding(tx, app)?;
+            let mut new = old.clone();
+            if let Some(name) = &ask.display_name {
+                new.display_name = Some(name.clone()).filter(|name| !name.is_empty());
+            }
+            new.accent_color = accent_color.clone().unwrap_or(new.accent_color);
+            new.background_color = background_color.clone().unwrap_or(new.background_color);
+            if new == old {
+                return Ok(old);
+            }
+            new.updated_at = Some(now);
+            organizations::set_branding(tx, app, &new, now)?;
+            append_event(tx, &changed(event.clone(), &old, &new).prepare())?;
+            Ok(new)
+        })
+        .await
+        .map_err(of_store)?;
+    Ok(answer(200, &branding))
+}
+
+/// A colour in its one form; none, where the text is empty.
+fn color(field: &str, text: &str) -> Result<Option<String>, Error> {
+    let digits = text.strip_prefix('#').unwrap_or_default();
+    match digits.len() == 6 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        true => Ok(Some(text.to_ascii_lowercase())),
+        false if text.is_empty() => Ok(None),
+        false => Err(Error::impossible(field, "must be a colour such as #0a7cff")),
+    }
+}
+
+fn changed(event: Event, old: &Branding, new: &Branding) -> Event {
+    let pairs = [
+        ("display_name", &old.display_name, &new.display_name),
+        ("accent_color", &old.accent_color, &new.accent_color),
+        ("background_color", &old.background_color, &new.background_color),
+    ];
+    pairs.into_iter().filter(|(_, old, new)| old != new).fold(event, |event, (field, old, new)| {
+        event.changed(field, Value::from(old.clone()), Value::from(new.clone()))
+    })
+}
+
+pub async fn reset_branding(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let event = request.event(vault, Owner::App(app.id), Kind::BrandingUpdated);
+    let app = app.id;
+    vault
+        .store
+        .write(move |tx| {
+            let old = organizations::find_branding(tx, app)?;
+            if organizations::reset_branding(tx, app)? {
+                append_event(tx, &changed(event.clone(), &old, &Branding::default()).prepare())?;
+            }
+            Ok(())
+        })
+        .await
+        .map_err(of_store)?;
+    Ok(answer(200, &Branding::default()))
+}

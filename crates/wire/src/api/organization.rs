@@ -1,0 +1,46 @@
+//! The organization, and how its apps look to end users.
+
+use serde::{Deserialize, Serialize};
+
+use crate::TimeMs;
+
+/// `GET /api/v1/organization`.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Organization {
+    pub id: String,
+    pub slug: String,
+    pub name: String,
+    pub created_at: TimeMs,
+}
+
+/// `PATCH /api/v1/organization`.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrganizationUpdate {
+    pub name: String,
+}
+
+/// `GET /api/v1/apps/{app_id}/branding`: how an app looks on pages for end users. Null: grantd's own look.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+pub struct Branding {
+    /// Shown in the place of the app's name.
+    pub display_name: Option<String>,
+    /// `#rrggbb`, in lower case.
+    pub accent_color: Option<String>,
+    /// `#rrggbb`, in lower case.
+    pub background_color: Option<String>,
+    /// Null: it was never set, or was reset.
+    pub updated_at: Option<TimeMs>,
+}
+
+/// `PATCH …/branding`: absent fields stay, an empty one is removed.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrandingUpdate {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accent_color: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub background_color: Option<String>,
+}
