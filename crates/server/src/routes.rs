@@ -257,6 +257,11 @@ pub fn find<R: Copy>(
 }
 
 fn matches(pattern: &str, path: &str) -> Option<Vec<String>> {
+    // Every request is held against every row: most fall here, without a look at their segments.
+    let Some(literal) = pattern.find('{') else { return (pattern == path).then(Vec::new) };
+    if !path.starts_with(&pattern[..literal]) {
+        return None;
+    }
     let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
     let mut params = Vec::new();
     loop {
