@@ -22,11 +22,12 @@ pub struct Window {
     print: RandomState,
 }
 
-/// Prints are hashes already.
-type Prints = HashSet<u64, BuildHasherDefault<AsIs>>;
+/// Prints of nonces: hashes already.
+pub type Prints = HashSet<u64, BuildHasherDefault<AsIs>>;
 
+/// Hashes a print to itself.
 #[derive(Default)]
-struct AsIs(u64);
+pub struct AsIs(u64);
 
 impl Hasher for AsIs {
     fn finish(&self) -> u64 {

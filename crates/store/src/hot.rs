@@ -181,10 +181,11 @@ impl Store {
 
     /// Forgets nonces that were signed before: the signature is too old by now.
     pub async fn prune_nonces(&self, before: TimeMs) -> Result<u64> {
-        let sql = "DELETE FROM nonces WHERE signed_at_ms < $1";
         match &self.inner.engine {
-            Engine::Sqlite(sqlite) => sqlite.write(move |tx| tx.execute(sql, &[before.into()])).await,
-            Engine::Postgres { pools, .. } => alone(&pools.shared, sql, &[&before.0]).await,
+            Engine::Sqlite(sqlite) => sqlite.write(move |tx| tx.forget_nonces(before)).await,
+            Engine::Postgres { pools, .. } => {
+                alone(&pools.shared, "DELETE FROM nonces WHERE signed_at_ms < $1", &[&before.0]).await
+            }
         }
     }
 }
@@ -216,11 +217,7 @@ fn known(era: u64, mut row: Row) -> Result<Known> {
 
 /// Uses a nonce once, in the write of the change it belongs to.
 pub fn use_nonce(tx: &mut Tx<'_>, nonce: &Nonce) -> Result<()> {
-    let new = tx.execute(
-        "INSERT INTO nonces (signed_at_ms, key_id, nonce) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        &[nonce.signed_at.into(), id(nonce.key_id), nonce.nonce.as_slice().into()],
-    )?;
-    if new == 1 { Ok(()) } else { Err(Error::Replayed) }
+    if tx.use_nonce(nonce)? { Ok(()) } else { Err(Error::Replayed) }
 }
 
 /// What a confirmation compares, of an app.

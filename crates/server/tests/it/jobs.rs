@@ -63,7 +63,7 @@ async fn last_use_is_written_down(server: Server) {
     server.advance_ms(1_100);
 }
 
-const COUNT: &str = "SELECT COUNT(*) FROM nonces";
+const COUNT: &str = "SELECT (SELECT COUNT(*) FROM nonces) + (SELECT COUNT(*) FROM nonce_groups)";
 
 async fn old_nonces_are_forgotten_and_young_ones_are_not(server: Server) {
     let world = server.world().await;

@@ -21,8 +21,10 @@ use serde::de::DeserializeOwned;
 
 use crate::crash;
 use crate::error::{Error, Result};
+use crate::hot::Nonce;
 use crate::stats::Stats;
 pub use chains::Chains;
+use sqlite::nonces::Nonces;
 
 /// A parameter or a cell.
 #[derive(Clone, Debug, PartialEq)]
@@ -189,6 +191,8 @@ impl Row {
 pub struct Tx<'c> {
     conn: Conn<'c>,
     pub(crate) chains: &'c mut Chains,
+    /// What SQLite's writer knows of the nonces of its file.
+    nonces: Option<(&'c rusqlite::Connection, &'c mut Nonces)>,
     /// The first statement's failure.
     failed: Option<Error>,
 }
@@ -200,7 +204,12 @@ pub(crate) enum Conn<'c> {
 
 impl<'c> Tx<'c> {
     pub(crate) fn new(conn: Conn<'c>, chains: &'c mut Chains) -> Self {
-        Self { conn, chains, failed: None }
+        Self { conn, chains, nonces: None, failed: None }
+    }
+
+    /// A transaction of SQLite's writer.
+    pub(crate) fn of_writer(conn: &'c rusqlite::Connection, chains: &'c mut Chains, nonces: &'c mut Nonces) -> Self {
+        Self { conn: Conn::Sqlite(conn), chains, nonces: Some((conn, nonces)), failed: None }
     }
 
     /// What the transaction comes to, when its closure answered `result`.
@@ -251,6 +260,27 @@ impl<'c> Tx<'c> {
             Conn::Postgres { client, runtime } => runtime.block_on(postgres::query(client, sql, params)),
         })?;
         Ok(rows.into_iter().map(|values| Row::new(table, values)).collect())
+    }
+
+    /// Uses a nonce; `false` when it was used before.
+    pub(crate) fn use_nonce(&mut self, nonce: &Nonce) -> Result<bool> {
+        let Some((conn, nonces)) = self.nonces.take() else {
+            let sql = "INSERT INTO nonces (signed_at_ms, key_id, nonce) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+            return self.change_one(sql, &[nonce.signed_at.into(), id(nonce.key_id), nonce.nonce.as_slice().into()]);
+        };
+        let result = self.run(&[], |_| nonces.use_once(conn, nonce));
+        self.nonces = Some((conn, nonces));
+        result
+    }
+
+    /// Forgets the nonces that were signed before; answers how many.
+    pub(crate) fn forget_nonces(&mut self, before: TimeMs) -> Result<u64> {
+        let Some((conn, nonces)) = self.nonces.take() else {
+            return self.execute("DELETE FROM nonces WHERE signed_at_ms < $1", &[before.into()]);
+        };
+        let result = self.run(&[], |_| nonces.forget_before(conn, before));
+        self.nonces = Some((conn, nonces));
+        result
     }
 
     /// Runs a guarded change of one row; `false` when the guard did not hold.

@@ -1,6 +1,7 @@
 //! SQLite: one writer thread ([`writer`]), checkpoints beside it ([`checkpoint`]), and readers that never wait for either.
 
 mod checkpoint;
+pub(crate) mod nonces;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -18,11 +18,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpointer;
+use super::nonces::Nonces;
 use super::{error, wait};
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::hot::{Append, Appended, Confirm, Epochs, find_epochs, find_version, use_nonce};
-use crate::seam::{Chains, Conn, Tally, Tx};
+use crate::seam::{Chains, Tally, Tx};
 
 /// Jobs in one commit.
 const GROUP_MAX: usize = 512;
@@ -167,6 +168,7 @@ pub(super) async fn answer(mut decided: UnboundedReceiver<Decided>) {
 pub(super) struct Writer {
     conn: Connection,
     chains: Chains,
+    nonces: Nonces,
     confirmed: Confirmed,
     tally: Arc<Tally>,
     checkpointer: Option<Checkpointer>,
@@ -186,8 +188,18 @@ impl Writer {
         checkpointer: Option<Checkpointer>,
         answers: UnboundedSender<Decided>,
     ) -> Self {
-        let (confirmed, commit_time) = (Confirmed::default(), Duration::ZERO);
-        Self { conn, chains, confirmed, tally, checkpointer, answers, version: None, company: 0, commit_time }
+        Self {
+            conn,
+            chains,
+            nonces: Nonces::default(),
+            confirmed: Confirmed::default(),
+            tally,
+            checkpointer,
+            answers,
+            version: None,
+            company: 0,
+            commit_time: Duration::ZERO,
+        }
     }
 
     pub(super) fn run(mut self, queue: &Receiver<Message>) {
@@ -244,6 +256,7 @@ impl Writer {
         self.statement("BEGIN IMMEDIATE")?;
         crash::step("sqlite.begun");
         let result = self.run_members(group, with_savepoints).and_then(|()| {
+            self.nonces.write(&self.conn)?;
             crash::step("sqlite.before_commit");
             let started = crate::seam::now();
             self.statement("COMMIT")?;
@@ -257,6 +270,7 @@ impl Writer {
             // The log decides what was applied, should the disk have failed us half-way: read the heads again.
             self.chains.rolled_back();
             self.chains.forget();
+            self.nonces.forget();
             self.confirmed.forget();
             if !self.conn.is_autocommit() {
                 // If even this fails the next BEGIN fails too, and says so.
@@ -264,6 +278,7 @@ impl Writer {
             }
         } else {
             self.chains.committed();
+            self.nonces.committed();
         }
         result
     }
@@ -274,6 +289,7 @@ impl Writer {
         if self.version != Some(version) {
             // Another process (a command beside the server) changed what we know.
             self.chains.forget();
+            self.nonces.forget();
             self.confirmed.forget();
             self.version = Some(version);
         }
@@ -289,8 +305,8 @@ impl Writer {
     }
 
     fn append(&mut self, job: &mut AppendJob) -> std::result::Result<(), Undone> {
-        let (conn, chains, confirmed) = (&self.conn, &mut self.chains, &mut self.confirmed);
-        let run = || job.run(&mut Tx::new(Conn::Sqlite(conn), chains), confirmed);
+        let (confirmed, mut tx) = (&mut self.confirmed, Tx::of_writer(&self.conn, &mut self.chains, &mut self.nonces));
+        let run = || job.run(&mut tx, confirmed);
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(appended)) => {
                 job.result = Ok(appended);
@@ -305,8 +321,8 @@ impl Writer {
     fn append_alone(&mut self, job: &mut AppendJob) -> Result<()> {
         let mut confirmed = Confirmed::default();
         let mut result = Err(Error::Panicked);
-        let kept = self.in_savepoint(|tx| {
-            result = job.run(tx, &mut confirmed);
+        let kept = self.in_savepoint(|mut tx| {
+            result = job.run(&mut tx, &mut confirmed);
             result.is_ok()
         })?;
         job.result = if kept.is_none() { Err(Error::Panicked) } else { result };
@@ -316,34 +332,32 @@ impl Writer {
     /// Runs one closure in its savepoint. `Err` means that the whole transaction is lost.
     fn run_job(&mut self, job: &mut dyn Job) -> Result<()> {
         self.confirmed.forget();
-        let (conn, mark) = (&self.conn, self.chains.mark());
-        self.statement("SAVEPOINT job")?;
-        let chains = &mut self.chains;
-        let kept = catch_unwind(AssertUnwindSafe(|| job.run(Tx::new(Conn::Sqlite(conn), chains)))).ok();
-        self.end_savepoint(kept, mark)?;
+        let kept = self.in_savepoint(|tx| job.run(tx))?;
         if kept.is_none() {
             job.panicked();
         }
         Ok(())
     }
 
-    fn in_savepoint(&mut self, run: impl FnOnce(&mut Tx<'_>) -> bool) -> Result<Option<bool>> {
-        let (conn, mark) = (&self.conn, self.chains.mark());
+    /// Answers what `run` did; `None`: it panicked.
+    fn in_savepoint(&mut self, run: impl FnOnce(Tx<'_>) -> bool) -> Result<Option<bool>> {
+        let mark = (self.chains.mark(), self.nonces.mark());
         self.statement("SAVEPOINT job")?;
-        let chains = &mut self.chains;
-        let kept = catch_unwind(AssertUnwindSafe(|| run(&mut Tx::new(Conn::Sqlite(conn), chains)))).ok();
+        let tx = Tx::of_writer(&self.conn, &mut self.chains, &mut self.nonces);
+        let kept = catch_unwind(AssertUnwindSafe(|| run(tx))).ok();
         self.end_savepoint(kept, mark)?;
         Ok(kept)
     }
 
-    fn end_savepoint(&mut self, kept: Option<bool>, mark: crate::seam::chains::Mark) -> Result<()> {
+    fn end_savepoint(&mut self, kept: Option<bool>, mark: (crate::seam::chains::Mark, usize)) -> Result<()> {
         crash::step("sqlite.job_ran");
         if self.conn.is_autocommit() {
             let what = "the database gave up the transaction (disk full or I/O error)".to_owned();
             return Err(Error::Unavailable { what });
         }
         if kept != Some(true) {
-            self.chains.back_to(mark);
+            self.chains.back_to(mark.0);
+            self.nonces.back_to(mark.1);
             self.statement("ROLLBACK TO job")?;
         }
         self.statement("RELEASE job")
