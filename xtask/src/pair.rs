@@ -2,12 +2,9 @@
 //!
 //! Invariant: as for the single server, a small shell cleans up as soon as the pipe to it closes, whatever ended this process.
 
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Stdio};
 
-use crate::postgres::{programs, unprivileged};
+use crate::postgres::{Keeper, programs, unprivileged};
 use crate::{Result, command};
 
 /// Somebody may take a port between our asking for it and the server's.
@@ -46,7 +43,7 @@ fi
 
 /// The pair, until it is dropped.
 pub struct Pair {
-    keeper: Child,
+    _keeper: Keeper,
     ports: [u16; 2],
     primary_pid: String,
 }
@@ -61,25 +58,12 @@ impl Pair {
         let mut explanation = String::new();
         for _ in 0..START_TRIES_MAX {
             let ports = free_ports()?;
-            let mut keeper = unprivileged("sh")?
-                .args(["-c", KEEPER, "grantd-pair"])
-                .arg(&programs)
-                .args(ports.map(|port| port.to_string()))
-                .current_dir("/")
-                // Ctrl-C in a terminal goes to the whole process group; the keeper must outlive it.
-                .process_group(0)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()?;
-            let mut said = BufReader::new(keeper.stdout.take().ok_or("the keeper has no output")?);
-            let mut first = String::new();
-            said.read_line(&mut first)?;
-            if let Some(pid) = first.trim_end().strip_prefix("ready ") {
-                return Ok(Self { keeper, ports, primary_pid: pid.to_owned() });
+            let mut script = unprivileged("sh")?;
+            script.args(["-c", KEEPER, "grantd-pair"]).arg(&programs).args(ports.map(|port| port.to_string()));
+            match Keeper::start(&mut script)? {
+                Ok((keeper, primary_pid)) => return Ok(Self { _keeper: keeper, ports, primary_pid }),
+                Err(why) => explanation = why,
             }
-            said.read_to_string(&mut first)?;
-            keeper.wait()?;
-            explanation = first;
         }
         Err(format!("PostgreSQL did not start as a pair:\n{explanation}").into())
     }
@@ -92,15 +76,6 @@ impl Pair {
     /// The primary's first process.
     pub fn primary_pid(&self) -> &str {
         &self.primary_pid
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        if let Err(error) = self.keeper.wait() {
-            eprintln!("warning: cannot wait for PostgreSQL to stop: {error}");
-        }
     }
 }
 

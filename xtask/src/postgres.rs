@@ -61,8 +61,47 @@ else
 fi
 "#;
 
+/// The shell that holds servers and cleans up after them.
+pub struct Keeper(Child);
+
+impl Keeper {
+    /// Starts a script, and answers what it says after `ready`, or else its explanation.
+    pub fn start(script: &mut Command) -> Result<std::result::Result<(Self, String), String>> {
+        let mut keeper = script
+            .current_dir("/")
+            // Ctrl-C in a terminal goes to the whole process group; the keeper must outlive it.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut said = BufReader::new(keeper.stdout.take().ok_or("the keeper has no output")?);
+        let mut first = String::new();
+        said.read_line(&mut first)?;
+        if let Some(ready) = first.trim_end().strip_prefix("ready ") {
+            return Ok(Ok((Self(keeper), ready.to_owned())));
+        }
+        said.read_to_string(&mut first)?;
+        keeper.wait()?;
+        Ok(Err(first))
+    }
+
+    /// Returns when everything has stopped.
+    fn end(&mut self) {
+        drop(self.0.stdin.take());
+        if let Err(error) = self.0.wait() {
+            eprintln!("warning: cannot wait for PostgreSQL to stop: {error}");
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 pub struct Cluster {
-    keeper: Child,
+    keeper: Keeper,
     url: String,
     home: PathBuf,
 }
@@ -88,35 +127,19 @@ impl Cluster {
 
     fn try_start(programs: &Path, durability: Durability<'_>) -> Result<std::result::Result<Self, String>> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut keeper = unprivileged("sh")?;
+        let mut script = unprivileged("sh")?;
         let options = match durability {
             Durability::Off => OPTIONS_FAST,
             Durability::Full { below } => {
-                keeper.env("TMPDIR", below);
+                script.env("TMPDIR", below);
                 OPTIONS_DURABLE
             }
         };
-        let mut keeper = keeper
-            .args(["-c", KEEPER, "grantd-postgres"])
-            .arg(programs)
-            .arg(port.to_string())
-            .arg(options)
-            .current_dir("/")
-            // Ctrl-C in a terminal goes to the whole process group; the keeper must outlive it.
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut said = BufReader::new(keeper.stdout.take().ok_or("the keeper has no output")?);
-        let mut first = String::new();
-        said.read_line(&mut first)?;
-        if let Some(home) = first.trim_end().strip_prefix("ready ") {
+        script.args(["-c", KEEPER, "grantd-postgres"]).arg(programs).arg(port.to_string()).arg(options);
+        Ok(Keeper::start(&mut script)?.map(|(keeper, home)| {
             let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-            return Ok(Ok(Self { keeper, url, home: home.into() }));
-        }
-        said.read_to_string(&mut first)?;
-        keeper.wait()?;
-        Ok(Err(first))
+            Self { keeper, url, home: home.into() }
+        }))
     }
 
     /// The superuser's way in.
@@ -134,10 +157,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        if let Err(error) = self.keeper.wait() {
-            eprintln!("warning: cannot wait for PostgreSQL to stop: {error}");
-        }
+        self.keeper.end();
         if self.home.exists() {
             eprintln!("warning: {} is left over", self.home.display());
         }

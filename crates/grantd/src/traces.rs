@@ -5,13 +5,15 @@
 //! OpenTelemetry specification that concern the exporter, the batches and the sampler count.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::registry::LookupSpan;
@@ -29,7 +31,7 @@ pub fn layer<S>(endpoint: &Url) -> Result<impl Layer<S> + use<S>, String>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
-    let exporter = SpanExporter::builder()
+    let exporter = OtlpExporter::builder()
         .with_http()
         .with_endpoint(format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/')))
         .with_timeout(EXPORT_TIMEOUT)
@@ -39,7 +41,10 @@ where
         .with_service_name("grantd")
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .build();
-    let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(Told { exporter, is_failing: AtomicBool::new(false) })
+        .with_resource(resource)
+        .build();
     let tracer = provider.tracer("grantd");
     // Only the first one is ever asked for: logging starts once.
     PROVIDER.get_or_init(|| provider);
@@ -49,6 +54,40 @@ where
         .with_threads(false)
         .with_tracked_inactivity(false);
     Ok(spans.with_filter(Targets::new().with_target(grantd_server::SPANS, LevelFilter::INFO)))
+}
+
+/// An exporter whose first failure, and first success after it, is in the log.
+#[derive(Debug)]
+struct Told<E> {
+    exporter: E,
+    is_failing: AtomicBool,
+}
+
+impl<E: SpanExporter> SpanExporter for Told<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let sent = self.exporter.export(batch).await;
+        let was_failing = self.is_failing.swap(sent.is_err(), Ordering::Relaxed);
+        match &sent {
+            Err(error) if !was_failing => {
+                tracing::warn!(error = %error, "The collector does not take traces: they are lost");
+            }
+            Ok(()) if was_failing => tracing::info!("The collector takes traces again"),
+            _ => {}
+        }
+        sent
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
 }
 
 /// Sends what is left, but not for long.
