@@ -13,7 +13,7 @@ use crate::host::Host;
 /// What can be done to operators from the host.
 #[derive(Subcommand)]
 pub enum OperatorCommand {
-    /// Revoke every token of the first operator and write a new one to the data directory
+    /// Revoke every token of the first admin and write a new one to the data directory
     ///
     /// For a token that is lost or has expired. It works beside a running server, needs no token and no root key, and leaves an
     /// event in the organization's audit trail.
@@ -39,10 +39,10 @@ impl ResetArgs {
     }
 }
 
-/// Resets the first operator.
+/// Resets the first admin.
 pub async fn reset(config: Config, context: &mut Context) -> Result<(), Failure> {
     boot::require_database(&config)?;
-    let question = "Every token of the first operator stops working. Go on?";
+    let question = "Every token of the first admin stops working. Go on?";
     confirm(question, context.globals.yes, &mut context.term)?;
     let store = boot::open_store(&config).await?;
     store.check_schema().await.map_err(|e| boot::schema_failure(&e))?;

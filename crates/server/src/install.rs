@@ -154,7 +154,7 @@ pub struct Reset {
     pub revoked: u64,
 }
 
-/// Lets the first operator in again: revokes all of their tokens and makes a new one. For who has lost theirs and can write to
+/// Lets the first admin in again: revokes all of their tokens and makes a new one. For who has lost theirs and can write to
 /// the database; the audit trail tells.
 pub async fn reset_operator(store: &Store, env: &dyn Env) -> Result<Reset, InstallError> {
     let now = env.now();

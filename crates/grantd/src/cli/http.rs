@@ -248,6 +248,9 @@ pub fn next_step(code: &str, message: &str, path: &[&str]) -> Option<&'static st
         ("not_found", ["apps", _, "audit", ..]) => Some(
             "`grantd audit list` shows the events of this app; those of the organization are shown with --organization.",
         ),
+        ("not_found", ["operators", ..]) => Some("`grantd operators list` shows them."),
+        ("not_found", ["tokens", ..]) if message.contains("operator") => Some("`grantd operators list` shows them."),
+        ("not_found", ["tokens", ..]) => Some("`grantd tokens list` shows yours."),
         ("not_found", ["audit", ..]) => Some("`grantd audit list --organization` shows them."),
         _ => None,
     }

@@ -41,6 +41,8 @@ async fn what_is_not_found_is_answered_with_where_to_look() {
         (&["apps", "show", "shop"], missing("not_found", "There is no such app."), "grantd apps list"),
         (&["keys", "list"], missing("not_found", "There is no such app."), "grantd apps list"),
         (&["audit", "show", ID], missing("not_found", "There is no such event here."), "--organization"),
+        (&["operators", "show", ID], missing("not_found", "There is no such operator."), "grantd operators list"),
+        (&["tokens", "show", ID], missing("not_found", "There is no such token here."), "grantd tokens list"),
     ] {
         let server = Server::start(&[(404, answer)]).await;
         let done = server.run(arguments).await;
