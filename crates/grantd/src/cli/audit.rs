@@ -15,6 +15,7 @@ use super::http::{Api, NoQuery};
 use super::input::{Pair, When, limit_range, parse_id, parse_pair, parse_reference};
 use super::progress::Progress;
 use super::table::{column, minor};
+use super::tail;
 use super::verify::{self, VerifyArgs};
 use crate::config::nearest;
 
@@ -25,6 +26,11 @@ pub enum AuditCommand {
   grantd audit list --context user_id=alice --since 7d
   grantd audit list --outcome denied --output jsonl --fields at,kind,code,host")]
     List(ListArgs),
+    /// Show events as they happen, oldest first, until Ctrl-C
+    #[command(after_help = "Examples:
+  grantd audit tail
+  grantd audit tail --outcome denied --since 10m --output jsonl")]
+    Tail(TailArgs),
     /// Show one event
     #[command(after_help = "Examples:
   grantd audit show 0199c0de-0000-7000-8000-00000000beef
@@ -95,6 +101,12 @@ pub struct ListArgs {
     /// Where the page before ended: its next_cursor
     #[arg(long)]
     cursor: Option<String>,
+}
+
+#[derive(Args)]
+pub struct TailArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 #[derive(Args)]
@@ -218,6 +230,16 @@ pub async fn run(command: AuditCommand, context: &mut Context) -> Result<(), Fai
             let id = args.event.position.or(args.event.flag).expect("clap requires one");
             let event: Event = api.get(&path(&owner, &["events", &id]), &NoQuery {}).await?;
             context.show_event(&event)
+        }
+        AuditCommand::Tail(args) => {
+            if args.filter.until.is_some() {
+                return Err(
+                    Failure::usage("--until: a tail goes on").hint("`grantd audit list --until` shows what was.")
+                );
+            }
+            let owner = owner(args.filter.organization, &api, context).await?;
+            let query = args.filter.query(context.term.now());
+            tail::run(&api, &path(&owner, &["events"]), query, context).await
         }
         AuditCommand::Export(args) => export(args, &api, context).await,
     }

@@ -13,6 +13,8 @@ use super::failure::{Exit, Failure};
 use super::fields::Known;
 use super::http::{Api, Token};
 use super::input::{parse_reference, read_token};
+use super::link;
+use super::logins::Logins;
 use super::node::Node;
 use super::table::{self, Column, Look, WARNINGS, asked, column};
 use super::term::Term;
@@ -96,13 +98,19 @@ impl Context {
     pub fn api(&mut self) -> Result<Api, Failure> {
         let server = self.server()?;
         let token = self.token(&server)?;
+        self.signed_in(server, &token)
+    }
+
+    /// The management API, signed in with `token`.
+    pub fn signed_in(&mut self, server: Url, token: &Token) -> Result<Api, Failure> {
         if server.scheme() == "http" && !is_loopback(&server) {
             self.term.warn(&format!("the token travels unencrypted to {server}; use https"));
         }
-        Api::new(server, &token)
+        Api::new(server, token)
     }
 
-    fn token(&self, server: &Url) -> Result<Token, Failure> {
+    /// The token that speaks to `server`, from the first place that has one.
+    pub fn token(&self, server: &Url) -> Result<Token, Failure> {
         let read = |place: &str, path: &Path| {
             let token = read_token(path).map_err(|why| not_signed_in(format!("{place}: {why}")));
             token.and_then(|token| checked_token(place, &token))
@@ -122,6 +130,12 @@ impl Context {
         }
         if let Some(path) = self.env.find_filled("GRANTD_PAT_FILE") {
             return from_file("GRANTD_PAT_FILE", Path::new(path));
+        }
+        if let Some(logins) = Logins::of(&self.env)
+            && let Some(token) = logins.find(server)?
+        {
+            let place = format!("auth login ({})", logins.path().display());
+            return checked_token(&place, &token).map(|token| Token::new(token, place));
         }
         let named = self.globals.data_dir.as_deref();
         let named = named.or_else(|| self.env.find_filled("GRANTD_DATA_DIR").map(Path::new));
@@ -152,11 +166,9 @@ impl Context {
             return named("GRANTD_APP_ID", app).map(Some);
         }
         for directory in self.directory.ancestors() {
-            let path = directory.join(".grantd").join("config.toml");
-            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let path = link::file_of(directory);
+            let Some(table) = link::read(&path)? else { continue };
             let place = path.display().to_string();
-            let table: toml::Table = toml::from_str(&text)
-                .map_err(|_| Failure::usage(format!("{place} is not TOML")).hint("Mend it, or pass --app."))?;
             match table.get("app_id") {
                 Some(toml::Value::String(app)) => return named(&place, app).map(Some),
                 Some(_) => {
@@ -328,7 +340,8 @@ fn named(place: &str, app: &str) -> Result<String, Failure> {
     parse_reference(app).map_err(|_| Failure::usage(format!("{place}: `{app}` is not the id of an app")))
 }
 
-fn checked_token(place: &str, token: &str) -> Result<Zeroizing<String>, Failure> {
+/// `token` as one, if it has the form of one.
+pub fn checked_token(place: &str, token: &str) -> Result<Zeroizing<String>, Failure> {
     let trimmed = token.trim();
     if trimmed.starts_with("alter_") {
         return Err(not_signed_in(format!("{place} holds an app's API key, not a personal access token")));
@@ -340,11 +353,12 @@ fn checked_token(place: &str, token: &str) -> Result<Zeroizing<String>, Failure>
 }
 
 fn not_signed_in(message: String) -> Failure {
-    let hint = "Set GRANTD_PAT, or pass --token-file FILE, or --data-dir DIR of a local server.";
+    let hint = "Sign in with `grantd auth login`, or set GRANTD_PAT, or pass --token-file FILE, or --data-dir DIR of a local server.";
     Failure::new(Exit::NotSignedIn, "not_signed_in", message).hint(hint)
 }
 
-async fn only_app(api: &Api) -> Result<String, Failure> {
+/// The app, if there is no other.
+pub async fn only_app(api: &Api) -> Result<String, Failure> {
     let page: Page<App> = api.get(&["apps"], &ListQuery::default()).await?;
     let mut apps = page.items.iter().filter(|app| app.state == "active");
     match (apps.next(), apps.next()) {
@@ -356,7 +370,7 @@ async fn only_app(api: &Api) -> Result<String, Failure> {
             let names = page.items.iter().take(APPS_NAMED_MAX).map(|app| format!("{} ({})", app.id, app.name));
             let names = names.collect::<Vec<_>>().join(", ");
             Err(Failure::usage(format!("there are several apps: {names}"))
-                .hint("Choose one with --app, GRANTD_APP_ID, or app_id in .grantd/config.toml."))
+                .hint("Choose one with --app or GRANTD_APP_ID, or for this directory with `grantd link`."))
         }
     }
 }

@@ -36,6 +36,11 @@ impl Token {
         Self { text, source: source.into(), data_dir: None }
     }
 
+    /// Where it was found.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// The token of a data directory.
     pub fn of_data_dir(text: Zeroizing<String>, directory: &Path) -> Self {
         let source = directory.join("operator.pat").display().to_string();

@@ -2,6 +2,7 @@
 
 mod apps;
 mod audit;
+mod auth;
 mod context;
 mod failure;
 mod fields;
@@ -10,6 +11,9 @@ mod grants;
 mod http;
 mod input;
 mod keys;
+mod link;
+mod logins;
+mod man;
 mod node;
 mod operators;
 mod organization;
@@ -18,6 +22,7 @@ mod request;
 mod secrets;
 pub mod settings;
 mod table;
+mod tail;
 mod term;
 #[cfg(test)]
 mod tests;
@@ -30,7 +35,6 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
-use grantd_wire::api::Whoami;
 
 pub use context::{Context, Format, Globals};
 pub use failure::{Exit, Failure, chain};
@@ -96,9 +100,18 @@ enum Command {
     /// Look at the configuration
     #[command(subcommand, after_help = "Example:\n  grantd config show")]
     Config(settings::ConfigCommand),
-    /// Who the personal access token speaks for
-    #[command(subcommand, after_help = "Example:\n  grantd auth whoami")]
-    Auth(AuthCommand),
+    /// Sign in to a server, and see who is
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  grantd auth login --server https://grantd.example.com\n  grantd auth whoami"
+    )]
+    Auth(auth::AuthCommand),
+    /// Make an app the default for this directory and those below it
+    #[command(after_help = "Example:\n  grantd link 0199c0de-0000-7000-8000-00000000beef")]
+    Link(link::LinkArgs),
+    /// Take the default app of this directory away
+    #[command(after_help = "Example:\n  grantd unlink")]
+    Unlink,
     /// Create and change apps
     #[command(subcommand, visible_alias = "app", after_help = "Example:\n  grantd apps create --name shop")]
     Apps(apps::AppsCommand),
@@ -171,13 +184,9 @@ Examples:
     #[command(after_help = "Example:
   grantd completion bash > ~/.local/share/bash-completion/completions/grantd")]
     Completion(CompletionArgs),
-}
-
-#[derive(Subcommand)]
-enum AuthCommand {
-    /// Show operator, role and expiry of the token in use
-    #[command(after_help = "Example:\n  grantd auth whoami --output json")]
-    Whoami,
+    /// Write manual pages
+    #[command(after_help = "Example:\n  grantd man --out ~/.local/share/man/man1")]
+    Man(man::ManArgs),
 }
 
 #[derive(clap::Args)]
@@ -233,11 +242,9 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
             crate::dev::run(config, args, &logging, context).await
         }
         Command::Config(command) => settings::run(command, context),
-        Command::Auth(AuthCommand::Whoami) => {
-            let api = context.api()?;
-            let whoami: Whoami = api.get(&["whoami"], &http::NoQuery {}).await?;
-            context.show(&whoami)
-        }
+        Command::Auth(command) => auth::run(command, context).await,
+        Command::Link(args) => link::link(args, context).await,
+        Command::Unlink => link::unlink(context),
         Command::Apps(command) => apps::run(command, context).await,
         Command::Keys(command) => keys::run(command, context).await,
         Command::ManagedSecrets(command) => secrets::run(command, context).await,
@@ -266,6 +273,7 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
         }
         Command::Request(args) => trial::run(args, context).await,
         Command::Completion(args) => complete(args.shell, &mut context.term),
+        Command::Man(args) => man::run(&args, Cli::command(), &mut context.term),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whole command lines against a scripted management API.
 
+mod auth;
 mod messages;
 mod templates;
 

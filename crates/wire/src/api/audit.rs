@@ -9,7 +9,7 @@ use crate::TimeMs;
 pub type Event = Map<String, Value>;
 
 /// Query of `GET …/audit/events`.
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventsQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
