@@ -55,7 +55,8 @@ pub fn read_token(path: &Path) -> Result<Zeroizing<String>, String> {
     read_file(path, TOKEN_FILE_BYTES_MAX)
 }
 
-fn read_file(path: &Path, bytes_max: usize) -> Result<Zeroizing<String>, String> {
+/// All of a file without its last line end.
+pub fn read_file(path: &Path, bytes_max: usize) -> Result<Zeroizing<String>, String> {
     let mut file = std::fs::File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     read_text(&mut file, bytes_max).map_err(|why| format!("{} {why}", path.display()))
 }

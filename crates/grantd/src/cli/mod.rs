@@ -9,6 +9,7 @@ mod fields;
 mod flags;
 mod grants;
 mod http;
+mod import;
 mod input;
 mod keys;
 mod link;
@@ -127,6 +128,9 @@ enum Command {
       --allowed-host api.stripe.com"
     )]
     ManagedSecrets(secrets::SecretsCommand),
+    /// Take secrets over from .env files, tables, OpenBao and Vault
+    #[command(subcommand, after_help = "Example:\n  grantd import env .env --dry-run")]
+    Import(import::ImportCommand),
     /// List, change and revoke grants
     #[command(subcommand, visible_alias = "grant", after_help = "Example:\n  grantd grants list --status active")]
     Grants(grants::GrantsCommand),
@@ -248,6 +252,7 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
         Command::Apps(command) => apps::run(command, context).await,
         Command::Keys(command) => keys::run(command, context).await,
         Command::ManagedSecrets(command) => secrets::run(command, context).await,
+        Command::Import(command) => import::run(command, context).await,
         Command::Grants(command) => grants::run(command, context).await,
         Command::Audit(command) => audit::run(command, context).await,
         Command::Organization(command) => organization::run(command, context).await,

@@ -1,6 +1,7 @@
 //! Whole command lines against a scripted management API.
 
 mod auth;
+mod import;
 mod messages;
 mod templates;
 

@@ -1,0 +1,52 @@
+//! `.env` files.
+
+use grantd_wire::api::SecretTemplate;
+use zeroize::Zeroizing;
+
+use super::{Failure, Found};
+
+/// What follows a vendor's name in a variable's.
+const ENDINGS: [&str; 13] = [
+    "_API_KEY",
+    "_API_TOKEN",
+    "_API_SECRET",
+    "_ACCESS_TOKEN",
+    "_AUTH_TOKEN",
+    "_BOT_TOKEN",
+    "_SECRET_KEY",
+    "_BEARER_TOKEN",
+    "_APIKEY",
+    "_KEY",
+    "_TOKEN",
+    "_SECRET",
+    "_PAT",
+];
+
+/// Every variable; of one that is there twice the last one counts, as for whoever reads such a file.
+pub fn read(text: &Zeroizing<String>) -> Result<Vec<Found>, Failure> {
+    let mut found: Vec<Found> = Vec::new();
+    for (n, variable) in dotenvy::from_read_iter(text.as_bytes()).enumerate() {
+        // Its own words would repeat the line.
+        let (name, value) = variable.map_err(|_| {
+            let last = found.last().map_or("the beginning", |found: &Found| &*found.name);
+            Failure::usage(format!("the file cannot be read after {last}"))
+                .hint("Write NAME=value, with quotes around what has blanks.")
+        })?;
+        found.retain(|earlier| earlier.name != name);
+        found.push(Found {
+            from: format!("variable {}", n + 1),
+            name,
+            value: Zeroizing::new(value),
+            ..Found::default()
+        });
+    }
+    Ok(found)
+}
+
+/// The template that a variable's name speaks of.
+pub fn template_of(name: &str, templates: &[SecretTemplate]) -> Option<String> {
+    let name = name.to_ascii_uppercase();
+    let vendor = ENDINGS.iter().find_map(|ending| name.strip_suffix(ending))?;
+    let plain = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    templates.iter().find(|template| plain(&template.id) == plain(vendor)).map(|template| template.id.clone())
+}

@@ -1,0 +1,205 @@
+//! `import`: what is planned, what is made, and that no value is shown.
+
+use super::*;
+use crate::scratch::Scratch;
+
+const VALUE: &str = "sk_live_canary_value";
+
+fn template(id: &str, required: Option<&str>) -> Value {
+    let evidence = json!({"level": "vendor", "source": "https://example.com/src", "checked": "2026-11-23"});
+    let fields: Vec<Value> = required
+        .map(|name| {
+            json!({"name": name, "label": "Store", "find": "there", "required": true, "secret": false, "default": null,
+                "choices": []})
+        })
+        .into_iter()
+        .collect();
+    json!({
+        "id": id, "name": id, "category": "x", "credential_type": "bearer_token", "value": "key", "fields": fields,
+        "injection_header": "Authorization", "injection_format": "Bearer {token}", "injections": [],
+        "allowed_hosts": [format!("api.{id}.com")], "probe": null, "no_probe": "none", "notes": null,
+        "docs_url": "https://example.com", "verified": true,
+        "evidence": {"injection": evidence, "hosts": evidence, "probe": null},
+    })
+}
+
+fn templates() -> Value {
+    page(&[template("stripe", None), template("shopify", Some("store"))])
+}
+
+fn file(scratch: &Scratch, name: &str, text: &str) -> String {
+    std::fs::write(scratch.0.join(name), text).unwrap();
+    scratch.path(name)
+}
+
+fn variables(count: usize) -> String {
+    (0..count).fold(String::new(), |text, n| text + &format!("A{n}=x\n"))
+}
+
+/// Name and outcome of each, in order.
+fn outcomes(done: &Done) -> Vec<(String, String)> {
+    let text = |item: &Value, field: &str| item[field].as_str().unwrap().to_owned();
+    done.json()["items"].as_array().unwrap().iter().map(|i| (text(i, "name"), text(i, "outcome"))).collect()
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_be_made_and_makes_nothing() {
+    let scratch = Scratch::new();
+    let text =
+        format!("PORT=80\nSTRIPE_API_KEY={VALUE}\nSHOPIFY_TOKEN='{VALUE}'\nPAY=\"{VALUE}\"\nSTRIPE_API_KEY={VALUE}2\n");
+    let env = file(&scratch, ".env", &text);
+    let server = Server::start(&[(200, templates()), (200, page(&[]))]).await;
+    let done = server.run(&["import", "env", &env, "--dry-run", "--map", "PAY=stripe"]).await;
+    assert_eq!(
+        outcomes(&done),
+        pairs(&[
+            ("PORT", "skipped"),
+            ("SHOPIFY_TOKEN", "failed"),
+            ("PAY", "would_create"),
+            ("STRIPE_API_KEY", "would_create")
+        ]),
+    );
+    assert_eq!(done.exit, Exit::Error, "one of them cannot be taken: {}", done.err);
+    assert!(!done.out.contains(VALUE) && !done.err.contains(VALUE));
+    assert!(server.seen().iter().all(|seen| seen.method == "GET"));
+
+    let server = Server::start(&[(200, templates()), (200, page(&[]))]).await;
+    let done = server.run(&["import", "env", &env, "--dry-run", "--only", "PORT"]).await;
+    assert_eq!(
+        (done.exit, outcomes(&done)),
+        (Exit::Error, pairs(&[("PORT", "failed")])),
+        "what is named is no accident"
+    );
+    let server = Server::start(&[(200, templates()), (200, page(&[]))]).await;
+    let done =
+        server.run(&["import", "env", &env, "--dry-run", "--only", "PORT", "--allowed-host", "api.example.com"]).await;
+    assert_eq!((done.exit, outcomes(&done)), (Exit::Ok, pairs(&[("PORT", "would_create")])));
+}
+
+#[tokio::test]
+async fn what_is_there_stays_and_one_refusal_does_not_stop_the_others() {
+    let scratch = Scratch::new();
+    let rows = format!(
+        "name,value,template,allowed_hosts,field.region,credential_type\n\
+         Stripe,{VALUE},stripe,,,\n\
+         Maps,{VALUE},,api.example.com files.example.com:8443/v1,eu,header_key\n\
+         maps!,{VALUE},,api.example.com,,\n\
+         Nowhere,{VALUE},,,,\n\
+         Wrong,{VALUE},,api.example.com,,password\n\
+         Mail,{VALUE},,api.example.com,,\n"
+    );
+    let csv = file(&scratch, "secrets.csv", &rows);
+    let mut made = secret();
+    made["slug"] = json!("mail");
+    let refused = json!({"error": "invalid_value", "message": "`allowed_hosts`: no", "details": {}});
+    let server = Server::start(&[(200, templates()), (200, page(&[secret()])), (422, refused), (201, made)]).await;
+    let done = server.run(&["import", "csv", &csv]).await;
+    assert_eq!(
+        outcomes(&done),
+        pairs(&[
+            ("Stripe", "exists"),
+            ("Maps", "failed"),
+            ("maps!", "failed"),
+            ("Nowhere", "failed"),
+            ("Wrong", "failed"),
+            ("Mail", "created")
+        ]),
+        "{}",
+        done.err
+    );
+    assert_eq!(done.exit, Exit::Error);
+    assert!(!done.out.contains(VALUE) && !done.err.contains(VALUE));
+    let sent = &server.seen()[2];
+    assert_eq!((&*sent.method, &sent.body["name"], &sent.body["value"]), ("POST", &json!("Maps"), &json!(VALUE)));
+    assert_eq!(sent.body["fields"], json!({"region": "eu"}));
+    assert_eq!(sent.body["allowed_hosts"], json!(["api.example.com", "files.example.com:8443/v1"]));
+    assert_eq!(server.seen().len(), 4);
+}
+
+#[tokio::test]
+async fn an_import_ends_when_the_server_refuses_the_caller() {
+    let scratch = Scratch::new();
+    let csv = file(&scratch, "s.csv", "name,value,template\nA,a,stripe\nB,b,stripe\n");
+    let refused = json!({"error": "role_required", "message": "This needs the role developer.", "details": {}});
+    let server = Server::start(&[(200, templates()), (200, page(&[])), (403, refused)]).await;
+    let done = server.run(&["import", "csv", &csv]).await;
+    assert!(done.exit == Exit::Forbidden && done.err.contains("run the same command again"), "{}", done.err);
+    assert_eq!(server.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_says_so_without_its_text() {
+    let scratch = Scratch::new();
+    for (kind, text, said) in [
+        ("csv", format!("name,secret\nA,{VALUE}\n"), "no column `secret`"),
+        ("csv", "name\nA\n".to_owned(), "column `value` is missing"),
+        ("csv", format!("name,value\nA,{VALUE},more\n"), "row 2"),
+        ("env", format!("A=b\n{VALUE} is no line\n"), "after A"),
+        ("env", String::new(), "is empty"),
+        ("env", "A=".to_owned() + &"x".repeat(1024 * 1024), "holds more than 1048576 bytes"),
+    ] {
+        let path = file(&scratch, "file", &text);
+        let done = grantd(&["import", kind, &path], "", &[("GRANTD_PAT", PAT)]).await;
+        assert!(done.exit == Exit::Usage && done.err.contains(said), "{said}: {}", done.err);
+        assert!(!done.err.contains(VALUE), "{}", done.err);
+    }
+    let most = variables(1_000);
+    let server = Server::start(&[(200, templates()), (200, page(&[]))]).await;
+    let done = server.run(&["import", "env", &file(&scratch, "most", &most), "--dry-run"]).await;
+    assert_eq!((done.exit, done.json()["total"].as_i64()), (Exit::Ok, Some(1_000)), "{}", done.err);
+    let many = variables(1_001);
+    let done = grantd(&["import", "env", &file(&scratch, "many", &many)], "", &[("GRANTD_PAT", PAT)]).await;
+    assert!(done.exit == Exit::Usage && done.err.contains("takes at most 1000"), "{}", done.err);
+}
+
+#[tokio::test]
+async fn a_kv_engine_is_walked_and_its_metadata_counts() {
+    let version = |data: Value, metadata: Value| {
+        (200, json!({"data": {"data": data, "metadata": {"custom_metadata": metadata}}}))
+    };
+    let kv = Server::start(&[
+        (200, json!({"data": {"keys": ["b/", "a"]}})),
+        version(json!({"api_key": VALUE, "region": "eu"}), json!({"allowed_hosts": "api.example.com"})),
+        (200, json!({"data": {"keys": ["deleted", "two"]}})),
+        (404, json!({"data": {"data": null}})),
+        version(json!({"username": "u", "password": VALUE}), json!({"template": "stripe"})),
+    ])
+    .await;
+    let server = Server::start(&[(200, templates()), (200, page(&[])), (201, secret())]).await;
+    let env = [("GRANTD_PAT", PAT), ("GRANTD_APP_ID", APP), ("BAO_TOKEN", "s.token"), ("BAO_ADDR", &kv.url)];
+    let done = server.run_with(&["import", "kv", "--path", "apps/"], "", &env).await;
+    assert_eq!(
+        (done.exit, outcomes(&done)),
+        (Exit::Ok, pairs(&[("apps a", "created"), ("apps b two", "created")])),
+        "{}",
+        done.err
+    );
+    assert!(!done.out.contains(VALUE) && !done.err.contains(VALUE));
+    let asked: Vec<String> = kv.seen().into_iter().map(|seen| seen.target).collect();
+    let (list, data) = ("/v1/secret/metadata/apps", "/v1/secret/data/apps");
+    assert_eq!(
+        asked,
+        [
+            format!("{list}?list=true"),
+            format!("{data}/a"),
+            format!("{list}/b?list=true"),
+            format!("{data}/b/deleted"),
+            format!("{data}/b/two")
+        ]
+    );
+    let (one, two) = (&server.seen()[2].body, &server.seen()[3].body);
+    assert_eq!((&one["value"], &one["fields"]), (&json!(VALUE), &json!({"region": "eu"})));
+    assert_eq!((&two["credential_type"], &two["template"]), (&json!("basic_auth"), &json!("stripe")));
+
+    let kv = Server::start(&[(404, json!({"errors": []}))]).await;
+    let done = server.run_with(&["import", "kv", "--address", &kv.url, "--mount", "wrong"], "", &env).await;
+    assert!(done.exit == Exit::NotFound && done.err.contains("no secret below wrong/"), "{}", done.err);
+
+    let kv = Server::start(&[(403, json!({"errors": ["permission denied"]}))]).await;
+    let done = server.run_with(&["import", "kv", "--address", &kv.url], "", &env).await;
+    assert!(done.exit == Exit::Forbidden && done.err.contains("list on metadata/"), "{}", done.err);
+}
