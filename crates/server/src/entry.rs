@@ -17,11 +17,11 @@ use http::{HeaderMap, HeaderValue, Uri, header};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use crate::answer::{Answer, json, refusal};
+use crate::answer::{Answer, json, raw, refusal};
 use crate::caller::{self, Source, Told};
 use crate::routes::{self, Found};
 use crate::vault::Vault;
-use crate::{api, metrics, sdk, trace};
+use crate::{api, metrics, openapi, sdk, trace};
 
 /// The whole HTTP surface.
 pub fn router(vault: Arc<Vault>) -> Router {
@@ -110,6 +110,13 @@ async fn dispatch(
                 Box::pin(api::may_see_metrics(vault, &parts, &source(vault, &parts, request_id))).await?;
             }
             return Ok(Box::pin(metrics::answer(vault)).await);
+        }
+        openapi::PATH => {
+            seen.route = openapi::PATH;
+            if parts.method != http::Method::GET {
+                return Err(not_allowed(&["GET"]));
+            }
+            return Ok(raw(200, "application/json", Body::from(openapi::text())));
         }
         _ => {}
     }

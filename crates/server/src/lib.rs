@@ -15,6 +15,7 @@ pub mod keyring;
 pub mod limiter;
 pub mod meters;
 pub mod metrics;
+pub mod openapi;
 pub mod outbound;
 pub mod parse;
 pub mod recovery;

@@ -52,6 +52,22 @@ impl<'de> Deserialize<'de> for TimeMs {
     }
 }
 
+/// As text with an offset.
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for TimeMs {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "format": "date-time"})
+    }
+}
+
 /// Reads a span such as `90d`, `12h`, `30m` or `45s` into seconds.
 pub fn parse_span_seconds(text: &str) -> Option<i64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

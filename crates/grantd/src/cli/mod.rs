@@ -191,6 +191,9 @@ Examples:
     /// Write manual pages
     #[command(after_help = "Example:\n  grantd man --out ~/.local/share/man/man1")]
     Man(man::ManArgs),
+    /// Print the OpenAPI document of the management API, to generate a client from
+    #[command(after_help = "Example:\n  grantd openapi > openapi.json")]
+    Openapi,
 }
 
 #[derive(clap::Args)]
@@ -279,6 +282,7 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
         Command::Request(args) => trial::run(args, context).await,
         Command::Completion(args) => complete(args.shell, &mut context.term),
         Command::Man(args) => man::run(&args, Cli::command(), &mut context.term),
+        Command::Openapi => context.term.print(&String::from_utf8_lossy(&grantd_server::openapi::text())),
     }
 }
 

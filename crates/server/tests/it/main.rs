@@ -44,6 +44,7 @@ mod keys;
 mod manage;
 mod metrics;
 mod objects;
+mod openapi;
 mod operators;
 mod organization;
 mod probe;

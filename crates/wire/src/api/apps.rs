@@ -6,6 +6,7 @@ use crate::TimeMs;
 
 /// An app's tenant guard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TenantMode {
     Off,
@@ -15,6 +16,7 @@ pub enum TenantMode {
 
 /// Whether `/sdk/token` hands out raw credentials of an app.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Retrieve {
     On,
@@ -23,6 +25,7 @@ pub enum Retrieve {
 
 /// An app.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct App {
     pub id: String,
     pub name: String,
@@ -40,6 +43,7 @@ pub struct App {
 
 /// `POST /api/v1/apps`.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AppCreate {
     pub name: String,
@@ -51,6 +55,7 @@ pub struct AppCreate {
 
 /// `PATCH /api/v1/apps/{app_id}`: absent fields stay.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AppUpdate {
     #[serde(default, skip_serializing_if = "Option::is_none")]

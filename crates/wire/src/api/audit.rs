@@ -10,6 +10,7 @@ pub type Event = Map<String, Value>;
 
 /// Query of `GET …/audit/events`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EventsQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@ use crate::TimeMs;
 
 /// `POST …/managed-secrets/{id or slug}/grants`.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GrantCreate {
     /// `system`; `user`, `group` and `agent` need parts that are not built yet.
@@ -21,6 +22,7 @@ pub struct GrantCreate {
 
 /// A grant.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Grant {
     pub grant_id: String,
     pub app_id: String,
@@ -50,6 +52,7 @@ pub struct Grant {
 
 /// `PATCH /api/v1/apps/{app_id}/grants/{grant_id}`: absent fields stay.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GrantUpdate {
     /// An empty label removes it.
@@ -67,6 +70,7 @@ pub struct GrantUpdate {
 
 /// A change of a grant's tenant. Admin only.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TenantBinding {
     /// Bind to this value.
@@ -79,6 +83,7 @@ pub enum TenantBinding {
 
 /// `POST …/grants/{grant_id}/revoke`.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GrantRevoke {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,6 +92,7 @@ pub struct GrantRevoke {
 
 /// The answer to it.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RevokedGrant {
     pub grant_id: String,
     pub revoked_at: TimeMs,

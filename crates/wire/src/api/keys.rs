@@ -6,6 +6,7 @@ use crate::TimeMs;
 
 /// An API key without its text.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Key {
     pub id: String,
     pub name: String,
@@ -39,6 +40,7 @@ pub struct Key {
 
 /// A key at the only moment its text is shown.
 #[derive(Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MintedKey {
     pub api_key: String,
     #[serde(flatten)]
@@ -47,6 +49,7 @@ pub struct MintedKey {
 
 /// `POST /api/v1/apps/{app_id}/keys`.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeyMint {
     pub name: String,
@@ -68,6 +71,7 @@ pub struct KeyMint {
 
 /// `PATCH …/keys/{key_id}`.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeyUpdate {
     pub name: String,
@@ -75,6 +79,7 @@ pub struct KeyUpdate {
 
 /// `POST …/keys/{key_id}/rotate`.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeyRotate {
     /// How long the old key still works; absent: seven days.
@@ -84,6 +89,7 @@ pub struct KeyRotate {
 
 /// The answer to it: the new key, at the only moment its text is shown.
 #[derive(Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RotatedKey {
     #[serde(flatten)]
     pub minted: MintedKey,

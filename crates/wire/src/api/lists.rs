@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A page counted by offset.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "{T}Page"))]
 pub struct Page<T> {
     pub items: Vec<T>,
     pub total: i64,
@@ -14,6 +15,7 @@ pub struct Page<T> {
 
 /// A page that continues at a cursor.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "EventPage"))]
 pub struct CursorPage<T> {
     pub items: Vec<T>,
     pub next_cursor: Option<String>,
@@ -25,6 +27,7 @@ pub struct CursorPage<T> {
 
 /// Query of lists counted by offset.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]

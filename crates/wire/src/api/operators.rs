@@ -6,6 +6,7 @@ use crate::TimeMs;
 
 /// `GET /api/v1/whoami`: who the personal access token speaks for.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Whoami {
     pub operator_id: String,
     pub organization_id: String,
@@ -17,6 +18,7 @@ pub struct Whoami {
 
 /// An operator: who administers.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Operator {
     pub id: String,
     pub email: String,
@@ -29,6 +31,7 @@ pub struct Operator {
 
 /// `POST /api/v1/operators`.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OperatorCreate {
     /// Stored in lower case, and one operator's only.
@@ -38,6 +41,7 @@ pub struct OperatorCreate {
 
 /// `PATCH /api/v1/operators/{operator_id}`: absent fields stay.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OperatorUpdate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,6 +52,7 @@ pub struct OperatorUpdate {
 
 /// A personal access token without its text.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Token {
     pub id: String,
     pub operator_id: String,
@@ -65,6 +70,7 @@ pub struct Token {
 
 /// A token at the only moment its text is shown.
 #[derive(Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MintedToken {
     pub token: String,
     #[serde(flatten)]
@@ -73,6 +79,7 @@ pub struct MintedToken {
 
 /// `POST /api/v1/tokens`.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenCreate {
     pub name: String,
@@ -92,6 +99,7 @@ pub struct TokenCreate {
 
 /// Query of `GET /api/v1/tokens`.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokensQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@ use crate::TimeMs;
 
 /// `GET /api/v1/organization`.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Organization {
     pub id: String,
     pub slug: String,
@@ -15,6 +16,7 @@ pub struct Organization {
 
 /// `PATCH /api/v1/organization`.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OrganizationUpdate {
     pub name: String,
@@ -22,6 +24,7 @@ pub struct OrganizationUpdate {
 
 /// `GET /api/v1/apps/{app_id}/branding`: how an app looks on pages for end users. Null: grantd's own look.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Branding {
     /// Shown in the place of the app's name.
     pub display_name: Option<String>,
@@ -35,6 +38,7 @@ pub struct Branding {
 
 /// `PATCH …/branding`: absent fields stay, an empty one is removed.
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BrandingUpdate {
     #[serde(default, skip_serializing_if = "Option::is_none")]

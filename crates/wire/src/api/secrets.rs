@@ -10,6 +10,7 @@ use crate::sdk::Injection;
 
 /// How a managed secret is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CredentialType {
     BearerToken,
@@ -20,6 +21,7 @@ pub enum CredentialType {
 
 /// A managed secret without its value.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Secret {
     pub id: String,
     pub slug: String,
@@ -46,6 +48,7 @@ pub struct Secret {
 
 /// A secret just made, with its base grant.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreatedSecret {
     #[serde(flatten)]
     pub secret: Secret,
@@ -55,6 +58,7 @@ pub struct CreatedSecret {
 
 /// `POST /api/v1/apps/{app_id}/managed-secrets`. No `Debug`: it carries the value.
 #[derive(Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SecretCreate {
     pub name: String,
@@ -81,6 +85,7 @@ pub struct SecretCreate {
 
 /// `POST …/managed-secrets/{id or slug}/rotate`. Absent `fields` keep the stored ones. No `Debug`: it carries the value.
 #[derive(Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SecretRotate {
     pub value: String,
@@ -90,6 +95,7 @@ pub struct SecretRotate {
 
 /// `POST …/managed-secrets/{id or slug}/test`: what the vendor said to the template's harmless call.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SecretTest {
     pub slug: String,
     pub template: String,
@@ -109,6 +115,7 @@ pub struct SecretTest {
 
 /// `PUT …/managed-secrets/{id or slug}/allowed-hosts`.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AllowedHosts {
     pub allowed_hosts: Vec<String>,
@@ -116,6 +123,7 @@ pub struct AllowedHosts {
 
 /// The answer to `DELETE …/managed-secrets/{id or slug}`.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeletedSecret {
     pub id: String,
     pub slug: String,
@@ -128,6 +136,7 @@ pub struct DeletedSecret {
 
 /// An item of `GET …/managed-secrets/{id or slug}/access`: who can use the secret now.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SecretAccess {
     pub grant_id: String,
     pub principal_type: String,

@@ -7,6 +7,7 @@ use crate::sdk::Injection;
 
 /// `GET /api/v1/secret-templates/{id}`, and an item of the list: what one vendor's credential needs.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SecretTemplate {
     pub id: String,
     pub name: String,
@@ -35,6 +36,7 @@ pub struct SecretTemplate {
 
 /// A field of a template.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TemplateField {
     pub name: String,
     pub label: String,
@@ -49,6 +51,7 @@ pub struct TemplateField {
 
 /// Where the facts of a template are from, by group.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TemplateEvidence {
     pub injection: Evidence,
     pub hosts: Evidence,
@@ -57,6 +60,7 @@ pub struct TemplateEvidence {
 
 /// Where a group of facts is from.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Evidence {
     /// `vendor`, `client`, `third_party` or `unconfirmed`.
     pub level: String,

@@ -38,6 +38,7 @@ pub struct Target {
 
 /// Where a further value goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum InjectionTarget {
     Header,
@@ -76,6 +77,7 @@ pub const INJECTION_HEADERS_FORBIDDEN: &[&str] = &[
 
 /// One further injection: exactly these three keys.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Injection {
     pub target: InjectionTarget,

@@ -1,0 +1,283 @@
+//! What each route of the management API takes and gives. One arm per route: a new route says it here, or does not compile.
+
+use grantd_wire::Code;
+use grantd_wire::api;
+use schemars::{JsonSchema, SchemaGenerator};
+
+use crate::routes::Api;
+
+/// Makes a schema, and remembers those it names.
+pub type Schema = fn(&mut SchemaGenerator) -> schemars::Schema;
+
+/// The query a route takes.
+pub enum Query {
+    Nothing,
+    /// Every field of the type.
+    All(Schema),
+    /// Of the type's fields those that have a meaning for the route.
+    Only(Schema, &'static [&'static str]),
+}
+
+/// The body a route takes.
+pub struct Body {
+    pub schema: Schema,
+    pub required: bool,
+    /// JSON.
+    pub example: Option<&'static str>,
+}
+
+/// What a route answers when it does what was asked.
+pub enum Answered {
+    Json(Schema),
+    /// A stream of lines.
+    Export,
+}
+
+/// What a route does, takes and gives, beside what its row says.
+pub struct Operation {
+    pub id: &'static str,
+    pub tag: &'static str,
+    pub summary: &'static str,
+    pub description: &'static str,
+    pub query: Query,
+    pub body: Option<Body>,
+    pub status: u16,
+    pub answer: Answered,
+    /// Codes beside those that the path and the method bring.
+    pub codes: &'static [Code],
+}
+
+/// Groups of operations.
+pub const TAGS: &[(&str, &str)] = &[
+    ("apps", "Programs that use credentials. All else belongs to one of them."),
+    ("keys", "What an app authenticates with."),
+    ("secret-templates", "What the credentials of known vendors need."),
+    ("managed-secrets", "Credentials that operators store: never read again, only used, rotated and destroyed."),
+    ("grants", "Permission to use one credential."),
+    ("audit", "What happened."),
+    ("operators", "Who administers."),
+    ("tokens", "Personal access tokens, with which operators call this API."),
+    ("about", "The organization, who calls, and this API."),
+];
+
+fn gives<T: JsonSchema>(id: &'static str, tag: &'static str, summary: &'static str) -> Operation {
+    Operation {
+        id,
+        tag,
+        summary,
+        description: "",
+        query: Query::Nothing,
+        body: None,
+        status: 200,
+        answer: Answered::Json(schema_of::<T>),
+        codes: &[],
+    }
+}
+
+fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> schemars::Schema {
+    generator.subschema_for::<T>()
+}
+
+/// The schema itself: its fields become parameters.
+fn fields_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> schemars::Schema {
+    T::json_schema(generator)
+}
+
+/// A list counted by offset, without filters.
+fn lists<T: JsonSchema>(id: &'static str, tag: &'static str, summary: &'static str) -> Operation {
+    gives::<api::Page<T>>(id, tag, summary).filtered(&["limit", "offset"])
+}
+
+impl Operation {
+    fn about(self, description: &'static str) -> Self {
+        Self { description, ..self }
+    }
+
+    /// 201, not 200.
+    fn creates(self) -> Self {
+        Self { status: 201, ..self }
+    }
+
+    fn takes<T: JsonSchema>(self) -> Self {
+        Self { body: Some(Body { schema: schema_of::<T>, required: true, example: None }), ..self }
+    }
+
+    /// As [`Self::takes`], with a body to start from.
+    fn takes_as<T: JsonSchema>(self, example: &'static str) -> Self {
+        Self { body: Some(Body { schema: schema_of::<T>, required: true, example: Some(example) }), ..self }
+    }
+
+    /// The body may be left out.
+    fn may_take<T: JsonSchema>(self) -> Self {
+        Self { body: Some(Body { schema: schema_of::<T>, required: false, example: None }), ..self }
+    }
+
+    /// Of the common query of lists these parameters.
+    fn filtered(self, names: &'static [&'static str]) -> Self {
+        Self { query: Query::Only(fields_of::<api::ListQuery>, names), ..self }
+    }
+
+    fn queried<T: JsonSchema>(self) -> Self {
+        Self { query: Query::All(fields_of::<T>), ..self }
+    }
+
+    fn refuses(self, codes: &'static [Code]) -> Self {
+        Self { codes, ..self }
+    }
+}
+
+const SEARCHED: &[&str] = &["limit", "offset", "search"];
+const GRANTS: &[&str] = &["limit", "offset", "search", "status", "provider"];
+const EVENTS: &[&str] =
+    &["limit", "cursor", "grant", "user", "agent", "key", "provider", "kind", "outcome", "context", "since", "until"];
+const EXPORTED: &[&str] =
+    &["format", "grant", "user", "agent", "key", "provider", "kind", "outcome", "context", "since", "until"];
+
+fn event(id: &'static str, summary: &'static str) -> Operation {
+    Operation { answer: Answered::Json(super::event_schema), ..gives::<()>(id, "audit", summary) }
+}
+
+fn events(id: &'static str, summary: &'static str) -> Operation {
+    Operation {
+        answer: Answered::Json(super::events_schema),
+        query: Query::Only(fields_of::<api::EventsQuery>, EVENTS),
+        ..gives::<()>(id, "audit", summary)
+    }
+    .about("Newest first, by cursor. Filters that no index knows are looked for in the newest events: `partial_scan` says so.")
+}
+
+fn export(id: &'static str, summary: &'static str) -> Operation {
+    Operation {
+        answer: Answered::Export,
+        query: Query::Only(fields_of::<api::EventsQuery>, EXPORTED),
+        ..gives::<()>(id, "audit", summary)
+    }
+    .about("A stream, oldest first. `grantd audit verify` proves the JSONL form. The export is an event itself.")
+}
+
+/// What `route` does, takes and gives.
+#[expect(clippy::too_many_lines, reason = "a table: one arm per route")]
+pub fn describe(route: Api) -> Operation {
+    match route {
+        Api::Whoami => gives::<api::Whoami>("whoami", "about", "Says who the token speaks for"),
+        Api::OrganizationShow => gives::<api::Organization>("showOrganization", "about", "Shows the organization"),
+        Api::OrganizationUpdate => gives::<api::Organization>("updateOrganization", "about", "Renames the organization")
+            .takes::<api::OrganizationUpdate>(),
+        Api::OperatorsList => lists::<api::Operator>("listOperators", "operators", "Lists operators"),
+        Api::OperatorsCreate => gives::<api::Operator>("createOperator", "operators", "Adds an operator")
+            .creates()
+            .takes_as::<api::OperatorCreate>(r#"{"email": "ana@example.com", "role": "developer"}"#)
+            .refuses(&[Code::NameTaken, Code::TooMany]),
+        Api::OperatorsShow => gives::<api::Operator>("showOperator", "operators", "Shows an operator"),
+        Api::OperatorsUpdate => gives::<api::Operator>("updateOperator", "operators", "Changes or disables an operator")
+            .takes::<api::OperatorUpdate>()
+            .refuses(&[Code::InUse]),
+        Api::TokensList => gives::<api::Page<api::Token>>("listTokens", "tokens", "Lists personal access tokens")
+            .queried::<api::TokensQuery>()
+            .refuses(&[Code::NotFound]),
+        Api::TokensCreate => gives::<api::MintedToken>("createToken", "tokens", "Makes a personal access token")
+            .about("Its text is in this answer and never shown again.")
+            .creates()
+            .takes_as::<api::TokenCreate>(r#"{"name": "laptop", "expires_in_seconds": 2592000}"#)
+            .refuses(&[Code::NotFound, Code::TooMany, Code::Conflict]),
+        Api::TokensShow => gives::<api::Token>("showToken", "tokens", "Shows a personal access token"),
+        Api::TokensRevoke => gives::<api::Token>("revokeToken", "tokens", "Revokes a personal access token"),
+        Api::AppsList => gives::<api::Page<api::App>>("listApps", "apps", "Lists apps").filtered(SEARCHED),
+        Api::AppsCreate => gives::<api::App>("createApp", "apps", "Creates an app")
+            .creates()
+            .takes_as::<api::AppCreate>(r#"{"name": "Shop", "website_url": "https://shop.example.com"}"#),
+        Api::AppsShow => gives::<api::App>("showApp", "apps", "Shows an app"),
+        Api::AppsUpdate => gives::<api::App>("updateApp", "apps", "Changes an app")
+            .about("Absent fields stay. Only an admin may change the tenant guard.")
+            .takes::<api::AppUpdate>(),
+        Api::AppsArchive => gives::<api::App>("archiveApp", "apps", "Archives an app").about("Its keys stop working."),
+        Api::AppsUnarchive => gives::<api::App>("unarchiveApp", "apps", "Brings an archived app back"),
+        Api::AppsDelete => gives::<api::App>("deleteApp", "apps", "Deletes an app").about("It cannot be brought back."),
+        Api::BrandingShow => gives::<api::Branding>("showBranding", "apps", "Shows how an app looks to end users"),
+        Api::BrandingSet => gives::<api::Branding>("setBranding", "apps", "Says how an app looks to end users")
+            .about("Absent fields stay, an empty one is removed.")
+            .takes::<api::BrandingUpdate>(),
+        Api::BrandingReset => gives::<api::Branding>("resetBranding", "apps", "Gives an app grantd's own look"),
+        Api::KeysList => gives::<api::Page<api::Key>>("listKeys", "keys", "Lists the keys of an app").filtered(SEARCHED),
+        Api::KeysMint => gives::<api::MintedKey>("mintKey", "keys", "Mints a key")
+            .about("Its text is in this answer and never shown again.")
+            .creates()
+            .takes_as::<api::KeyMint>(r#"{"name": "web", "scopes": ["tokens:retrieve"]}"#)
+            .refuses(&[Code::TooMany, Code::FeatureUnavailable]),
+        Api::KeysShow => gives::<api::Key>("showKey", "keys", "Shows a key"),
+        Api::KeysRename => gives::<api::Key>("renameKey", "keys", "Renames a key").takes::<api::KeyUpdate>(),
+        Api::KeysRotate => gives::<api::RotatedKey>("rotateKey", "keys", "Mints the successor of a key")
+            .about("Its text is in this answer and never shown again. The old key works until its grace is over.")
+            .creates()
+            .may_take::<api::KeyRotate>()
+            .refuses(&[Code::TooMany]),
+        Api::KeysRevoke => gives::<api::Key>("revokeKey", "keys", "Revokes a key")
+            .about("It is dead when this answers."),
+        Api::TemplatesList => {
+            gives::<api::Page<api::SecretTemplate>>("listSecretTemplates", "secret-templates", "Lists templates")
+                .filtered(SEARCHED)
+        }
+        Api::TemplatesShow => gives::<api::SecretTemplate>("showSecretTemplate", "secret-templates", "Shows a template"),
+        Api::SecretsList => gives::<api::Page<api::Secret>>("listSecrets", "managed-secrets", "Lists managed secrets")
+            .filtered(SEARCHED),
+        Api::SecretsCreate => gives::<api::CreatedSecret>("createSecret", "managed-secrets", "Stores a secret")
+            .about("With its base grant. The value is sealed, and never shown again. Only an admin may allow any host.")
+            .creates()
+            .takes_as::<api::SecretCreate>(
+                r#"{"name": "Stripe", "value": "sk_test_…", "allowed_hosts": ["api.stripe.com"]}"#,
+            )
+            .refuses(&[Code::NameTaken, Code::TooMany, Code::KeyUnavailable, Code::BlockedDestination]),
+        Api::SecretsShow => gives::<api::Secret>("showSecret", "managed-secrets", "Shows a secret without its value")
+            .refuses(&[Code::SecretNotFound]),
+        Api::SecretsRotate => gives::<api::Secret>("rotateSecret", "managed-secrets", "Stores a new value")
+            .about("Every grant uses it from the answer on.")
+            .takes::<api::SecretRotate>()
+            .refuses(&[Code::SecretNotFound, Code::KeyUnavailable]),
+        Api::SecretsSetHosts => gives::<api::Secret>("setAllowedHosts", "managed-secrets", "Says where a secret may go")
+            .takes_as::<api::AllowedHosts>(r#"{"allowed_hosts": ["api.stripe.com"]}"#)
+            .refuses(&[Code::SecretNotFound]),
+        Api::SecretsAccess => lists::<api::SecretAccess>("listSecretAccess", "managed-secrets", "Lists who can use a secret")
+            .refuses(&[Code::SecretNotFound]),
+        Api::SecretsDelete => gives::<api::DeletedSecret>("deleteSecret", "managed-secrets", "Deletes a secret")
+            .about("Its grants are revoked, its value is destroyed.")
+            .refuses(&[Code::SecretNotFound]),
+        Api::SecretsTest => gives::<api::SecretTest>("testSecret", "managed-secrets", "Tries a secret at its vendor")
+            .about("Makes the harmless call of the secret's template.")
+            .refuses(&[
+                Code::SecretNotFound,
+                Code::CredentialDestroyed,
+                Code::BlockedDestination,
+                Code::InvalidValue,
+                Code::KeyUnavailable,
+            ]),
+        Api::SecretGrantsList => gives::<api::Page<api::Grant>>("listSecretGrants", "grants", "Lists grants of a secret")
+            .filtered(GRANTS)
+            .refuses(&[Code::SecretNotFound]),
+        Api::SecretGrantsCreate => gives::<api::Grant>("createGrant", "grants", "Grants the use of a secret")
+            .creates()
+            .takes_as::<api::GrantCreate>(r#"{"principal_type": "system", "label": "nightly job"}"#)
+            .refuses(&[
+                Code::SecretNotFound,
+                Code::CredentialDestroyed,
+                Code::SiblingLabelConflict,
+                Code::TooMany,
+                Code::FeatureUnavailable,
+            ]),
+        Api::GrantsList => gives::<api::Page<api::Grant>>("listGrants", "grants", "Lists grants").filtered(GRANTS),
+        Api::GrantsShow => gives::<api::Grant>("showGrant", "grants", "Shows a grant").refuses(&[Code::GrantNotFound]),
+        Api::GrantsUpdate => gives::<api::Grant>("updateGrant", "grants", "Changes a grant")
+            .about("Absent fields stay. Only an admin may bind it to another tenant.")
+            .takes::<api::GrantUpdate>()
+            .refuses(&[Code::GrantNotFound, Code::SiblingLabelConflict]),
+        Api::GrantsRevoke => gives::<api::RevokedGrant>("revokeGrant", "grants", "Revokes a grant")
+            .about("A call received after this answers releases nothing. The last living grant takes the stored value with it.")
+            .may_take::<api::GrantRevoke>()
+            .refuses(&[Code::GrantNotFound]),
+        Api::EventsList => events("listEvents", "Lists events of an app"),
+        Api::EventsShow => event("showEvent", "Shows an event of an app"),
+        Api::EventsExport => export("exportEvents", "Exports events of an app"),
+        Api::OrganizationEventsList => events("listOrganizationEvents", "Lists events outside of apps"),
+        Api::OrganizationEventsShow => event("showOrganizationEvent", "Shows an event outside of apps"),
+        Api::OrganizationEventsExport => export("exportOrganizationEvents", "Exports events outside of apps"),
+    }
+}
