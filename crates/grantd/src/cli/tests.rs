@@ -146,24 +146,57 @@ fn the_tree_is_sound_and_every_help_has_an_example() {
     walk(&Cli::command());
 }
 
+/// The words of a command line, as a shell would pass them on; a variable is an id.
+fn words(line: &str) -> Vec<String> {
+    let line = line.split("   ").next().unwrap().split(['<', '>', '|']).next().unwrap();
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    for c in line.trim().chars().chain([' ']) {
+        match quote {
+            None if c == ' ' => words.extend((!word.is_empty()).then(|| std::mem::take(&mut word))),
+            None if matches!(c, '\'' | '"') => quote = Some(c),
+            Some(open) if open == c => quote = None,
+            _ => word.push(c),
+        }
+    }
+    words.iter().map(|word| if word.starts_with('$') { ID.to_owned() } else { word.clone() }).collect()
+}
+
+#[track_caller]
+fn assert_parses(line: &str) {
+    if let Err(error) = Cli::try_parse_from(words(line)) {
+        panic!("{line}\n{error}");
+    }
+}
+
 #[test]
 fn every_example_is_a_command_line_that_parses() {
     fn walk(command: &clap::Command) {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        for line in help.replace("\\\n      ", "").lines().filter_map(|l| l.trim().strip_prefix("grantd ")) {
-            let line = line.split(['<', '>']).next().unwrap().split("   ").next().unwrap();
-            let words = line.split_whitespace().scan(String::new(), |open, word| {
-                let text = format!("{open}{word}");
-                let closed = text.matches('\'').count() % 2 == 0;
-                *open = if closed { String::new() } else { format!("{text} ") };
-                Some(closed.then(|| text.replace('\'', "")))
-            });
-            let arguments = std::iter::once("grantd".to_owned()).chain(words.flatten());
-            assert!(Cli::try_parse_from(arguments).is_ok(), "grantd {line}");
+        for line in help.replace("\\\n      ", "").lines().map(str::trim).filter(|line| line.starts_with("grantd ")) {
+            assert_parses(line);
         }
         command.get_subcommands().filter(|c| c.get_name() != "help").for_each(walk);
     }
     walk(&Cli::command());
+}
+
+#[test]
+fn every_command_line_of_the_pages_parses() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let pages = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut seen = 0;
+    for page in pages.chain([root.join("README.md")]).filter(|path| path.extension().is_some_and(|e| e == "md")) {
+        let text = std::fs::read_to_string(&page).unwrap().replace("\\\n", " ");
+        for block in text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+            for line in block.lines().flat_map(|line| line.split(" | ")).map(str::trim) {
+                if line.starts_with("grantd ") {
+                    assert_parses(line);
+                    seen += 1;
+                }
+            }
+        }
+    }
+    assert!(seen >= 20, "only {seen} command lines were found: are the pages where they were?");
 }
 
 #[tokio::test]
