@@ -25,7 +25,8 @@ pub struct Checkpoint {
     pub at: grantd_wire::TimeMs,
     /// Heads that moved since the checkpoint before.
     pub heads: Vec<HeadAt>,
-    /// Where retention has cut the chains; absent while nothing was pruned.
+    /// The checkpoint up to which retention has cut the chains, each after its last head until then; absent while nothing was
+    /// pruned. It is always an earlier one, and never goes back.
     pub pruned_to: Option<i64>,
 }
 

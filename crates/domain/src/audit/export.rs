@@ -107,19 +107,23 @@ mod tests {
         CheckpointKey::from_seed(SigningKeyId::from_uuid(uuid_v7(1, [n; 10])), &[n; 32]).unwrap()
     }
 
-    /// Two chains of `n` events each, a checkpoint after half of them and one at the end.
     fn export(n: i64, filter: &Value) -> Vec<String> {
+        pruned_export(n, filter, &[], 0)
+    }
+
+    /// Two chains of `n` events each, a checkpoint after half of them and one at the end. After that a checkpoint for each of
+    /// `pruned_to` that says so, and without the first `gone` events of each chain.
+    fn pruned_export(n: i64, filter: &Value, pruned_to: &[Option<i64>], gone: i64) -> Vec<String> {
         let app = AppId::from_uuid(uuid_v7(1, [1; 10]));
         let mut heads: Vec<Head> =
             (1..=2).map(|c| Head::start(ChainId::from_uuid(uuid_v7(1, [c; 10])), ZERO_HASH)).collect();
         let (mut events, mut checkpoints) = (Vec::new(), Vec::<String>::new());
-        let mut checkpoint = |heads: &[Head]| {
+        let mut checkpoint = |heads: &[Head], pruned_to| {
             let previous = checkpoints.last().map(|c| hex(&Checkpoint::hash_of(c)));
             let n = i64::try_from(checkpoints.len()).unwrap() + 1;
             let heads = heads.iter().map(HeadAt::of).collect();
-            checkpoints.push(
-                Checkpoint { app_id: app.to_string(), n, previous, at: TimeMs(n), heads, pruned_to: None }.text(),
-            );
+            checkpoints
+                .push(Checkpoint { app_id: app.to_string(), n, previous, at: TimeMs(n), heads, pruned_to }.text());
         };
         for i in 0..n {
             for head in &mut heads {
@@ -140,10 +144,14 @@ mod tests {
                 });
             }
             if i == n / 2 {
-                checkpoint(&heads);
+                checkpoint(&heads, None);
             }
         }
-        checkpoint(&heads);
+        checkpoint(&heads, None);
+        for to in pruned_to {
+            checkpoint(&[], *to);
+        }
+        events.retain(|event: &StoredEvent| event.seq > gone);
         let (mut exporter, header) = Exporter::start(&app.to_string(), filter, &[key(3).jwk()]);
         let mut lines = vec![header];
         for body in &checkpoints {
@@ -164,6 +172,11 @@ mod tests {
 
     fn whole(n: i64) -> Vec<String> {
         export(n, &json!({}))
+    }
+
+    /// Six events of each chain; the first checkpoint covers four.
+    fn pruned(pruned_to: &[Option<i64>], gone: i64) -> Vec<String> {
+        pruned_export(6, &json!({}), pruned_to, gone)
     }
 
     fn check(lines: &[String], trust: &Trust) -> Report {
@@ -192,6 +205,45 @@ mod tests {
         assert_eq!((report.events, report.chains, report.checkpoints), (12, 2, 2));
         let kept = serde_json::from_str(&lines[1]).unwrap();
         assert!(check(&lines, &Trust { key: Some(key(3).jwk()), checkpoint: Some(kept) }).ok);
+    }
+
+    #[test]
+    fn what_a_signed_checkpoint_says_was_pruned_may_be_gone_and_nothing_else() {
+        let table: &[(&[Option<i64>], i64, bool)] = &[
+            (&[], 0, true),
+            (&[Some(1)], 4, true),
+            (&[Some(1), Some(1)], 4, true),
+            (&[Some(1), Some(2)], 6, true),
+            (&[Some(2)], 6, true),
+            // Cut off without a word, by more than was said, and by less: then the first event follows nothing that is signed.
+            (&[], 4, false),
+            (&[None], 4, false),
+            (&[Some(1)], 5, false),
+            (&[Some(1)], 6, false),
+            (&[Some(1)], 3, false),
+            (&[Some(1)], 0, false),
+            (&[Some(2)], 4, false),
+            // Places that cannot be, and one that goes back.
+            (&[Some(0)], 0, false),
+            (&[Some(3)], 6, false),
+            (&[Some(2), Some(1)], 6, false),
+            (&[Some(1), None], 4, false),
+        ];
+        for (pruned_to, gone, is_ok) in table {
+            let report = check(&pruned(pruned_to, *gone), &Trust { key: Some(key(3).jwk()), checkpoint: None });
+            assert_eq!(report.ok, *is_ok, "{pruned_to:?} {gone}: {:?}", report.problems);
+            if report.ok {
+                assert_eq!(report.pruned_to, pruned_to.last().copied().flatten());
+            }
+        }
+    }
+
+    #[test]
+    fn checkpoints_stay_when_events_are_pruned() {
+        let mut lines = pruned(&[Some(2)], 6);
+        lines.remove(1);
+        sign_again(&mut lines);
+        assert!(!check(&lines, &Trust::default()).ok);
     }
 
     #[test]
@@ -309,6 +361,16 @@ mod tests {
                 3 => lines.swap(i, i + 1),
                 how => tamper(&mut lines, i, how, at),
             }
+            prop_assert!(!check(&lines, &Trust::default()).ok, "line {i} how {how}");
+        }
+
+        #[test]
+        fn a_holder_of_the_key_cannot_change_an_event_that_was_not_pruned(which in any::<prop::sample::Index>(), how in 0..3u8, at in any::<prop::sample::Index>()) {
+            let mut lines = pruned(&[Some(1)], 4);
+            let events = 4..lines.len() - 1;
+            let i = events.start + which.index(events.len());
+            tamper(&mut lines, i, how, at);
+            sign_again(&mut lines);
             prop_assert!(!check(&lines, &Trust::default()).ok, "line {i} how {how}");
         }
 

@@ -4,7 +4,7 @@
 //! signing key could rewrite all of it, so a key or a checkpoint kept elsewhere says more than the file itself; the report tells
 //! which of them vouched.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{BufRead, ErrorKind, Read as _};
 
 use aws_lc_rs::digest;
@@ -48,6 +48,9 @@ pub struct Report {
     pub trust: String,
     /// True for a filtered export: gaps were not judged.
     pub partial: bool,
+    /// The checkpoint up to which retention removed the events, as signed; absent while nothing was removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pruned_to: Option<i64>,
     /// False: it does not begin like an export, and nothing after that was read.
     #[serde(skip)]
     pub is_export: bool,
@@ -76,7 +79,8 @@ pub fn verify(mut reader: impl BufRead, trust: &Trust) -> Result<Report, std::io
     }
 }
 
-struct Chain {
+/// The last link of a chain so far.
+struct Link {
     seq: i64,
     hash: [u8; 32],
 }
@@ -96,7 +100,12 @@ struct Verifier<'a> {
     kept_checkpoint_found: bool,
     /// Heads that checkpoints promise: hash by chain and sequence.
     promised: HashMap<(String, i64), String>,
-    chains: HashMap<String, Chain>,
+    /// The same heads in the order of their checkpoints: number, chain, sequence. Retention takes them from the front.
+    heads: VecDeque<(i64, String, i64)>,
+    /// Where retention cut a chain: its first event must follow this link.
+    cuts: HashMap<String, Link>,
+    pruned_to: Option<i64>,
+    chains: HashMap<String, Link>,
     events: u64,
     checkpoints: u64,
 }
@@ -117,6 +126,9 @@ impl<'a> Verifier<'a> {
             checkpoint_hashes: HashSet::new(),
             kept_checkpoint_found: false,
             promised: HashMap::new(),
+            heads: VecDeque::new(),
+            cuts: HashMap::new(),
+            pruned_to: None,
             chains: HashMap::new(),
             events: 0,
             checkpoints: 0,
@@ -196,17 +208,39 @@ impl<'a> Verifier<'a> {
             Some((n, last)) if checkpoint.n != n + 1 || checkpoint.previous.as_deref() != Some(last) => {
                 self.problem(format!("checkpoint {} does not follow checkpoint {n}", checkpoint.n));
             }
-            None if checkpoint.n != 1 && checkpoint.pruned_to.is_none() => {
+            None if checkpoint.n != 1 => {
                 self.problem(format!("the checkpoints before {} are missing", checkpoint.n));
             }
             _ => {}
         }
         self.kept_checkpoint_found |= self.trust.checkpoint.as_ref().is_some_and(|kept| kept["body"] == body);
+        self.pruned(checkpoint.n, checkpoint.pruned_to);
         for head in checkpoint.heads {
+            self.heads.push_back((checkpoint.n, head.chain_id.clone(), head.seq));
             self.promised.insert((head.chain_id, head.seq), head.hash);
         }
         self.checkpoint_hashes.insert(hash);
         self.last_checkpoint = Some((checkpoint.n, hex(&hash)));
+    }
+
+    /// Retention removed what the checkpoints up to `to` cover: a chain begins after the last of their heads.
+    fn pruned(&mut self, n: i64, to: Option<i64>) {
+        if to < self.pruned_to || to.is_some_and(|to| to < 1 || to >= n) {
+            return self
+                .problem(format!("checkpoint {n} says that events were pruned up to a checkpoint that cannot be"));
+        }
+        self.pruned_to = to;
+        while self.heads.front().is_some_and(|(at, ..)| Some(*at) <= to) {
+            let Some((_, chain, seq)) = self.heads.pop_front() else { return };
+            let hash = self.promised.remove(&(chain.clone(), seq)).and_then(|hash| unhex::<32>(&hash));
+            let Some(hash) = hash else {
+                self.problem(format!("the head of chain {chain} at event {seq} is malformed, or stands twice"));
+                continue;
+            };
+            if self.cuts.insert(chain.clone(), Link { seq, hash }).is_some_and(|before| before.seq >= seq) {
+                self.problem(format!("a checkpoint before {n} moves chain {chain} back to event {seq}"));
+            }
+        }
     }
 
     fn event(&mut self, line: &Map<String, Value>) {
@@ -241,7 +275,8 @@ impl<'a> Verifier<'a> {
     }
 
     fn link(&mut self, chain_id: String, seq: i64, event_hash: &[u8; 32], stored: [u8; 32]) {
-        let follows = match self.chains.get(&chain_id) {
+        let last = self.chains.get(&chain_id).or_else(|| self.cuts.get(&chain_id));
+        let follows = match last {
             Some(chain) => chain.seq + 1 == seq && link_hash(&chain.hash, event_hash) == stored,
             None => {
                 seq == 1
@@ -250,13 +285,13 @@ impl<'a> Verifier<'a> {
             }
         };
         if !follows {
-            let last = self.chains.get(&chain_id).map_or(0, |c| c.seq);
+            let last = last.map_or(0, |c| c.seq);
             self.problem(format!("event {seq} of chain {chain_id} does not follow event {last}: something was edited, removed or reordered"));
         }
         if self.promised.remove(&(chain_id.clone(), seq)).is_some_and(|promised| promised != hex(&stored)) {
             self.problem(format!("event {seq} of chain {chain_id} is not the one a checkpoint was signed over"));
         }
-        self.chains.insert(chain_id, Chain { seq, hash: stored });
+        self.chains.insert(chain_id, Link { seq, hash: stored });
     }
 
     fn footer(&mut self, mut footer: Map<String, Value>) {
@@ -360,6 +395,7 @@ impl<'a> Verifier<'a> {
             problems: self.problems,
             trust: trust.to_owned(),
             partial: self.partial,
+            pruned_to: self.pruned_to,
             is_export: self.header_seen,
         }
     }
