@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use grantd_domain::audit::{Event, Exporter, Owner, StoredEvent};
 use grantd_store::audit::{self, EventFilter, StoredCheckpoint};
-use grantd_store::{Error as StoreError, append_event, crash};
+use grantd_store::{Error as StoreError, Tx, append_event, crash, recovery};
 use grantd_wire::ids::EventId;
 use grantd_wire::limits;
 use serde_json::Value;
@@ -50,6 +50,8 @@ struct Export {
     owner: Owner,
     filter: EventFilter,
     shown_filter: Value,
+    /// The last checkpoint that is shown: one that is signed meanwhile names events which are not in this export.
+    last_checkpoint: i64,
     heads: Vec<(String, i64)>,
     exporter: Option<Exporter>,
     step: Step,
@@ -69,8 +71,14 @@ pub async fn jsonl(
     if !filter.terms.is_empty() {
         vault.store.catch_up(owner).await?;
     }
-    let heads = vault.store.read(move |tx| audit::signed_heads(tx, &owner)).await?;
-    let export = Export { vault, owner, filter, shown_filter, heads, exporter: None, step: Step::Header };
+    // In this order: the heads are at least those of the checkpoint.
+    let read = move |tx: &mut Tx<'_>| {
+        let last = recovery::last_checkpoint(tx, &owner)?.map_or(0, |checkpoint| checkpoint.n);
+        Ok((last, audit::signed_heads(tx, &owner)?))
+    };
+    let (last_checkpoint, heads) = vault.store.read(read).await?;
+    let export =
+        Export { vault, owner, filter, shown_filter, last_checkpoint, heads, exporter: None, step: Step::Header };
     Ok(stream::try_unfold(export, |mut export| async move {
         loop {
             if matches!(export.step, Step::Done) {
@@ -111,7 +119,8 @@ impl Export {
 
     async fn checkpoints(&mut self, after: i64) -> Result<String, StoreError> {
         let owner = self.owner;
-        let page = self.vault.store.read(move |tx| audit::checkpoints(tx, &owner, after)).await?;
+        let mut page = self.vault.store.read(move |tx| audit::checkpoints(tx, &owner, after)).await?;
+        page.retain(|checkpoint| checkpoint.n <= self.last_checkpoint);
         let Some(last) = page.last() else {
             self.step = match self.is_partial() {
                 true => Step::Filtered { before: None, is_last: false },

@@ -4,6 +4,7 @@ use std::io::BufReader;
 
 use grantd_domain::audit::{Kind, Trust, verify};
 use grantd_wire::Code;
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
 use crate::harness::world::{ask, text};
@@ -25,6 +26,7 @@ in_memory! {
 on_every_engine! {
     pages_lose_and_double_nothing,
     an_export_verifies_and_says_what_it_is,
+    an_export_that_is_overtaken_by_a_checkpoint_verifies,
     a_filtered_export_says_that_it_is_partial,
 }
 
@@ -226,6 +228,19 @@ async fn an_export_verifies_and_says_what_it_is(server: Server) {
     let trust = Trust { key: Some(line("header")["keys"][0].clone()), checkpoint: Some(line("checkpoint")) };
     let report = verify(BufReader::new(second.as_bytes()), &trust).unwrap();
     assert!(report.ok, "{:?}", report.problems);
+}
+
+async fn an_export_that_is_overtaken_by_a_checkpoint_verifies(server: Server) {
+    let world = server.world().await;
+    server.token(&world).await.ok(200);
+    let path = world.path("audit/export");
+    let slow = server.begin(&path).await;
+    server.token(&world).await.ok(200);
+    let (report, _) = server.export(&path).await;
+    assert_eq!((report.ok, report.checkpoints), (true, 2), "{:?}", report.problems);
+    let text = slow.collect().await.unwrap().to_bytes();
+    let report = verify(BufReader::new(&*text), &Trust::default()).unwrap();
+    assert_eq!((report.ok, report.checkpoints), (true, 1), "{:?}", report.problems);
 }
 
 async fn a_filtered_export_says_that_it_is_partial(server: Server) {

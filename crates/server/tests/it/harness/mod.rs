@@ -141,6 +141,12 @@ impl Server {
         Answer::checked(what, hands_out, status, parts.headers, &body)
     }
 
+    /// Begins a call of the management API: nothing of the answer's body is taken yet.
+    pub async fn begin(&self, path: &str) -> Body {
+        let request = api_request(&self.pat, "GET", path, String::new()).into_request();
+        self.router.clone().oneshot(request).await.unwrap().into_body()
+    }
+
     /// Calls the management API with the admin's token.
     pub async fn api(&self, method: &str, path: &str, body: Value) -> Answer {
         self.api_as(&self.pat, method, path, body).await
