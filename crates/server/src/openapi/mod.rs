@@ -234,7 +234,8 @@ fn codes(route: &ApiRoute, told: &Operation) -> Vec<Code> {
     if route.method != "GET" && route.path.contains("{}") {
         codes.push(Code::Conflict);
     }
-    if told.body.is_some() {
+    // A text of either may hold what no text may.
+    if told.body.is_some() || !matches!(told.query, Query::Nothing) {
         codes.push(Code::InvalidValue);
     }
     codes.extend(told.codes);
