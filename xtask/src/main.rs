@@ -5,8 +5,10 @@
 mod bench;
 mod command;
 mod crash;
+mod dev;
 mod edges;
 mod fuzz;
+mod openapi;
 mod overhead;
 mod pair;
 mod postgres;
@@ -40,6 +42,7 @@ cargo xtask VERB
   docs         rustdoc, warnings are errors
 
   bench        measure grantd against its peers and its targets; `cargo xtask bench --help` has its options
+  openapi      the document before a validator, and the API before schemathesis, against `grantd dev`
   overhead     what a call costs in the Rust client and in the Python one, against `grantd dev`
   postgres     start a throwaway PostgreSQL, print its URL, remove it on Ctrl-C
   help         this text
@@ -70,6 +73,7 @@ fn run(words: &[String]) -> Result {
             Ok(())
         }
         "check" => steps::check(),
+        "openapi" => openapi::run(),
         "overhead" => overhead::run(),
         "postgres" => postgres::hold(),
         name => match steps::find(name) {

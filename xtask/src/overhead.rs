@@ -1,10 +1,8 @@
 //! The verb `overhead`: what a call costs in the Rust client, and in the official Python one, against the same vault.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
-
 use serde_json::Value;
 
+use crate::dev::Dev;
 use crate::{Result, command, repository, tools};
 
 /// Cargo profile of what is measured.
@@ -14,27 +12,13 @@ const CALLS: &str = "2000";
 /// Calls at once, run after run.
 const AT_ONCE: &[&str] = &["1", "16"];
 
-/// `grantd dev`, until it is dropped.
-struct Dev(Child);
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        // As Ctrl-C would: it then takes its throwaway directory away.
-        let told = Command::new("sh").args(["-c", "kill -s INT \"$0\"", &self.0.id().to_string()]).status();
-        if !told.is_ok_and(|status| status.success()) {
-            drop(self.0.kill());
-        }
-        drop(self.0.wait());
-    }
-}
-
 pub fn run() -> Result {
     tools::for_conformance()?;
     let build = ["build", "--locked", "--profile", PROFILE];
     command::run(command::cargo().args(build).args(["--package", "grantd"]))?;
     command::run(command::cargo().args(build).args(["--package", "grantd-sdk", "--example", "overhead"]))?;
     let built = repository::target().join(PROFILE);
-    let (_dev, ready) = start(command::command(built.join("grantd")))?;
+    let (_dev, ready) = Dev::start(command::command(built.join("grantd")))?;
     println!("One call: a release, GET of a provider on loopback, a report. Microseconds.\n");
     println!("{:<28} {:>8} {:>8} {:>8} {:>10}", "client, calls at once", "p50", "p99", "CPU", "time/call");
     for at_once in AT_ONCE {
@@ -63,15 +47,4 @@ pub fn run() -> Result {
         }
     }
     Ok(())
-}
-
-/// Starts it in memory of its own, and reads the line that says how to call it.
-fn start(mut grantd: Command) -> Result<(Dev, Value)> {
-    grantd.args(["dev", "--ephemeral", "--listen", "127.0.0.1:0", "--log", "error", "--output", "json"]);
-    let mut dev = Dev(grantd.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?);
-    let stdout = dev.0.stdout.take().ok_or("no output of grantd dev")?;
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line)?;
-    let ready = serde_json::from_str(&line).map_err(|_| "grantd dev did not start: run it by hand to see why")?;
-    Ok((dev, ready))
 }

@@ -10,13 +10,21 @@ const CARGO_DENY_VERSION: &str = "0.20.2";
 pub struct Venv {
     name: &'static str,
     requirements: &'static str,
+    /// A module that is there when it is whole.
+    module: &'static str,
 }
 
 /// The newest release we promise to serve; every conformance test runs with it.
-pub const VENV_NEWEST: Venv = Venv { name: "venv-0.29", requirements: "conformance/requirements.txt" };
+pub const VENV_NEWEST: Venv =
+    Venv { name: "venv-0.29", requirements: "conformance/requirements.txt", module: "alter_sdk" };
 
 /// The oldest one; the smoke set runs with it.
-pub const VENV_OLDEST: Venv = Venv { name: "venv-0.21", requirements: "conformance/requirements-0.21.txt" };
+pub const VENV_OLDEST: Venv =
+    Venv { name: "venv-0.21", requirements: "conformance/requirements-0.21.txt", module: "alter_sdk" };
+
+/// A validator of OpenAPI documents, and schemathesis.
+pub const VENV_OPENAPI: Venv =
+    Venv { name: "venv-openapi", requirements: "conformance/requirements-openapi.txt", module: "schemathesis" };
 
 /// Everything.
 pub fn install() -> Result {
@@ -57,11 +65,20 @@ pub fn for_faults() -> Result {
 
 /// The Python environments of the conformance tests.
 pub fn for_conformance() -> Result {
+    python(&[VENV_NEWEST, VENV_OLDEST])
+}
+
+/// The Python environment of the verb `openapi`.
+pub fn for_openapi() -> Result {
+    python(&[VENV_OPENAPI])
+}
+
+fn python(venvs: &[Venv]) -> Result {
     let can_make_venvs = || command::succeeds(command::command("python3").args(["-c", "import ensurepip, venv"]));
     if !can_make_venvs() {
         debian(&["python3", "python3-venv"])?;
     }
-    for venv in [VENV_NEWEST, VENV_OLDEST] {
+    for venv in venvs {
         venv.install()?;
         println!("{:<12} {}", venv.name, venv.directory().display());
     }
@@ -90,7 +107,11 @@ pub fn cargo_deny() -> Result<PathBuf> {
 
 impl Venv {
     pub fn python(&self) -> PathBuf {
-        self.directory().join("bin/python")
+        self.program("python")
+    }
+
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.directory().join("bin").join(name)
     }
 
     fn directory(&self) -> PathBuf {
@@ -102,7 +123,9 @@ impl Venv {
         let wanted = std::fs::read_to_string(repository::root().join(self.requirements))?;
         let stamp = self.directory().join("installed.txt");
         let is_whole = std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted);
-        if is_whole && command::succeeds(command::command(self.python()).args(["-c", "import alter_sdk"])) {
+        if is_whole
+            && command::succeeds(command::command(self.python()).args(["-c", &format!("import {}", self.module)]))
+        {
             return Ok(());
         }
         if self.directory().exists() {
