@@ -15,13 +15,21 @@ const CONNECTIONS: usize = 8;
 const SLICE: Duration = Duration::from_secs(5);
 /// Disk that a minute may fill, and what must be left.
 const MINUTE_BYTES_MAX: u64 = 3 << 30;
-/// The first part of a run fills caches and windows (nonces are remembered for 150 s) and is not judged.
-const JUDGED_FROM: f64 = 1.0 / 3.0;
+/// The first part of a run fills caches and windows (stored nonces are remembered for 450 s) and is not judged.
+const FILLING: Duration = Duration::from_mins(8);
+/// What is left of the shortest run: enough points for a line.
+const JUDGED_MINUTES_MIN: u64 = 2;
 /// Growth over ten minutes that is still called flat.
 const GROWTH_MIB_MAX: f64 = 5.0;
 
 /// Loads a server on SQLite for `minutes`.
 pub async fn soak(options: &Options, minutes: u64) -> Result<Report> {
+    let minutes_min = FILLING.as_secs() / 60 + JUDGED_MINUTES_MIN;
+    if minutes < minutes_min {
+        return Err(Error(format!(
+            "a soak is judged when everything has filled: choose at least {minutes_min} minutes"
+        )));
+    }
     let need = (minutes + 1).saturating_mul(MINUTE_BYTES_MAX);
     let free = free_bytes(&options.directory)?;
     if free < need {
@@ -50,7 +58,7 @@ pub async fn soak(options: &Options, minutes: u64) -> Result<Report> {
             points.push((at, as_float(memory.anonymous_kib) / 1024.0));
             progress(format_args!("{at:.0} s: {} MiB resident", memory.resident_kib / 1024));
         }
-        let judged: Vec<(f64, f64)> = points.into_iter().filter(|(at, _)| *at >= whole * JUDGED_FROM).collect();
+        let judged: Vec<(f64, f64)> = points.into_iter().filter(|(at, _)| *at >= FILLING.as_secs_f64()).collect();
         let growth = slope(&judged).map(|per_second| per_second * 600.0);
         let levels = Spread::of(judged.iter().map(|(_, mib)| *mib));
         let peak = as_float(machine::memory(server.pid())?.peak_kib) / 1024.0;
@@ -58,7 +66,7 @@ pub async fn soak(options: &Options, minutes: u64) -> Result<Report> {
         report.verdicts = vec![
             Verdict::single(
                 "-",
-                "growth of memory over ten minutes, by the slope of its last two thirds",
+                "growth of memory over ten minutes, by the slope after the first eight",
                 growth,
                 "MiB",
                 Target::AtMost(GROWTH_MIB_MAX),

@@ -163,7 +163,7 @@ pub fn describe(route: Api) -> Operation {
         Api::OrganizationShow => gives::<api::Organization>("showOrganization", "about", "Shows the organization"),
         Api::OrganizationUpdate => gives::<api::Organization>("updateOrganization", "about", "Renames the organization")
             .takes::<api::OrganizationUpdate>(),
-        Api::OperatorsList => lists::<api::Operator>("listOperators", "operators", "Lists operators"),
+        Api::OperatorsList => lists::<api::Operator>("listOperators", "operators", "Lists operators").filtered(SEARCHED),
         Api::OperatorsCreate => gives::<api::Operator>("createOperator", "operators", "Adds an operator")
             .creates()
             .takes_as::<api::OperatorCreate>(r#"{"email": "ana@example.com", "role": "developer"}"#)
@@ -198,7 +198,8 @@ pub fn describe(route: Api) -> Operation {
             .about("Absent fields stay, an empty one is removed.")
             .takes::<api::BrandingUpdate>(),
         Api::BrandingReset => gives::<api::Branding>("resetBranding", "apps", "Gives an app grantd's own look"),
-        Api::KeysList => gives::<api::Page<api::Key>>("listKeys", "keys", "Lists the keys of an app").filtered(SEARCHED),
+        Api::KeysList => gives::<api::Page<api::Key>>("listKeys", "keys", "Lists the keys of an app")
+            .filtered(&["limit", "offset", "search", "status"]),
         Api::KeysMint => gives::<api::MintedKey>("mintKey", "keys", "Mints a key")
             .about("Its text is in this answer and never shown again.")
             .creates()

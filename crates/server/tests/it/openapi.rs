@@ -7,10 +7,11 @@ use grantd_server::routes::API;
 use grantd_wire::Code;
 use serde_json::Value;
 
-use crate::harness::{Raw, Server};
+use crate::harness::{Raw, Server, api_request};
 
 in_memory! {
     the_document_is_served_without_a_token,
+    every_list_keeps_the_bounds_of_a_page,
 }
 
 fn operations(document: &Value) -> Vec<(String, String, Value)> {
@@ -32,6 +33,38 @@ async fn the_document_is_served_without_a_token(server: Server) {
     let answer = server.send(Raw::new("GET", openapi::PATH, "")).await;
     assert_eq!((answer.status, answer.text.as_bytes()), (200, &openapi::text()[..]));
     server.send(Raw::new("POST", openapi::PATH, "")).await.refused(Code::MethodNotAllowed);
+}
+
+async fn every_list_keeps_the_bounds_of_a_page(server: Server) {
+    let world = server.world().await;
+    let document = openapi::document();
+    let (mut by_offset, mut by_cursor) = (0, 0);
+    for (method, path, operation) in operations(&document) {
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        let takes = |name: &str| {
+            let named =
+                |p: &Value| p["name"] == name || p["$ref"].as_str().is_some_and(|r| r.ends_with(&format!("/{name}")));
+            parameters.iter().any(named)
+        };
+        if method != "GET" || !takes("limit") {
+            continue;
+        }
+        let path = path.replace("{app_id}", &world.app).replace("{secret}", &world.secret);
+        assert!(!path.contains('{'), "{path}");
+        let paged =
+            [("offset=0", 200), ("offset=10000", 200), ("offset=10001", 400), ("offset=-1", 400), ("offset=x", 400)];
+        let offsets = if takes("offset") { &paged[..] } else { &[("offset=0", 400), ("cursor=x", 400)] };
+        (by_offset, by_cursor) = (by_offset + usize::from(takes("offset")), by_cursor + usize::from(takes("cursor")));
+        let limits = [("limit=1", 200), ("limit=1000", 200), ("limit=1001", 400), ("limit=0", 400), ("limit=-1", 400)];
+        for (query, status) in limits.iter().chain(offsets) {
+            let answer = server.send(api_request(&server.pat, "GET", &format!("{path}?{query}"), "")).await;
+            assert_eq!(answer.status, *status, "{path}?{query}: {}", answer.text);
+            if *status == 400 {
+                answer.refused(Code::InvalidRequest);
+            }
+        }
+    }
+    assert!(by_offset >= 8 && by_cursor >= 2, "{by_offset} and {by_cursor} lists were found");
 }
 
 #[test]
