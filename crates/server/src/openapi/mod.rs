@@ -1,4 +1,4 @@
-//! The OpenAPI 3.1 document of `/api/v1`, made from the route table, [`describe`] and the wire types.
+//! The OpenAPI 3.1 document of `/api/v1`, made from the route table, `describe` and the wire types.
 //!
 //! Invariant: it says nothing of its own about a route. Path, method and role come from `routes::API`, schemas from the types that
 //! are parsed and answered; a route without a description does not compile.
