@@ -28,6 +28,11 @@ pub enum ReadError {
         "its event {seq} of chain {chain} is not the one the database holds: it is of another history, or the database was changed"
     )]
     OtherHistory { chain: String, seq: i64 },
+    #[error(
+        "retention has removed events of chain {chain} that the database does not hold, so it does not say what was revoked there: an \
+         export that was made earlier may, or give them up with --accept-lost-revocations"
+    )]
+    Pruned { chain: String },
     #[error("it ends before the database does: it was made before the backup. Make a new one, or leave it out")]
     Older,
     #[error(
@@ -110,9 +115,19 @@ pub struct Plan {
     pub lost: Vec<Lost>,
 }
 
-/// Reads the events of a verified export that came after the `heads` of the restored database, oldest first.
-pub fn read_export(reader: impl BufRead, heads: &Heads) -> Result<Vec<Happened>, ReadError> {
+/// Reads the events of a verified export that came after the `heads` of the restored database, oldest first. `cuts` are the last
+/// events that retention had removed from it.
+pub fn read_export(reader: impl BufRead, heads: &Heads, cuts: &Heads) -> Result<Vec<Happened>, ReadError> {
     let (mut happened, mut met) = (Vec::new(), 0);
+    for (chain, (cut, hash)) in cuts {
+        match heads.get(chain) {
+            Some((head, _)) if head > cut => {}
+            // The database ends where the export begins.
+            Some((head, known)) if head == cut && known == hash => met += 1,
+            Some((head, _)) if head == cut => return Err(ReadError::OtherHistory { chain: chain.clone(), seq: *cut }),
+            _ => return Err(ReadError::Pruned { chain: chain.clone() }),
+        }
+    }
     for (line, text) in (1..).zip(reader.lines()) {
         let malformed = |what| ReadError::Malformed { line, what };
         let value: Value = serde_json::from_str(&text?).map_err(|_| malformed("this is no JSON"))?;
@@ -168,6 +183,9 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::DatabaseRestored
         | Kind::RootKeyRotated
         | Kind::AuditExported
+        | Kind::AuditPruned
+        // A hold that is back after a restore does no harm.
+        | Kind::HoldReleased
         | Kind::KeyRenamed
         | Kind::OrganizationUpdated
         | Kind::BrandingUpdated
@@ -191,7 +209,9 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::CredentialBroken
         | Kind::GrantCreated
         | Kind::GrantUpdated
-        | Kind::GrantRevoked => true,
+        | Kind::GrantRevoked
+        | Kind::RetentionUpdated
+        | Kind::HoldSet => true,
     };
     let at = TimeMs::parse(text("at")).ok_or(ReadError::Malformed { line, what: "the event has no time" })?;
     let happened = || Happened { at, line, kind, core: core.clone() };
@@ -243,6 +263,20 @@ pub fn plan(happened: &[Happened]) -> Result<Plan, ReadError> {
                 let changed = event.core["changed"].as_object().into_iter().flatten();
                 let fields = changed.map(|(field, pair)| (field.clone(), pair[1].clone())).collect();
                 plan.steps.push(Step::UpdateApp { fields });
+            }
+            Kind::RetentionUpdated => {
+                plan.lose(
+                    "app",
+                    text("app_id"),
+                    "how long its trail is kept was changed after the backup: look with `grantd apps retention show`",
+                );
+            }
+            Kind::HoldSet => {
+                plan.lose(
+                    "app",
+                    text("app_id"),
+                    "it was put under a legal hold after the backup: see `grantd apps hold set`",
+                );
             }
             Kind::GrantCreated => {
                 plan.lose("grant", text("grant_id"), "it was issued after the backup: issue a new one");
@@ -332,7 +366,7 @@ mod tests {
     }
 
     fn planned(lines: &[String]) -> Plan {
-        plan(&read_export(lines.concat().as_bytes(), &heads(1)).unwrap()).unwrap()
+        plan(&read_export(lines.concat().as_bytes(), &heads(1), &Heads::new()).unwrap()).unwrap()
     }
 
     fn grant(id: &str) -> GrantId {
@@ -415,16 +449,39 @@ mod tests {
     fn an_export_of_another_history_or_an_older_one_is_refused() {
         let text = [line(1, "token.denied", &json!({})), line(2, "token.denied", &json!({}))].concat();
         let other = HashMap::from([(CHAIN.to_owned(), (1, "other".to_owned()))]);
-        assert!(matches!(read_export(text.as_bytes(), &other), Err(ReadError::OtherHistory { seq: 1, .. })));
-        assert!(matches!(read_export(text.as_bytes(), &heads(3)), Err(ReadError::Older)));
+        assert!(matches!(
+            read_export(text.as_bytes(), &other, &Heads::new()),
+            Err(ReadError::OtherHistory { seq: 1, .. })
+        ));
+        assert!(matches!(read_export(text.as_bytes(), &heads(3), &Heads::new()), Err(ReadError::Older)));
         let unknown = HashMap::from([("another".to_owned(), (1, "h1".to_owned()))]);
-        assert!(matches!(read_export(text.as_bytes(), &unknown), Err(ReadError::Older)));
-        assert!(read_export(text.as_bytes(), &heads(2)).unwrap().is_empty());
+        assert!(matches!(read_export(text.as_bytes(), &unknown, &Heads::new()), Err(ReadError::Older)));
+        assert!(read_export(text.as_bytes(), &heads(2), &Heads::new()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_export_whose_past_was_pruned_must_reach_back_to_the_database() {
+        let cuts = |seq| HashMap::from([(CHAIN.to_owned(), (seq, format!("h{seq}")))]);
+        let text = [line(3, "grant.revoked", &json!({"grant_id": G1})), line(4, "token.denied", &json!({}))].concat();
+        let read = |text: &str, heads: &Heads, cuts: &Heads| read_export(text.as_bytes(), heads, cuts);
+        for head in [2, 3, 4] {
+            let happened = read(&text, &heads(head), &cuts(2)).unwrap();
+            assert_eq!(happened.len(), usize::from(head == 2), "{head}");
+        }
+        // The whole chain is gone, and the database holds all of it.
+        assert!(read("", &heads(2), &cuts(2)).unwrap().is_empty());
+        // What the database does not hold was removed, of a chain it knows or of one it never saw.
+        for heads in [heads(1), Heads::new()] {
+            assert!(matches!(read(&text, &heads, &cuts(2)), Err(ReadError::Pruned { .. })), "{heads:?}");
+        }
+        let other = HashMap::from([(CHAIN.to_owned(), (2, "other".to_owned()))]);
+        assert!(matches!(read(&text, &other, &cuts(2)), Err(ReadError::OtherHistory { seq: 2, .. })));
     }
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        let of = |text: String| read_export(text.as_bytes(), &Heads::new()).and_then(|events| plan(&events));
+        let of =
+            |text: String| read_export(text.as_bytes(), &Heads::new(), &Heads::new()).and_then(|events| plan(&events));
         assert!(matches!(of(line(2, "grant.melted", &json!({}))), Err(ReadError::UnknownKind { line: 1, .. })));
         for (kind, more) in [
             ("grant.revoked", json!({"grant_id": "x"})),

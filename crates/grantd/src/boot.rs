@@ -241,6 +241,7 @@ pub async fn open_vault(
         replicas: config.replicas,
         cache_bytes: u64::from(config.cache_mb) << 20,
         auth_failures_per_minute: config.auth_failures_per_minute,
+        retention: config.retention,
         outbound: config.outbound(also_outbound).map_err(|e| Failure::from_error(Exit::Usage, &e))?,
         outbound_roots: config.outbound_ca_file.as_deref().map(read_authorities).transpose()?,
     };

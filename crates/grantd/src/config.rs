@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use grantd_domain::destination::{OutboundAllow, OutboundError};
-use grantd_wire::limits;
+use grantd_wire::{Retention, limits};
 use ipnet::IpNet;
 use serde_json::Value;
 use url::Url;
@@ -66,6 +66,7 @@ pub struct Config {
     pub pool_size: u32,
     pub cache_mb: u32,
     pub auth_failures_per_minute: u32,
+    pub retention: Retention,
     pub metrics_listen: Option<SocketAddr>,
     #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "a build without it refuses the setting"))]
     pub otlp_endpoint: Option<Url>,
@@ -203,6 +204,7 @@ impl Config {
         let default = limits::AUTH_FAILURES_PER_MINUTE.to_string();
         let auth_failures_per_minute = layers
             .one("auth_failures_per_minute", &default, |t| values::parse_number(t, 1, AUTH_FAILURES_PER_MINUTE_MAX))?;
+        let retention = layers.one("retention", &Retention::default().to_string(), Retention::parse)?;
         let metrics_listen = layers.optional("metrics_listen", values::parse_listen)?;
         let otlp_endpoint = layers.optional("otlp_endpoint", values::parse_otlp_endpoint)?;
         let log_format = layers.one("log_format", &log_format.to_string(), LogFormat::parse)?;
@@ -245,6 +247,7 @@ impl Config {
             pool_size,
             cache_mb,
             auth_failures_per_minute,
+            retention,
             metrics_listen,
             otlp_endpoint,
             log_format,

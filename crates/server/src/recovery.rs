@@ -246,7 +246,7 @@ fn read(path: &Path, known: &Known, keys: &[Value]) -> Result<(Owner, Plan), Rec
     let heads = known.heads.get(&owner.key()).into_iter().flatten();
     let heads = heads.map(|head| (head.chain_id.clone(), (head.seq, head.hash.clone()))).collect();
     let unfit = |source| RecoveryError::Unfit { path: path.to_owned(), source };
-    let happened = read_export(BufReader::new(&file), &heads).map_err(unfit)?;
+    let happened = read_export(BufReader::new(&file), &heads, &report.cuts).map_err(unfit)?;
     Ok((owner, plan(&happened).map_err(unfit)?))
 }
 

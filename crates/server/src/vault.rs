@@ -12,8 +12,8 @@ use grantd_domain::replay::Window;
 use grantd_domain::seal::RootKeys;
 use grantd_store::Store;
 use grantd_store::hot::Known;
-use grantd_wire::TimeMs;
 use grantd_wire::ids::{ActorId, AppId, GrantId, KeyId, OrganizationId};
+use grantd_wire::{Retention, TimeMs};
 use ipnet::IpNet;
 use rustls::RootCertStore;
 use serde_json::Value;
@@ -44,6 +44,8 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// Failed authentications a minute from one source, before it is slowed.
     pub auth_failures_per_minute: u32,
+    /// How long trails are kept, where an app says nothing else.
+    pub retention: Retention,
 }
 
 /// Labels whose actor id is remembered in memory.

@@ -131,6 +131,14 @@ fn shown(id: EventId, mut row: Row) -> Result<ShownEvent> {
 /// Terms one query can ask for.
 pub const TERMS_MAX: usize = 8;
 
+/// Whether the event `e` is behind the place where retention cut its chain. What is before it is gone for whoever looks, and is
+/// deleted later; the last event of a chain stays in the database for those that follow it.
+macro_rules! not_pruned {
+    () => {
+        "e.seq > (SELECT c.pruned_seq FROM chains c WHERE c.id = e.chain_id)"
+    };
+}
+
 /// A page of events: its one text for the columns that are wanted, without and with terms.
 macro_rules! page_sql {
     ($columns:literal) => {
@@ -138,7 +146,9 @@ macro_rules! page_sql {
             concat!(
                 "SELECT e.id, e.terms, ",
                 $columns,
-                " FROM events e WHERE e.app_id = $1 AND e.id < $2 AND e.id >= $3 ORDER BY e.id DESC LIMIT $4"
+                " FROM events e WHERE e.app_id = $1 AND e.id < $2 AND e.id >= $3 AND ",
+                not_pruned!(),
+                " ORDER BY e.id DESC LIMIT $4"
             ),
             concat!(
                 "SELECT e.id, e.terms, ",
@@ -151,8 +161,9 @@ macro_rules! page_sql {
                  AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $9 AND x.event_id = t.event_id) \
                  AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $10 AND x.event_id = t.event_id) \
                  AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $11 AND x.event_id = t.event_id) \
-                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $12 AND x.event_id = t.event_id) \
-                 ORDER BY t.event_id DESC LIMIT $4"
+                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $12 AND x.event_id = t.event_id) AND ",
+                not_pruned!(),
+                " ORDER BY t.event_id DESC LIMIT $4"
             ),
         )
     };
@@ -235,7 +246,8 @@ fn first_id(at: TimeMs) -> String {
 
 /// One event.
 pub fn find(tx: &mut Tx<'_>, owner: &Owner, event: EventId) -> Result<Option<ShownEvent>> {
-    let sql = "SELECT e.core, e.private, e.hash FROM events e WHERE e.app_id = $1 AND e.id = $2";
+    let sql =
+        concat!("SELECT e.core, e.private, e.hash FROM events e WHERE e.app_id = $1 AND e.id = $2 AND ", not_pruned!());
     tx.query_opt("events", sql, &[owner.key().into(), id(event)])?.map(|row| shown(event, row)).transpose()
 }
 
@@ -294,17 +306,20 @@ pub fn checkpoints(tx: &mut Tx<'_>, owner: &Owner, after: i64) -> Result<Vec<Sto
         .collect()
 }
 
+/// The last checkpoint of an owner, and its text.
+pub(crate) fn latest_checkpoint(tx: &mut Tx<'_>, owner: &Owner) -> Result<Option<(Checkpoint, String)>> {
+    let row = tx.query_opt("checkpoints", LATEST_CHECKPOINT_SQL, &[owner.key().into()])?;
+    row.map(|mut row| {
+        let text = row.text("body")?;
+        let body = serde_json::from_str(&text).map_err(|_| row.inconsistent("body"))?;
+        Ok((body, text))
+    })
+    .transpose()
+}
+
 /// The checkpoint to sign now, or `None` when no chain moved since the last one.
 pub fn next_checkpoint(tx: &mut Tx<'_>, owner: &Owner, at: TimeMs) -> Result<Option<Checkpoint>> {
-    let sql = "SELECT body FROM checkpoints WHERE app_id = $1 ORDER BY n DESC LIMIT 1";
-    let last: Option<(Checkpoint, String)> = match tx.query_opt("checkpoints", sql, &[owner.key().into()])? {
-        Some(mut row) => {
-            let text = row.text("body")?;
-            let body = serde_json::from_str(&text).map_err(|_| row.inconsistent("body"))?;
-            Some((body, text))
-        }
-        None => None,
-    };
+    let last = latest_checkpoint(tx, owner)?;
     let sql = "SELECT e.chain_id, e.seq, e.hash FROM chains c JOIN events e ON e.chain_id = c.id \
         AND e.seq = (SELECT MAX(m.seq) FROM events m WHERE m.chain_id = c.id) \
         WHERE c.app_id = $1 AND e.seq > c.checkpointed_seq ORDER BY e.chain_id";
@@ -316,8 +331,10 @@ pub fn next_checkpoint(tx: &mut Tx<'_>, owner: &Owner, at: TimeMs) -> Result<Opt
             hash: hex(&row.array::<32>("hash")?),
         });
     }
-    let (n, previous) = last.map_or((1, None), |(c, text)| (c.n + 1, Some(hex(&Checkpoint::hash_of(&text)))));
-    Ok((!heads.is_empty()).then(|| Checkpoint { app_id: owner.key(), n, previous, at, heads, pruned_to: None }))
+    // Once the past is cut off, every later checkpoint says so.
+    let (n, previous, pruned_to) = last
+        .map_or((1, None, None), |(last, text)| (last.n + 1, Some(hex(&Checkpoint::hash_of(&text))), last.pruned_to));
+    Ok((!heads.is_empty()).then(|| Checkpoint { app_id: owner.key(), n, previous, at, heads, pruned_to }))
 }
 
 /// Stores a signed checkpoint; `Duplicate` when another process was first.
@@ -368,11 +385,28 @@ pub fn export_filtered(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter) -> 
     Ok(Found { events, next })
 }
 
-/// The last signed head of each chain: what an export is bounded by.
-pub fn signed_heads(tx: &mut Tx<'_>, owner: &Owner) -> Result<Vec<(String, i64)>> {
-    let sql = "SELECT id, checkpointed_seq FROM chains WHERE app_id = $1 AND checkpointed_seq > 0 ORDER BY id";
+/// What an export holds of a chain: the events after `after`, up to and including `to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// The chain.
+    pub chain_id: String,
+    /// Where retention cut it; 0 where nothing was.
+    pub after: i64,
+    /// Its last signed head.
+    pub to: i64,
+}
+
+/// The stretch of each chain that is behind its cut and signed. Read it together with the last checkpoint, which tells of the cut.
+pub fn stretches(tx: &mut Tx<'_>, owner: &Owner) -> Result<Vec<Stretch>> {
+    let sql = "SELECT id, pruned_seq, checkpointed_seq FROM chains \
+        WHERE app_id = $1 AND checkpointed_seq > pruned_seq ORDER BY id";
     let rows = tx.query("chains", sql, &[owner.key().into()])?;
-    rows.into_iter().map(|mut row| Ok((row.text("id")?, row.int("checkpointed_seq")?))).collect()
+    rows.into_iter()
+        .map(|mut row| {
+            let chain_id = row.text("id")?;
+            Ok(Stretch { chain_id, after: row.int("pruned_seq")?, to: row.int("checkpointed_seq")? })
+        })
+        .collect()
 }
 
 /// Owners with chains: every app that has events, and the organization.

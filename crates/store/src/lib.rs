@@ -24,6 +24,7 @@ pub mod operators;
 pub mod organizations;
 pub mod processes;
 pub mod recovery;
+pub mod retention;
 mod seam;
 pub mod secrets;
 pub mod signing_keys;

@@ -35,9 +35,10 @@ pub fn heads(tx: &mut Tx<'_>) -> Result<Heads> {
     Ok(heads)
 }
 
-/// First and last event of a chain: their cores.
+/// First and last event that a chain still has: their cores.
 pub fn ends(tx: &mut Tx<'_>, head: &HeadAt) -> Result<Vec<String>> {
-    let sql = "SELECT core FROM events WHERE chain_id = $1 AND seq IN (1, $2) ORDER BY seq";
+    let sql = "SELECT core FROM events WHERE chain_id = $1 \
+        AND seq IN ((SELECT MIN(m.seq) FROM events m WHERE m.chain_id = $1), $2) ORDER BY seq";
     let rows = tx.query("events", sql, &[(&head.chain_id).into(), head.seq.into()])?;
     rows.into_iter().map(|mut row| row.text("core")).collect()
 }

@@ -66,6 +66,7 @@ codes! {
     Conflict = "conflict", 409, "Somebody else changed this at the same time. Read it again and retry.";
     NameTaken = "name_taken", 409, "The name is taken.";
     InUse = "in_use", 409, "Something else still needs this.";
+    LegalHold = "legal_hold", 409, "The app is under a legal hold: nothing of it may be removed. An admin ends it with `grantd apps hold release`.";
     SiblingLabelConflict = "sibling_label_conflict", 409, "Another living grant on this credential has that label.";
     CredentialIdRequired = "credential_id_required", 409, "The secret has several credentials: name one as credential_id.";
     CredentialDestroyed = "credential_destroyed", 409, "The stored value was destroyed with its last grant. Store a new one with `grantd managed-secrets rotate`.";

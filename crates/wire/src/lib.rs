@@ -9,10 +9,12 @@ pub mod ids;
 pub mod key;
 pub mod limits;
 pub mod object;
+pub mod retention;
 pub mod scope;
 pub mod sdk;
 pub mod sign;
 pub mod time;
 
 pub use error::{Code, Error};
+pub use retention::Retention;
 pub use time::TimeMs;

@@ -156,3 +156,9 @@ pub const PAT_DAYS_DEFAULT: i64 = 90;
 pub const CHECKPOINT_EVENTS: u64 = 10_000;
 /// Seconds between checkpoints of an app with new events.
 pub const CHECKPOINT_INTERVAL_S: u64 = 60;
+/// Days that events are kept, unless said otherwise.
+pub const RETENTION_DAYS_DEFAULT: u32 = 365;
+/// The longest that can be asked for: a hundred years. More is `forever`.
+pub const RETENTION_DAYS_MAX: u32 = 36_500;
+/// How long what was cut off a trail lies in the database until it is deleted, so that exports under way end.
+pub const PRUNED_KEPT_MS: i64 = 60 * 60 * 1000;

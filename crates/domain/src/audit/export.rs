@@ -234,6 +234,8 @@ mod tests {
             assert_eq!(report.ok, *is_ok, "{pruned_to:?} {gone}: {:?}", report.problems);
             if report.ok {
                 assert_eq!(report.pruned_to, pruned_to.last().copied().flatten());
+                let cuts: Vec<i64> = report.cuts.values().map(|(seq, _)| *seq).collect();
+                assert_eq!(cuts, if *gone == 0 { vec![] } else { vec![*gone; 2] });
             }
         }
     }
@@ -253,8 +255,11 @@ mod tests {
         event["private"] = Value::Null;
         event["salt"] = Value::Null;
         lines[4] = format!("{event}\n");
+        assert_eq!(check(&whole(3), &Trust::default()).erased, 0);
         sign_again(&mut lines);
-        assert!(check(&lines, &Trust::default()).ok);
+        let report = check(&lines, &Trust::default());
+        assert!(report.ok, "{:?}", report.problems);
+        assert_eq!(report.erased, 1);
     }
 
     #[test]

@@ -97,6 +97,12 @@ kinds! {
     /// Everything the root key wraps is wrapped under another.
     RootKeyRotated = "root_key.rotated",
     AuditExported = "audit.exported",
+    /// Retention cut the past off the trail, up to a checkpoint.
+    AuditPruned = "audit.pruned",
+    RetentionUpdated = "retention.updated",
+    /// From now on nothing of the app may be removed.
+    HoldSet = "hold.set",
+    HoldReleased = "hold.released",
     AuthFailed = "auth.failed",
     ClockRegressed = "clock.regressed",
     /// An operator took the host's clock for right, although it had been later.

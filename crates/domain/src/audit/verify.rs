@@ -43,6 +43,8 @@ pub struct Report {
     pub events: u64,
     pub chains: u64,
     pub checkpoints: u64,
+    /// Events whose private part was erased.
+    pub erased: u64,
     pub problems: Vec<Problem>,
     /// Who vouches: `pinned key`, `kept checkpoint`, both, or `the file itself`.
     pub trust: String,
@@ -51,6 +53,9 @@ pub struct Report {
     /// The checkpoint up to which retention removed the events, as signed; absent while nothing was removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pruned_to: Option<i64>,
+    /// The last event that retention removed of each chain: its number and hash.
+    #[serde(skip)]
+    pub cuts: HashMap<String, (i64, String)>,
     /// False: it does not begin like an export, and nothing after that was read.
     #[serde(skip)]
     pub is_export: bool,
@@ -108,6 +113,7 @@ struct Verifier<'a> {
     chains: HashMap<String, Link>,
     events: u64,
     checkpoints: u64,
+    erased: u64,
 }
 
 impl<'a> Verifier<'a> {
@@ -132,6 +138,7 @@ impl<'a> Verifier<'a> {
             chains: HashMap::new(),
             events: 0,
             checkpoints: 0,
+            erased: 0,
         }
     }
 
@@ -263,6 +270,8 @@ impl<'a> Verifier<'a> {
             }
         } else if line.get("private").is_some_and(|p| !p.is_null()) {
             self.problem("the private part has no salt");
+        } else {
+            self.erased += 1;
         }
         let hash = event_hash(&canonical(&core), &stored_private);
         if Some(hash) != hash_field("event_hash") {
@@ -392,10 +401,12 @@ impl<'a> Verifier<'a> {
             events: self.events,
             chains: self.chains.len() as u64,
             checkpoints: self.checkpoints,
+            erased: self.erased,
             problems: self.problems,
             trust: trust.to_owned(),
             partial: self.partial,
             pruned_to: self.pruned_to,
+            cuts: self.cuts.into_iter().map(|(chain, link)| (chain, (link.seq, hex(&link.hash)))).collect(),
             is_export: self.header_seen,
         }
     }

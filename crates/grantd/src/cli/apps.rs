@@ -10,6 +10,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::http::NoQuery;
 use super::input::{confirm, confirm_name, limit_range, offset_range, parse_reference, parse_website};
+use super::retention::{self, HoldCommand, RetentionCommand};
 use super::table::{column, minor};
 
 #[derive(Subcommand)]
@@ -38,6 +39,12 @@ pub enum AppsCommand {
     #[command(after_help = "Example:
   grantd apps delete 0199c0de-0000-7000-8000-00000000beef --confirm shop")]
     Delete(DeleteArgs),
+    /// How long the app's audit trail is kept
+    #[command(subcommand, after_help = "Example:\n  grantd apps retention show")]
+    Retention(RetentionCommand),
+    /// Legal holds: while one stands, nothing of the app's audit trail is removed, and the app cannot be deleted
+    #[command(subcommand, after_help = "Example:\n  grantd apps hold show")]
+    Hold(HoldCommand),
 }
 
 #[derive(Args)]
@@ -190,6 +197,8 @@ pub async fn run(command: AppsCommand, context: &mut Context) -> Result<(), Fail
             let app: App = api.send(Method::DELETE, &["apps", &id], &json!({})).await?;
             context.show(&app)
         }
+        AppsCommand::Retention(command) => retention::run(command, &api, context).await,
+        AppsCommand::Hold(command) => retention::run_hold(command, &api, context).await,
         AppsCommand::Update(args) => {
             let id = find(args.app, &api, context).await?;
             let body = AppUpdate {
@@ -214,7 +223,7 @@ pub async fn run(command: AppsCommand, context: &mut Context) -> Result<(), Fail
     }
 }
 
-async fn find(app: AppRef, api: &super::http::Api, context: &Context) -> Result<String, Failure> {
+pub async fn find(app: AppRef, api: &super::http::Api, context: &Context) -> Result<String, Failure> {
     match app.position {
         Some(id) => Ok(id),
         None => context.app(api).await,

@@ -20,6 +20,7 @@ mod operators;
 mod organization;
 mod progress;
 mod request;
+mod retention;
 mod secrets;
 pub mod settings;
 mod table;

@@ -88,6 +88,12 @@ pub const SETTINGS: &[Setting] = &[
         "N",
         "Failed authentications a minute from one source, before it is slowed [default: 600]",
     ),
+    setting(
+        "retention",
+        Kind::Text,
+        "DAYS",
+        "How long audit trails are kept, such as 90d, or forever; an app may say otherwise [default: 365d]",
+    ),
     setting("metrics_listen", Kind::Text, "ADDR", "Address and port that tell metrics to whoever asks [default: none]"),
     setting("otlp_endpoint", Kind::Text, "URL", "Collector that takes traces by OTLP over HTTP [default: none]"),
     setting("log_format", Kind::Text, "FORMAT", "text or json [default: text on a terminal, else json]"),

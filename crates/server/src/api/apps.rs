@@ -4,7 +4,7 @@ use grantd_domain::audit::{Kind, Owner};
 use grantd_domain::env::new_uuid;
 use grantd_domain::grant::{App, AppState, check_text};
 use grantd_domain::seal::WrappedKey;
-use grantd_store::{append_event, apps, data_keys};
+use grantd_store::{append_event, apps, data_keys, retention};
 use grantd_wire::api::{AppCreate, AppUpdate, ListQuery, Retrieve, TenantMode};
 use grantd_wire::ids::{AppId, DataKeyId};
 use grantd_wire::{Error, api, limits};
@@ -143,8 +143,16 @@ pub async fn set_state(vault: &Vault, request: &Request, app: &App, to: AppState
     }
     let drafts = request.drafts(vault, app, flow::apps::KINDS);
     let old = app.clone();
-    let destroyed =
-        vault.store.write(move |tx| flow::apps::set_state(tx, &old, to, &drafts)).await.map_err(of_store)?;
+    let destroyed = vault
+        .store
+        .write(move |tx| {
+            if to == AppState::Deleted {
+                retention::check_not_held(tx, old.id)?;
+            }
+            flow::apps::set_state(tx, &old, to, &drafts)
+        })
+        .await
+        .map_err(of_store)?;
     vault.keys.forget(app.id, &destroyed);
     Ok(answer(200, &view(&App { state: to, version: app.version + 1, ..app.clone() })))
 }

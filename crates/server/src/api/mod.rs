@@ -7,6 +7,7 @@ mod keys;
 mod operators;
 mod organization;
 mod probe;
+mod retention;
 mod secrets;
 mod templates;
 mod tokens;
@@ -90,7 +91,7 @@ pub async fn answer(
         Api::OrganizationEventsExport => audit::export(vault, &request, request.organization()?).await,
         route => {
             let app = request.app(vault).await?;
-            if app.state == AppState::Deleted && changes && route != Api::AppsDelete {
+            if app.state == AppState::Deleted && changes && !outlives_the_app(route) {
                 let message = "The app is deleted: what it had and did can be read, and nothing else.";
                 return Err(Error::new(Code::Conflict).message(message));
             }
@@ -120,6 +121,11 @@ fn every_app(pat: &Pat, what: &str) -> Result<(), Error> {
     }
 }
 
+/// Whether it is for a deleted app, too: its trail is still there.
+fn outlives_the_app(route: Api) -> bool {
+    matches!(route, Api::AppsDelete | Api::RetentionSet | Api::RetentionReset | Api::HoldSet | Api::HoldRelease)
+}
+
 async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) -> Result<Answer, Error> {
     match route {
         Api::AppsShow => Ok(json(200, &apps::view(app))),
@@ -130,6 +136,12 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::BrandingShow => organization::show_branding(vault, app).await,
         Api::BrandingSet => organization::set_branding(vault, request, app).await,
         Api::BrandingReset => organization::reset_branding(vault, request, app).await,
+        Api::RetentionShow => retention::show(vault, app).await,
+        Api::RetentionSet => retention::set(vault, request, app).await,
+        Api::RetentionReset => retention::reset(vault, request, app).await,
+        Api::HoldShow => retention::show_hold(vault, app).await,
+        Api::HoldSet => retention::hold(vault, request, app).await,
+        Api::HoldRelease => retention::release(vault, request, app).await,
         Api::KeysList => keys::list(vault, request, app).await,
         Api::KeysMint => keys::mint(vault, request, app).await,
         Api::KeysShow => keys::show(vault, request, app).await,

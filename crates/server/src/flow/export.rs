@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
-use grantd_domain::audit::{Event, Exporter, Owner, StoredEvent};
-use grantd_store::audit::{self, EventFilter, StoredCheckpoint};
+use grantd_domain::audit::{Checkpoint, Event, Exporter, Owner, StoredEvent};
+use grantd_store::audit::{self, EventFilter, StoredCheckpoint, Stretch};
 use grantd_store::{Error as StoreError, Tx, append_event, crash, recovery};
 use grantd_wire::ids::EventId;
 use grantd_wire::limits;
@@ -21,10 +21,7 @@ pub async fn checkpoint(vault: &Arc<Vault>, owner: Owner) -> Result<bool, StoreE
         .store
         .write(move |tx| {
             let Some(checkpoint) = audit::next_checkpoint(tx, &owner, now)? else { return Ok(false) };
-            let text = checkpoint.text();
-            let signed = signer.checkpoint_key.sign_checkpoint(&text);
-            crash::step("checkpoint.signed");
-            audit::insert_checkpoint(tx, &owner, &checkpoint, &text, &signed)?;
+            sign(tx, &signer, owner, &checkpoint)?;
             Ok(true)
         })
         .await;
@@ -36,12 +33,29 @@ pub async fn checkpoint(vault: &Arc<Vault>, owner: Owner) -> Result<bool, StoreE
     }
 }
 
+/// Signs and stores a checkpoint; `Duplicate` when another process was first.
+pub fn sign(tx: &mut Tx<'_>, signer: &Vault, owner: Owner, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+    let text = checkpoint.text();
+    let signed = signer.checkpoint_key.sign_checkpoint(&text);
+    crash::step("checkpoint.signed");
+    audit::insert_checkpoint(tx, &owner, checkpoint, &text, &signed)
+}
+
 /// Where a whole export stands.
 enum Step {
     Header,
-    Checkpoints { after: i64 },
-    Chain { index: usize, after: i64 },
-    Filtered { before: Option<EventId>, is_last: bool },
+    Checkpoints {
+        after: i64,
+    },
+    /// A stretch, and the last of its events that was written, if there is one.
+    Chain {
+        index: usize,
+        after: Option<i64>,
+    },
+    Filtered {
+        before: Option<EventId>,
+        is_last: bool,
+    },
     Done,
 }
 
@@ -52,7 +66,7 @@ struct Export {
     shown_filter: Value,
     /// The last checkpoint that is shown: one that is signed meanwhile names events which are not in this export.
     last_checkpoint: i64,
-    heads: Vec<(String, i64)>,
+    stretches: Vec<Stretch>,
     exporter: Option<Exporter>,
     step: Step,
 }
@@ -71,14 +85,14 @@ pub async fn jsonl(
     if !filter.terms.is_empty() {
         vault.store.catch_up(owner).await?;
     }
-    // In this order: the heads are at least those of the checkpoint.
+    // In one snapshot: the heads are those of the checkpoint, and the chains begin where it says that they were cut.
     let read = move |tx: &mut Tx<'_>| {
         let last = recovery::last_checkpoint(tx, &owner)?.map_or(0, |checkpoint| checkpoint.n);
-        Ok((last, audit::signed_heads(tx, &owner)?))
+        Ok((last, audit::stretches(tx, &owner)?))
     };
-    let (last_checkpoint, heads) = vault.store.read(read).await?;
+    let (last_checkpoint, stretches) = vault.store.read(read).await?;
     let export =
-        Export { vault, owner, filter, shown_filter, last_checkpoint, heads, exporter: None, step: Step::Header };
+        Export { vault, owner, filter, shown_filter, last_checkpoint, stretches, exporter: None, step: Step::Header };
     Ok(stream::try_unfold(export, |mut export| async move {
         loop {
             if matches!(export.step, Step::Done) {
@@ -124,7 +138,7 @@ impl Export {
         let Some(last) = page.last() else {
             self.step = match self.is_partial() {
                 true => Step::Filtered { before: None, is_last: false },
-                false => Step::Chain { index: 0, after: 0 },
+                false => Step::Chain { index: 0, after: None },
             };
             return Ok(String::new());
         };
@@ -137,13 +151,15 @@ impl Export {
         Ok(lines)
     }
 
-    async fn chain(&mut self, index: usize, after: i64) -> Result<String, StoreError> {
-        let Some((chain, to)) = self.heads.get(index).cloned() else { return Ok(self.finish()) };
-        let owner = self.owner;
-        let page = self.vault.store.read(move |tx| audit::export_chain(tx, &owner, &chain, after, to)).await?;
+    async fn chain(&mut self, index: usize, after: Option<i64>) -> Result<String, StoreError> {
+        let Some(Stretch { chain_id, after: cut, to }) = self.stretches.get(index).cloned() else {
+            return Ok(self.finish());
+        };
+        let (owner, after) = (self.owner, after.unwrap_or(cut));
+        let page = self.vault.store.read(move |tx| audit::export_chain(tx, &owner, &chain_id, after, to)).await?;
         self.step = match page.last() {
-            Some(last) if last.seq < to => Step::Chain { index, after: last.seq },
-            _ => Step::Chain { index: index + 1, after: 0 },
+            Some(last) if last.seq < to => Step::Chain { index, after: Some(last.seq) },
+            _ => Step::Chain { index: index + 1, after: None },
         };
         self.lines(&page)
     }

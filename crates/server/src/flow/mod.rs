@@ -5,6 +5,7 @@ pub mod export;
 pub mod grants;
 pub mod probe;
 pub mod release;
+pub mod retention;
 pub mod secrets;
 
 use std::time::Duration;

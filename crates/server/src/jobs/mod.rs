@@ -1,4 +1,4 @@
-//! Work beside requests: the index of events, checkpoints, the clock floor, old nonces, times of last use.
+//! Work beside requests: the index of events, checkpoints, retention, the clock floor, old nonces, times of last use.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,6 +13,7 @@ use grantd_wire::limits;
 use tokio_util::sync::CancellationToken;
 
 use crate::flow::export::checkpoint;
+use crate::flow::retention::cut;
 use crate::vault::Vault;
 
 const NONCE_PRUNE_EVERY: Duration = Duration::from_secs(10);
@@ -25,6 +26,8 @@ const PROCESS_REPORT_EVERY: Duration = Duration::from_secs(limits::PROCESS_REPOR
 /// Processes that ended without a word are forgotten after a day.
 const PROCESS_KEPT_MS: i64 = 86_400_000;
 const CLOCK_TICK: Duration = Duration::from_mins(1);
+/// How often it is looked whether a day of a trail has come of age, and whether what was cut off can be deleted.
+const RETENTION_EVERY: Duration = Duration::from_mins(10);
 /// How often the number of new events is looked at.
 const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -38,6 +41,10 @@ pub async fn run(vault: Arc<Vault>, stop: CancellationToken) {
         every(USED_FLUSH_EVERY, &stop, || flush_used(&vault)),
         every(CLOCK_TICK, &stop, || tick_clock(&vault)),
         every(PROCESS_REPORT_EVERY, &stop, || report_process(&vault, &process)),
+        every(RETENTION_EVERY, &stop, || async {
+            // One process is enough; two do no harm.
+            if is_first(&vault, &process).await? { prune_trails(&vault, &stop).await } else { Ok(()) }
+        }),
         checkpoints(&vault, &stop),
     );
     can_fail("flush of last use", flush_used(&vault).await);
@@ -160,14 +167,42 @@ fn is_due(new_events: u64, waited_ms: i64) -> bool {
 }
 
 async fn checkpoint_all(vault: &Arc<Vault>) -> Result<(), StoreError> {
-    for text in vault.store.read(audit::owners).await? {
-        let organization = OrganizationId::parse(&text).filter(|id| *id == vault.organization_id);
-        let owner = match (organization, AppId::parse(&text)) {
-            (Some(id), _) => Owner::Organization(id),
-            (None, Some(id)) => Owner::App(id),
-            (None, None) => return Err(StoreError::Inconsistent { table: "chains", column: "app_id", row: text }),
-        };
+    for owner in owners(vault).await? {
         checkpoint(vault, owner).await?;
+    }
+    Ok(())
+}
+
+/// Whoever has a trail.
+async fn owners(vault: &Vault) -> Result<Vec<Owner>, StoreError> {
+    let texts = vault.store.read(audit::owners).await?;
+    let owner = |text: String| {
+        let organization = OrganizationId::parse(&text).filter(|id| *id == vault.organization_id);
+        match (organization, AppId::parse(&text)) {
+            (Some(id), _) => Ok(Owner::Organization(id)),
+            (None, Some(id)) => Ok(Owner::App(id)),
+            (None, None) => Err(StoreError::Inconsistent { table: "chains", column: "app_id", row: text }),
+        }
+    };
+    texts.into_iter().map(owner).collect()
+}
+
+/// Whether no other living process is older than this one.
+async fn is_first(vault: &Vault, process: &str) -> Result<bool, StoreError> {
+    let since = vault.env.now().plus_ms(-limits::PROCESS_SILENT_MS);
+    let living = vault.store.read(move |tx| processes::list(tx, since)).await?;
+    Ok(living.iter().all(|other| other.id.as_str() >= process))
+}
+
+/// Deletes what was cut off trails an hour ago, and cuts off what has come of age since.
+pub async fn prune_trails(vault: &Arc<Vault>, stop: &CancellationToken) -> Result<(), StoreError> {
+    if vault.clock_rolled_back.load(Ordering::Relaxed) {
+        // What is old enough is not to be said while the time is in doubt.
+        return Ok(());
+    }
+    while !stop.is_cancelled() && vault.store.delete_pruned(vault.env.now()).await? > 0 {}
+    for owner in owners(vault).await? {
+        while !stop.is_cancelled() && cut(vault, owner).await? {}
     }
     Ok(())
 }

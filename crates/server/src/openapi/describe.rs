@@ -192,12 +192,25 @@ pub fn describe(route: Api) -> Operation {
             .takes::<api::AppUpdate>(),
         Api::AppsArchive => gives::<api::App>("archiveApp", "apps", "Archives an app").about("Its keys stop working."),
         Api::AppsUnarchive => gives::<api::App>("unarchiveApp", "apps", "Brings an archived app back"),
-        Api::AppsDelete => gives::<api::App>("deleteApp", "apps", "Deletes an app").about("It cannot be brought back."),
+        Api::AppsDelete => gives::<api::App>("deleteApp", "apps", "Deletes an app").about("It cannot be brought back.")
+            .refuses(&[Code::LegalHold]),
         Api::BrandingShow => gives::<api::Branding>("showBranding", "apps", "Shows how an app looks to end users"),
         Api::BrandingSet => gives::<api::Branding>("setBranding", "apps", "Says how an app looks to end users")
             .about("Absent fields stay, an empty one is removed.")
             .takes::<api::BrandingUpdate>(),
         Api::BrandingReset => gives::<api::Branding>("resetBranding", "apps", "Gives an app grantd's own look"),
+        Api::RetentionShow => gives::<api::AppRetention>("showRetention", "audit", "Shows how long an app's trail is kept"),
+        Api::RetentionSet => gives::<api::AppRetention>("setRetention", "audit", "Says how long an app's trail is kept")
+            .about("What is older is removed for good, a day at a time.")
+            .takes_as::<api::AppRetentionSet>(r#"{"retention": "90d"}"#),
+        Api::RetentionReset => {
+            gives::<api::AppRetention>("resetRetention", "audit", "Keeps an app's trail for as long as the install does")
+        }
+        Api::HoldShow => gives::<api::LegalHold>("showHold", "audit", "Shows the legal hold of an app"),
+        Api::HoldSet => gives::<api::LegalHold>("setHold", "audit", "Puts an app under a legal hold")
+            .about("While it stands, nothing of the app's trail is removed, and the app cannot be deleted.")
+            .takes_as::<api::LegalHoldSet>(r#"{"reason": "Case 2026/17"}"#),
+        Api::HoldRelease => gives::<api::LegalHold>("releaseHold", "audit", "Ends the legal hold of an app"),
         Api::KeysList => gives::<api::Page<api::Key>>("listKeys", "keys", "Lists the keys of an app")
             .filtered(&["limit", "offset", "search", "status"]),
         Api::KeysMint => gives::<api::MintedKey>("mintKey", "keys", "Mints a key")

@@ -51,6 +51,7 @@ mod probe;
 mod race;
 mod recovery;
 mod report;
+mod retention;
 mod rewrap;
 mod schema;
 mod secrets;

@@ -235,6 +235,8 @@ fn api_body(route: Api) -> Value {
         Api::AppsUpdate | Api::BrandingSet | Api::GrantsUpdate | Api::OperatorsUpdate => json!({}),
         Api::OperatorsCreate => json!({"email": "new@example.com", "role": "viewer"}),
         Api::SecretsCreate => json!({"name": "New", "value": "canary", "allowed_hosts": ["api.example.com"]}),
+        Api::RetentionSet => json!({"retention": "90d"}),
+        Api::HoldSet => json!({"reason": "a case"}),
         Api::SecretsRotate => json!({"value": "canary"}),
         Api::SecretsSetHosts => json!({"allowed_hosts": ["api.example.com"]}),
         Api::SecretGrantsCreate => json!({"principal_type": "system"}),

@@ -17,7 +17,8 @@ use grantd_store::{
 use grantd_wire::TimeMs;
 use grantd_wire::api::{CredentialType, Retrieve, TenantMode};
 use grantd_wire::ids::{
-    AppId, CredentialId, DataKeyId, GenerationId, GrantId, KeyId, OrganizationId, SecretId, SigningKeyId, uuid_v7,
+    AppId, CredentialId, DataKeyId, GenerationId, GrantId, KeyId, OperatorId, OrganizationId, SecretId, SigningKeyId,
+    uuid_v7,
 };
 use grantd_wire::key::KeyType;
 use grantd_wire::scope::Scope;
@@ -53,6 +54,7 @@ new_ids! {
     credential_id: CredentialId,
     generation_id: GenerationId,
     grant_id: GrantId,
+    operator_id: OperatorId,
     data_key_id: DataKeyId,
 }
 
@@ -267,10 +269,9 @@ fn export(tx: &mut Tx<'_>, owner: &Owner) -> Result<String> {
             lines += &exporter.checkpoint(&body, &stored.key_id, &stored.signature);
         }
     }
-    for (chain, to) in audit::signed_heads(tx, owner)? {
-        let mut after = 0;
+    for audit::Stretch { chain_id, mut after, to } in audit::stretches(tx, owner)? {
         while after < to {
-            let page = audit::export_chain(tx, owner, &chain, after, to)?;
+            let page = audit::export_chain(tx, owner, &chain_id, after, to)?;
             after = page.last().map(|e| e.seq).ok_or(Error::Busy)?;
             for event in page {
                 lines += &exporter.event(&event).unwrap();

@@ -10,6 +10,7 @@ mod keys;
 mod lists;
 mod operators;
 mod organization;
+mod retention;
 mod secrets;
 mod templates;
 
@@ -20,5 +21,6 @@ pub use keys::*;
 pub use lists::*;
 pub use operators::*;
 pub use organization::*;
+pub use retention::*;
 pub use secrets::*;
 pub use templates::*;

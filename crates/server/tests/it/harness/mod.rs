@@ -218,6 +218,7 @@ fn settings() -> Settings {
         outbound_roots: None,
         cache_bytes: 1 << 20,
         auth_failures_per_minute: grantd_wire::limits::AUTH_FAILURES_PER_MINUTE,
+        retention: grantd_wire::Retention::default(),
     }
 }
 
