@@ -111,7 +111,7 @@ impl ApiKey {
 }
 
 /// A secret the operator stores: how it is sent and where it may go. Its value is a credential.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ManagedSecret {
     pub id: SecretId,
     pub app_id: AppId,

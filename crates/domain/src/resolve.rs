@@ -3,6 +3,8 @@
 //! Default deny: each step refuses with its own code, in this order, so that a caller learns of a grant only what its app
 //! may know. The order is part of the contract: a foreign grant is missing before anything else is looked at.
 
+use std::sync::Arc;
+
 use grantd_wire::api::{Retrieve, TenantMode};
 use grantd_wire::{Code, Error};
 
@@ -30,7 +32,8 @@ pub struct Facts<'a> {
 pub struct Held {
     pub grant: Grant,
     pub credential: Credential,
-    pub secret: ManagedSecret,
+    /// Many grants share one.
+    pub secret: Arc<ManagedSecret>,
 }
 
 /// What the tenant guard said of an allowed call.

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use grantd_domain::grant::CredentialState;
+use grantd_domain::grant::{CredentialState, ManagedSecret};
 use grantd_domain::resolve::Held;
 use grantd_store::hot::{Epochs, Known};
 use grantd_wire::TimeMs;
-use grantd_wire::ids::{AppId, GrantId};
+use grantd_wire::ids::{AppId, GrantId, SecretId};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as Entries;
 
@@ -19,8 +19,12 @@ use quick_cache::sync::Cache as Entries;
 const KEYS_MAX: usize = 10_000;
 /// A key is read again after this long: some of what it tells (that it is deprecated) changes no decision, so nothing else notices.
 const KEY_AGE_MS: i64 = 5_000;
-/// What a grant is counted with beside its sealed value, for the first estimate of how many there will be.
-const GRANT_BYTES: u64 = 2_048;
+/// Secrets that are remembered for all of their grants.
+const SECRETS_MAX: usize = 10_000;
+/// What a grant is counted with, for the first estimate of how many there will be.
+const GRANT_BYTES: u64 = 1_024;
+/// What the tables and the allocator add to an entry.
+const ENTRY_BYTES: usize = 128;
 
 /// A grant and the epochs at which it was read.
 pub struct Remembered {
@@ -32,6 +36,8 @@ pub struct Remembered {
 pub struct Cache {
     keys: Entries<[u8; 32], (TimeMs, Arc<Known>)>,
     grants: Entries<(AppId, GrantId), Arc<Remembered>, Weight>,
+    /// Each once: the grants refer to them.
+    secrets: Entries<SecretId, Arc<ManagedSecret>>,
     pub(crate) key_lookups: Lookups,
     pub(crate) grant_lookups: Lookups,
 }
@@ -56,15 +62,13 @@ struct Weight;
 
 impl Weighter<(AppId, GrantId), Arc<Remembered>> for Weight {
     fn weight(&self, _: &(AppId, GrantId), remembered: &Arc<Remembered>) -> u64 {
-        let Held { grant, credential, secret } = &remembered.held;
+        let Held { grant, credential, secret: _ } = &remembered.held;
         let sealed = match &credential.state {
             CredentialState::Ok { sealed, .. } => sealed.len(),
             CredentialState::Broken | CredentialState::Destroyed => 0,
         };
-        let texts = [&secret.slug, &secret.name, &secret.header, &secret.format];
-        let lists = secret.injections.len() * 128 + secret.hosts.len() * 96 + secret.field_names.len() * 48;
-        let texts: usize = texts.into_iter().chain(&grant.label).map(String::len).sum();
-        (size_of::<Remembered>() + size_of::<(AppId, GrantId)>() + sealed + texts + lists + 64) as u64
+        let label = grant.label.as_ref().map_or(0, String::len);
+        (size_of::<Remembered>() + size_of::<(AppId, GrantId)>() + sealed + label + ENTRY_BYTES) as u64
     }
 }
 
@@ -75,6 +79,7 @@ impl Cache {
         Self {
             keys: Entries::new(KEYS_MAX),
             grants: Entries::with_weighter(grants, bytes, Weight),
+            secrets: Entries::new(SECRETS_MAX),
             key_lookups: Lookups::default(),
             grant_lookups: Lookups::default(),
         }
@@ -103,8 +108,16 @@ impl Cache {
         self.grant_lookups.count(self.grants.get(&(app, grant)).filter(|remembered| remembered.epochs == epochs))
     }
 
-    pub(crate) fn remember_grant(&self, remembered: &Arc<Remembered>) {
-        let grant = &remembered.held.grant;
-        self.grants.insert((grant.app_id, grant.id), Arc::clone(remembered));
+    /// Remembers a grant that was just read.
+    pub(crate) fn remember_grant(&self, epochs: Epochs, mut held: Held) -> Arc<Remembered> {
+        let secret = self.secrets.get(&held.secret.id).filter(|known| *known == held.secret);
+        held.secret = secret.unwrap_or_else(|| {
+            self.secrets.insert(held.secret.id, Arc::clone(&held.secret));
+            held.secret
+        });
+        let place = (held.grant.app_id, held.grant.id);
+        let remembered = Arc::new(Remembered { epochs, held });
+        self.grants.insert(place, Arc::clone(&remembered));
+        remembered
     }
 }

@@ -7,6 +7,7 @@ use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::env::Env;
 use grantd_domain::seal::{RootKeyMissing, RootKeys, UnwrapError, root_key_id};
 use grantd_store::{Store, append_event, data_keys, facts, installs, processes};
+use grantd_wire::ids::DataKeyId;
 use grantd_wire::limits::PROCESS_SILENT_MS;
 use serde_json::json;
 
@@ -62,9 +63,9 @@ pub async fn run(
     let before = store.read(facts::root_key_ids).await?;
     let (mut rewrapped, mut remaining) = (0, 0);
     for _ in 0..PASSES_MAX {
-        let mut after = String::new();
-        while let Some((last, changed)) = batch(store, root, to, env, &after, BATCH_KEYS).await? {
-            after = last;
+        let mut after = None;
+        while let Some((last, changed)) = batch(store, root, to, env, after, BATCH_KEYS).await? {
+            after = Some(last);
             rewrapped += changed;
             let key = to.to_owned();
             progress(rewrapped, store.read(move |tx| data_keys::count_wrapped_otherwise(tx, &key)).await?);
@@ -105,12 +106,12 @@ pub async fn batch(
     root: &RootKeys,
     to: &str,
     env: &dyn Env,
-    after: &str,
+    after: Option<DataKeyId>,
     keys_max: i64,
-) -> Result<Option<(String, u64)>, RewrapError> {
-    let (key, from) = (to.to_owned(), after.to_owned());
-    let found = store.read(move |tx| data_keys::list_wrapped_otherwise(tx, &key, &from, keys_max)).await?;
-    let Some(last) = found.last().map(|key| key.id.to_string()) else { return Ok(None) };
+) -> Result<Option<(DataKeyId, u64)>, RewrapError> {
+    let key = to.to_owned();
+    let found = store.read(move |tx| data_keys::list_wrapped_otherwise(tx, &key, after, keys_max)).await?;
+    let Some(last) = found.last().map(|key| key.id) else { return Ok(None) };
     let mut pairs = Vec::with_capacity(found.len());
     for old in found {
         let new = root.rewrap(env, &old, to).map_err(|e| match e {

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 
 use grantd_domain::audit::{Linked, Owner, Prepared};
 use grantd_wire::TimeMs;
-use grantd_wire::ids::KeyId;
+use grantd_wire::ids::{ChainId, KeyId};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::audit;
@@ -16,7 +16,7 @@ use crate::crash;
 use crate::error::{Error, Result};
 use crate::hot::{Append, Appended, Confirm, Nonce};
 use crate::seam::postgres::{self, Client, Failure, Pool, error};
-use crate::seam::{Chains, Row, Tally, now};
+use crate::seam::{Chains, Row, Tally, now, owner_id};
 
 /// Events in one statement.
 const GROUP_MAX: usize = 512;
@@ -256,17 +256,15 @@ async fn find_replayed(client: &Client, group: &[Waiting]) -> Result<Written> {
 }
 
 /// A nonce as its row has it.
-type StoredNonce = (i64, String, Vec<u8>);
+type StoredNonce = (i64, Vec<u8>, Vec<u8>);
 
 fn stored(nonce: &Nonce) -> StoredNonce {
-    (nonce.signed_at.0, nonce.key_id.to_string(), nonce.nonce.to_vec())
+    (nonce.signed_at.0, nonce.key_id.as_bytes().to_vec(), nonce.nonce.to_vec())
 }
 
-// Text that comes out of `unnest` has the database's collation, and our columns have "C": say which one compares.
 const APPEND_SQL: &str = "WITH asked AS ( \
-      SELECT i, organization_id COLLATE \"C\" AS organization_id, organization_epoch, app_id COLLATE \"C\" AS app_id, app_epoch, \
-        credential_id COLLATE \"C\" AS credential_id, credential_version \
-      FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::bigint[]) \
+      SELECT * \
+      FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bytea[], $5::bigint[], $6::bytea[], $7::bigint[]) \
         AS t(i, organization_id, organization_epoch, app_id, app_epoch, credential_id, credential_version) \
     ), moved AS ( \
       SELECT i FROM asked q WHERE NOT EXISTS ( \
@@ -275,13 +273,13 @@ const APPEND_SQL: &str = "WITH asked AS ( \
           AND c.id = q.credential_id AND c.version = q.credential_version) \
     ), new_nonces AS ( \
       INSERT INTO nonces (signed_at_ms, key_id, nonce) \
-      SELECT * FROM unnest($8::bigint[], $9::text[], $10::bytea[]) WHERE NOT EXISTS (SELECT 1 FROM moved) \
+      SELECT * FROM unnest($8::bigint[], $9::bytea[], $10::bytea[]) WHERE NOT EXISTS (SELECT 1 FROM moved) \
     ), new_chains AS ( \
       INSERT INTO chains (id, app_id, writer, first_previous, checkpointed_seq, indexed_seq) \
-      SELECT t.*, 0, 0 FROM unnest($11::text[], $12::text[], $13::text[], $14::bytea[]) AS t WHERE NOT EXISTS (SELECT 1 FROM moved) \
+      SELECT t.*, 0, 0 FROM unnest($11::bytea[], $12::bytea[], $13::text[], $14::bytea[]) AS t WHERE NOT EXISTS (SELECT 1 FROM moved) \
     ), new_events AS ( \
       INSERT INTO events (app_id, id, chain_id, seq, at_ms, core, private, salt, private_hash, event_hash, hash, terms) \
-      SELECT * FROM unnest($15::text[], $16::text[], $17::text[], $18::bigint[], $19::bigint[], $20::text[], $21::text[], \
+      SELECT * FROM unnest($15::bytea[], $16::bytea[], $17::bytea[], $18::bigint[], $19::bigint[], $20::text[], $21::text[], \
         $22::bytea[], $23::bytea[], $24::bytea[], $25::bytea[], $26::bytea[]) WHERE NOT EXISTS (SELECT 1 FROM moved) \
     ) SELECT i FROM moved";
 
@@ -294,8 +292,8 @@ struct Group<'g> {
 }
 
 struct NewChain {
-    id: String,
-    owner: String,
+    id: ChainId,
+    owner: Owner,
     writer: String,
     first_previous: [u8; 32],
 }
@@ -310,8 +308,8 @@ impl<'g> Group<'g> {
                 let first_previous = latest_checkpoint(client, event.owner).await?;
                 let head = audit::new_chain(event, first_previous);
                 new_chains.push(NewChain {
-                    id: head.chain_id.to_string(),
-                    owner: event.owner.key(),
+                    id: head.chain_id,
+                    owner: event.owner,
                     writer: chains.writer().to_owned(),
                     first_previous,
                 });
@@ -339,22 +337,22 @@ impl<'g> Group<'g> {
                 &statement,
                 &[
                     &column!(asked, |(i, _)| *i),
-                    &column!(asked, |(_, c)| c.organization_id.to_string()),
+                    &column!(asked, |(_, c)| c.organization_id.as_bytes().as_slice()),
                     &column!(asked, |(_, c)| c.epochs.organization),
-                    &column!(asked, |(_, c)| c.app_id.to_string()),
+                    &column!(asked, |(_, c)| c.app_id.as_bytes().as_slice()),
                     &column!(asked, |(_, c)| c.epochs.app),
-                    &column!(asked, |(_, c)| c.credential_id.to_string()),
+                    &column!(asked, |(_, c)| c.credential_id.as_bytes().as_slice()),
                     &column!(asked, |(_, c)| c.credential_version),
                     &column!(nonces, |n| n.signed_at.0),
-                    &column!(nonces, |n| n.key_id.to_string()),
+                    &column!(nonces, |n| n.key_id.as_bytes().as_slice()),
                     &column!(nonces, |n| n.nonce.as_slice()),
-                    &column!(new_chains, |c| c.id.as_str()),
-                    &column!(new_chains, |c| c.owner.as_str()),
+                    &column!(new_chains, |c| c.id.as_bytes().as_slice()),
+                    &column!(new_chains, |c| c.owner.bytes().as_slice()),
                     &column!(new_chains, |c| c.writer.as_str()),
                     &column!(new_chains, |c| c.first_previous.as_slice()),
-                    &column!(linked, |(e, _)| e.owner.key()),
-                    &column!(linked, |(e, _)| e.id.to_string()),
-                    &column!(linked, |(_, l)| l.chain_id.to_string()),
+                    &column!(linked, |(e, _)| e.owner.bytes().as_slice()),
+                    &column!(linked, |(e, _)| e.id.as_bytes().as_slice()),
+                    &column!(linked, |(_, l)| l.chain_id.as_bytes().as_slice()),
                     &column!(linked, |(_, l)| l.seq),
                     &column!(linked, |(_, l)| l.at.0),
                     &column!(linked, |(_, l)| l.core.as_str()),
@@ -372,17 +370,17 @@ impl<'g> Group<'g> {
 
 async fn used_nonces(client: &Client, nonces: &[Nonce]) -> Result<HashSet<StoredNonce>> {
     let times: Vec<i64> = nonces.iter().map(|n| n.signed_at.0).collect();
-    let keys: Vec<String> = nonces.iter().map(|n| n.key_id.to_string()).collect();
+    let keys: Vec<&[u8]> = nonces.iter().map(|n| n.key_id.as_bytes().as_slice()).collect();
     let bytes: Vec<&[u8]> = nonces.iter().map(|n| n.nonce.as_slice()).collect();
     let sql = "SELECT n.signed_at_ms, n.key_id, n.nonce FROM nonces n \
-        JOIN unnest($1::bigint[], $2::text[], $3::bytea[]) AS t(signed_at_ms, key_id, nonce) \
-        ON n.signed_at_ms = t.signed_at_ms AND n.key_id = t.key_id COLLATE \"C\" AND n.nonce = t.nonce";
+        JOIN unnest($1::bigint[], $2::bytea[], $3::bytea[]) AS t(signed_at_ms, key_id, nonce) \
+        ON n.signed_at_ms = t.signed_at_ms AND n.key_id = t.key_id AND n.nonce = t.nonce";
     let statement = client.prepare_cached(sql).await.map_err(|e| error(&e))?;
     let rows = client.query(&statement, &[&times, &keys, &bytes]).await.map_err(|e| error(&e))?;
     Ok(rows.iter().map(|r| (r.get(0), r.get(1), r.get(2))).collect())
 }
 
 async fn latest_checkpoint(client: &Client, owner: Owner) -> Result<[u8; 32]> {
-    let rows = postgres::query(client, audit::LATEST_CHECKPOINT_SQL, &[owner.key().into()]).await?;
+    let rows = postgres::query(client, audit::LATEST_CHECKPOINT_SQL, &[owner_id(&owner)]).await?;
     audit::checkpoint_hash(rows.into_iter().next().map(|values| Row::new("checkpoints", values)))
 }

@@ -48,8 +48,8 @@ fn retrieve_text(retrieve: Retrieve) -> &'static str {
 /// Reads the columns `id … version`, as every statement here lists them.
 pub(crate) fn read(row: &mut Row) -> Result<App> {
     Ok(App {
-        id: row.parsed("apps.id", AppId::parse)?,
-        organization_id: row.parsed("apps.organization_id", OrganizationId::parse)?,
+        id: row.id("apps.id")?,
+        organization_id: row.id("apps.organization_id")?,
         name: row.text("apps.name")?,
         description: row.opt_text("apps.description")?,
         website_url: row.opt_text("apps.website_url")?,

@@ -6,7 +6,7 @@ use grantd_wire::sign::hex;
 use grantd_wire::{TimeMs, limits};
 
 use crate::error::Result;
-use crate::seam::{Row, Tx, Value, id};
+use crate::seam::{Row, Tx, Value, after, id, owner_id, text_id};
 
 pub(crate) const LATEST_CHECKPOINT_SQL: &str = "SELECT body FROM checkpoints WHERE app_id = $1 ORDER BY n DESC LIMIT 1";
 
@@ -23,19 +23,19 @@ pub(crate) fn new_chain(event: &Prepared, first_previous: [u8; 32]) -> Head {
 
 /// Appends an event to its owner's chain.
 pub(crate) fn append(tx: &mut Tx<'_>, event: &Prepared) -> Result<()> {
-    let owner = event.owner.key();
+    let owner = owner_id(&event.owner);
     if tx.chains.head(&event.owner).is_none() {
-        let found = if tx.chains.resumes() { find_chain(tx, &owner)? } else { None };
+        let found = if tx.chains.resumes() { find_chain(tx, owner.clone())? } else { None };
         let head = if let Some(head) = found {
             head
         } else {
-            let row = tx.query_opt("checkpoints", LATEST_CHECKPOINT_SQL, &[(&owner).into()])?;
+            let row = tx.query_opt("checkpoints", LATEST_CHECKPOINT_SQL, std::slice::from_ref(&owner))?;
             let head = new_chain(event, checkpoint_hash(row)?);
             let writer = tx.chains.writer().to_owned();
             tx.execute(
                 "INSERT INTO chains (id, app_id, writer, first_previous, checkpointed_seq, indexed_seq) \
                  VALUES ($1, $2, $3, $4, 0, 0)",
-                &[id(head.chain_id), (&owner).into(), writer.into(), head.hash.as_slice().into()],
+                &[id(head.chain_id), owner.clone(), writer.into(), head.hash.as_slice().into()],
             )?;
             head
         };
@@ -45,7 +45,7 @@ pub(crate) fn append(tx: &mut Tx<'_>, event: &Prepared) -> Result<()> {
     tx.execute(
         INSERT_EVENT_SQL,
         &[
-            (&owner).into(),
+            owner,
             id(event.id),
             id(linked.chain_id),
             linked.seq.into(),
@@ -67,11 +67,11 @@ const INSERT_EVENT_SQL: &str = "INSERT INTO events \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 /// The chain this only writer left behind.
-fn find_chain(tx: &mut Tx<'_>, owner: &str) -> Result<Option<Head>> {
+fn find_chain(tx: &mut Tx<'_>, owner: Value) -> Result<Option<Head>> {
     let sql = "SELECT id, first_previous FROM chains WHERE app_id = $1 AND writer = $2 ORDER BY id DESC LIMIT 1";
     let writer = tx.chains.writer().to_owned();
-    let Some(mut row) = tx.query_opt("chains", sql, &[owner.into(), writer.into()])? else { return Ok(None) };
-    let chain_id = row.parsed("id", ChainId::parse)?;
+    let Some(mut row) = tx.query_opt("chains", sql, &[owner, writer.into()])? else { return Ok(None) };
+    let chain_id = row.id("id")?;
     let first_previous = row.array("first_previous")?;
     let sql = "SELECT seq, hash, at_ms FROM events WHERE chain_id = $1 ORDER BY seq DESC LIMIT 1";
     let Some(mut row) = tx.query_opt("events", sql, &[id(chain_id)])? else {
@@ -172,6 +172,9 @@ macro_rules! page_sql {
 /// Rows of one statement, when events are compared one by one.
 const COMPARED_ROWS: i64 = 500;
 
+/// After every id that is made.
+const LAST_ID: EventId = EventId::from_uuid(uuid::Uuid::max());
+
 /// Events that fit, newest first, by one of the texts of `page_sql`.
 fn page(
     tx: &mut Tx<'_>,
@@ -188,7 +191,7 @@ fn page(
         let rows = statement(tx, owner, filter, found.next, rows_max, sql)?;
         let is_last = i64::try_from(rows.len()).is_ok_and(|n| n < rows_max);
         for mut row in rows {
-            let id = row.parsed("id", EventId::parse)?;
+            let id = row.id("id")?;
             let terms = Terms::unpack(&row.bytes("terms")?).ok_or_else(|| row.inconsistent("terms"))?;
             found.next = Some(id);
             looked_at += 1;
@@ -218,11 +221,10 @@ fn statement(
     sql: (&'static str, &'static str),
 ) -> Result<Vec<Row>> {
     // Ids are ordered by time; the bounds of time are bounds of ids, to the millisecond.
-    let upper = before.map_or_else(|| "~".to_owned(), |e| e.to_string());
-    let until = filter.until.map_or_else(|| "~".to_owned(), |t| first_id(t.plus_ms(1)));
-    let upper = upper.min(until);
-    let lower = filter.since.map_or_else(String::new, first_id);
-    let mut params: Vec<Value> = vec![owner.key().into(), upper.into(), lower.into(), rows_max.into()];
+    let upper = before.unwrap_or(LAST_ID);
+    let until = filter.until.map_or(LAST_ID, |t| first_id(t.plus_ms(1)));
+    let lower = after(filter.since.map(first_id));
+    let mut params: Vec<Value> = vec![owner_id(owner), id(upper.min(until)), lower, rows_max.into()];
     if filter.terms.is_empty() {
         return tx.query("events", sql.0, &params);
     }
@@ -239,16 +241,15 @@ pub fn list(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter) -> Result<Foun
 }
 
 /// The lowest id an event of this millisecond can have.
-fn first_id(at: TimeMs) -> String {
-    let id = grantd_wire::ids::uuid_v7(at.0, [0; 10]);
-    EventId::from_uuid(id).to_string()
+fn first_id(at: TimeMs) -> EventId {
+    EventId::from_uuid(grantd_wire::ids::uuid_v7(at.0, [0; 10]))
 }
 
 /// One event.
 pub fn find(tx: &mut Tx<'_>, owner: &Owner, event: EventId) -> Result<Option<ShownEvent>> {
     let sql =
         concat!("SELECT e.core, e.private, e.hash FROM events e WHERE e.app_id = $1 AND e.id = $2 AND ", not_pruned!());
-    tx.query_opt("events", sql, &[owner.key().into(), id(event)])?.map(|row| shown(event, row)).transpose()
+    tx.query_opt("events", sql, &[owner_id(owner), id(event)])?.map(|row| shown(event, row)).transpose()
 }
 
 /// Whether the app released this generation under this grant to this key since `since`. Of what is indexed, as [`list`].
@@ -293,13 +294,13 @@ pub struct StoredCheckpoint {
 /// Checkpoints of an owner after the `after`th, in order.
 pub fn checkpoints(tx: &mut Tx<'_>, owner: &Owner, after: i64) -> Result<Vec<StoredCheckpoint>> {
     let sql = "SELECT body, n, key_id, signature FROM checkpoints WHERE app_id = $1 AND n > $2 ORDER BY n LIMIT $3";
-    let rows = tx.query("checkpoints", sql, &[owner.key().into(), after.into(), limits::PAGE_MAX.into()])?;
+    let rows = tx.query("checkpoints", sql, &[owner_id(owner), after.into(), limits::PAGE_MAX.into()])?;
     rows.into_iter()
         .map(|mut row| {
             Ok(StoredCheckpoint {
                 body: row.text("body")?,
                 n: row.int("n")?,
-                key_id: row.text("key_id")?,
+                key_id: row.id_text("key_id")?,
                 signature: row.text("signature")?,
             })
         })
@@ -308,7 +309,7 @@ pub fn checkpoints(tx: &mut Tx<'_>, owner: &Owner, after: i64) -> Result<Vec<Sto
 
 /// The last checkpoint of an owner, and its text.
 pub(crate) fn latest_checkpoint(tx: &mut Tx<'_>, owner: &Owner) -> Result<Option<(Checkpoint, String)>> {
-    let row = tx.query_opt("checkpoints", LATEST_CHECKPOINT_SQL, &[owner.key().into()])?;
+    let row = tx.query_opt("checkpoints", LATEST_CHECKPOINT_SQL, &[owner_id(owner)])?;
     row.map(|mut row| {
         let text = row.text("body")?;
         let body = serde_json::from_str(&text).map_err(|_| row.inconsistent("body"))?;
@@ -324,9 +325,9 @@ pub fn next_checkpoint(tx: &mut Tx<'_>, owner: &Owner, at: TimeMs) -> Result<Opt
         AND e.seq = (SELECT MAX(m.seq) FROM events m WHERE m.chain_id = c.id) \
         WHERE c.app_id = $1 AND e.seq > c.checkpointed_seq ORDER BY e.chain_id";
     let mut heads = Vec::new();
-    for mut row in tx.query("chains", sql, &[owner.key().into()])? {
+    for mut row in tx.query("chains", sql, &[owner_id(owner)])? {
         heads.push(HeadAt {
-            chain_id: row.text("chain_id")?,
+            chain_id: row.id_text("chain_id")?,
             seq: row.int("seq")?,
             hash: hex(&row.array::<32>("hash")?),
         });
@@ -347,11 +348,11 @@ pub fn insert_checkpoint(
 ) -> Result<()> {
     tx.execute(
         "INSERT INTO checkpoints (app_id, n, body, key_id, signature) VALUES ($1, $2, $3, $4, $5)",
-        &[owner.key().into(), checkpoint.n.into(), text.into(), id(signed.key_id), (&signed.signature).into()],
+        &[owner_id(owner), checkpoint.n.into(), text.into(), id(signed.key_id), (&signed.signature).into()],
     )?;
     for head in &checkpoint.heads {
         let sql = "UPDATE chains SET checkpointed_seq = $2 WHERE id = $1 AND checkpointed_seq < $2";
-        tx.execute(sql, &[(&head.chain_id).into(), head.seq.into()])?;
+        tx.execute(sql, &[text_id(&head.chain_id), head.seq.into()])?;
     }
     Ok(())
 }
@@ -360,13 +361,13 @@ pub fn insert_checkpoint(
 pub fn export_chain(tx: &mut Tx<'_>, owner: &Owner, chain: &str, after: i64, to: i64) -> Result<Vec<StoredEvent>> {
     let sql = "SELECT chain_id, seq, core, private, salt, private_hash, event_hash, hash FROM events \
         WHERE chain_id = $1 AND seq > $2 AND seq <= $3 AND app_id = $4 ORDER BY seq LIMIT $5";
-    let params = [chain.into(), after.into(), to.into(), owner.key().into(), limits::PAGE_MAX.into()];
+    let params = [text_id(chain), after.into(), to.into(), owner_id(owner), limits::PAGE_MAX.into()];
     tx.query("events", sql, &params)?.into_iter().map(stored).collect()
 }
 
 fn stored(mut row: Row) -> Result<StoredEvent> {
     Ok(StoredEvent {
-        chain_id: row.text("chain_id")?,
+        chain_id: row.id_text("chain_id")?,
         seq: row.int("seq")?,
         core: row.text("core")?,
         private: row.opt_text("private")?,
@@ -400,10 +401,10 @@ pub struct Stretch {
 pub fn stretches(tx: &mut Tx<'_>, owner: &Owner) -> Result<Vec<Stretch>> {
     let sql = "SELECT id, pruned_seq, checkpointed_seq FROM chains \
         WHERE app_id = $1 AND checkpointed_seq > pruned_seq ORDER BY id";
-    let rows = tx.query("chains", sql, &[owner.key().into()])?;
+    let rows = tx.query("chains", sql, &[owner_id(owner)])?;
     rows.into_iter()
         .map(|mut row| {
-            let chain_id = row.text("id")?;
+            let chain_id = row.id_text("id")?;
             Ok(Stretch { chain_id, after: row.int("pruned_seq")?, to: row.int("checkpointed_seq")? })
         })
         .collect()
@@ -412,5 +413,5 @@ pub fn stretches(tx: &mut Tx<'_>, owner: &Owner) -> Result<Vec<Stretch>> {
 /// Owners with chains: every app that has events, and the organization.
 pub fn owners(tx: &mut Tx<'_>) -> Result<Vec<String>> {
     let rows = tx.query("chains", "SELECT DISTINCT app_id FROM chains ORDER BY app_id", &[])?;
-    rows.into_iter().map(|mut row| row.text("app_id")).collect()
+    rows.into_iter().map(|mut row| row.id_text("app_id")).collect()
 }

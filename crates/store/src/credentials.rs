@@ -2,19 +2,19 @@
 
 use grantd_domain::grant::{Credential, CredentialState};
 use grantd_wire::TimeMs;
-use grantd_wire::ids::{AppId, CredentialId, DataKeyId, GenerationId, SecretId};
+use grantd_wire::ids::{AppId, CredentialId, SecretId};
 
 use crate::error::{Error, Result};
-use crate::seam::{Row, Tx, Value, id};
+use crate::seam::{Row, Tx, Value, after, id};
 
 /// Reads the columns `id … version`, as every statement lists them.
 pub(crate) fn read(row: &mut Row) -> Result<Credential> {
-    let credential_id = row.parsed("credentials.id", CredentialId::parse)?;
-    let app_id = row.parsed("credentials.app_id", AppId::parse)?;
-    let secret_id = row.parsed("credentials.secret_id", SecretId::parse)?;
-    let generation = row.parsed("credentials.generation", GenerationId::parse)?;
+    let credential_id = row.id("credentials.id")?;
+    let app_id = row.id("credentials.app_id")?;
+    let secret_id = row.id("credentials.secret_id")?;
+    let generation = row.id("credentials.generation")?;
     let state = row.text("credentials.state")?;
-    let data_key_id = row.opt_parsed("credentials.data_key_id", DataKeyId::parse)?;
+    let data_key_id = row.opt_id("credentials.data_key_id")?;
     let sealed = row.opt_bytes("credentials.sealed")?;
     let state = match (state.as_str(), data_key_id, sealed) {
         ("ok", Some(data_key_id), Some(sealed)) => CredentialState::Ok { data_key_id, sealed },
@@ -113,13 +113,12 @@ pub fn destroy_if_unused(tx: &mut Tx<'_>, app: AppId, credential: CredentialId, 
     )
 }
 
-/// Credentials of every app that are not destroyed, and whose app is not deleted, after one, in a fixed order.
-pub fn list_all(tx: &mut Tx<'_>, after: Option<(AppId, CredentialId)>, limit: i64) -> Result<Vec<Credential>> {
+/// Credentials of every app that are not destroyed, and whose app is not deleted, after `last`, in a fixed order.
+pub fn list_all(tx: &mut Tx<'_>, last: Option<(AppId, CredentialId)>, limit: i64) -> Result<Vec<Credential>> {
     let sql = "SELECT id, app_id, secret_id, generation, state, data_key_id, sealed, updated_at_ms, version FROM credentials \
         WHERE state <> 'destroyed' AND (app_id > $1 OR (app_id = $1 AND id > $2)) \
         AND NOT EXISTS (SELECT 1 FROM apps WHERE apps.id = credentials.app_id AND apps.state = 'deleted') \
         ORDER BY app_id, id LIMIT $3";
-    let (app, credential) = after.map_or_else(Default::default, |(app, id)| (app.to_string(), id.to_string()));
-    let rows = tx.query("credentials", sql, &[app.into(), credential.into(), limit.into()])?;
+    let rows = tx.query("credentials", sql, &[after(last.map(|l| l.0)), after(last.map(|l| l.1)), limit.into()])?;
     rows.into_iter().map(|mut row| read(&mut row)).collect()
 }

@@ -5,12 +5,12 @@ use grantd_wire::TimeMs;
 use grantd_wire::ids::{AppId, DataKeyId};
 
 use crate::error::Result;
-use crate::seam::{Row, Tx, id};
+use crate::seam::{Row, Tx, after, id};
 
 fn read(row: &mut Row) -> Result<WrappedKey> {
     Ok(WrappedKey {
-        id: row.parsed("data_keys.id", DataKeyId::parse)?,
-        app: row.opt_parsed("data_keys.app_id", AppId::parse)?,
+        id: row.id("data_keys.id")?,
+        app: row.opt_id("data_keys.app_id")?,
         wrapped: row.bytes("data_keys.wrapped")?,
         root_key_id: row.text("data_keys.root_key_id")?,
     })
@@ -22,7 +22,7 @@ pub fn insert(tx: &mut Tx<'_>, key: &WrappedKey, at: TimeMs) -> Result<()> {
         "INSERT INTO data_keys (id, app_id, wrapped, root_key_id, seals_reserved, created_at_ms) VALUES ($1, $2, $3, $4, $5, $6)",
         &[
             id(key.id),
-            key.app.map(|a| a.to_string()).into(),
+            key.app.map(id).into(),
             key.wrapped.as_slice().into(),
             (&key.root_key_id).into(),
             SEALS_BLOCK.into(),
@@ -34,9 +34,9 @@ pub fn insert(tx: &mut Tx<'_>, key: &WrappedKey, at: TimeMs) -> Result<()> {
 
 /// A data key of the app, or of the install. Another app's key is not found.
 pub fn find(tx: &mut Tx<'_>, app: Option<AppId>, key: DataKeyId) -> Result<Option<WrappedKey>> {
-    let sql = "SELECT id, app_id, wrapped, root_key_id FROM data_keys WHERE id = $1 AND COALESCE(app_id, '') = $2";
-    let owner = app.map_or_else(String::new, |a| a.to_string());
-    tx.query_opt("data_keys", sql, &[id(key), owner.into()])?.map(|mut row| read(&mut row)).transpose()
+    let sql = "SELECT id, app_id, wrapped, root_key_id FROM data_keys WHERE id = $1";
+    let found = tx.query_opt("data_keys", sql, &[id(key)])?.map(|mut row| read(&mut row)).transpose()?;
+    Ok(found.filter(|found| found.app == app))
 }
 
 /// The key an app seals with now, unless it is too old or used up: then `None`, and a new one is to be made.
@@ -59,7 +59,7 @@ pub fn reserve(tx: &mut Tx<'_>, key: DataKeyId, seals_max: i64) -> Result<bool> 
 pub fn destroy(tx: &mut Tx<'_>, app: AppId) -> Result<Vec<DataKeyId>> {
     let rows = tx.query("data_keys", "SELECT id FROM data_keys WHERE app_id = $1", &[id(app)])?;
     tx.execute("DELETE FROM data_keys WHERE app_id = $1", &[id(app)])?;
-    rows.into_iter().map(|mut row| row.parsed("data_keys.id", DataKeyId::parse)).collect()
+    rows.into_iter().map(|mut row| row.id("data_keys.id")).collect()
 }
 
 /// How many data keys there are: with any, a root key must not be made anew.
@@ -67,10 +67,15 @@ pub fn count(tx: &mut Tx<'_>) -> Result<i64> {
     tx.count("SELECT COUNT(*) FROM data_keys", &[])
 }
 
-/// Data keys that are not wrapped under `root_key_id`, in the order of their ids, after `after`.
-pub fn list_wrapped_otherwise(tx: &mut Tx<'_>, root_key_id: &str, after: &str, limit: i64) -> Result<Vec<WrappedKey>> {
+/// Data keys that are not wrapped under `root_key_id`, in the order of their ids, after `last`.
+pub fn list_wrapped_otherwise(
+    tx: &mut Tx<'_>,
+    root_key_id: &str,
+    last: Option<DataKeyId>,
+    limit: i64,
+) -> Result<Vec<WrappedKey>> {
     let sql = "SELECT id, app_id, wrapped, root_key_id FROM data_keys WHERE root_key_id <> $1 AND id > $2 ORDER BY id LIMIT $3";
-    let rows = tx.query("data_keys", sql, &[root_key_id.into(), after.into(), limit.into()])?;
+    let rows = tx.query("data_keys", sql, &[root_key_id.into(), after(last), limit.into()])?;
     rows.into_iter().map(|mut row| read(&mut row)).collect()
 }
 

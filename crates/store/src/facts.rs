@@ -84,7 +84,7 @@ pub fn newest_checkpoint(tx: &mut Tx<'_>) -> Result<Option<NewestCheckpoint>> {
         JOIN (SELECT app_id, MAX(n) AS n FROM checkpoints GROUP BY app_id) l ON l.app_id = c.app_id AND l.n = c.n";
     let mut newest: Option<NewestCheckpoint> = None;
     for mut row in tx.query("checkpoints", sql, &[])? {
-        let (owner, n, body) = (row.text("app_id")?, row.int("n")?, row.text("body")?);
+        let (owner, n, body) = (row.id_text("app_id")?, row.int("n")?, row.text("body")?);
         let checkpoint: Checkpoint = serde_json::from_str(&body).map_err(|_| row.inconsistent("body"))?;
         if newest.as_ref().is_none_or(|known| known.at < checkpoint.at) {
             let hash = hex(&Checkpoint::hash_of(&body));

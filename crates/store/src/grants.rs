@@ -2,7 +2,7 @@
 
 use grantd_domain::grant::{Credential, Grant, GrantStatus, ManagedSecret, Tenant};
 use grantd_wire::TimeMs;
-use grantd_wire::ids::{AppId, CredentialId, GrantId, SecretId};
+use grantd_wire::ids::{AppId, GrantId, SecretId};
 
 use crate::apps::since;
 use crate::error::{Error, Result};
@@ -11,9 +11,9 @@ use crate::{credentials, secrets};
 
 /// Reads the columns `id … version`; `None` when an outer join found nothing.
 pub(crate) fn read_opt(row: &mut Row) -> Result<Option<Grant>> {
-    let Some(grant_id) = row.opt_parsed("grants.id", GrantId::parse)? else { return Ok(None) };
-    let app_id = row.parsed("grants.app_id", AppId::parse)?;
-    let credential_id = row.parsed("grants.credential_id", CredentialId::parse)?;
+    let Some(grant_id) = row.opt_id("grants.id")? else { return Ok(None) };
+    let app_id = row.id("grants.app_id")?;
+    let credential_id = row.id("grants.credential_id")?;
     let label = row.opt_text("grants.label")?;
     let status = row.text("grants.status")?;
     let reason = row.opt_text("grants.reason")?;
@@ -163,7 +163,7 @@ pub fn list_unrevoked(tx: &mut Tx<'_>, app: AppId, secret: SecretId) -> Result<V
     let sql = "SELECT g.id FROM grants g JOIN credentials c ON c.app_id = g.app_id AND c.id = g.credential_id \
         WHERE g.app_id = $1 AND c.secret_id = $2 AND g.status = 'active' ORDER BY g.id";
     let rows = tx.query("grants", sql, &[id(app), id(secret)])?;
-    rows.into_iter().map(|mut row| row.parsed("grants.id", GrantId::parse)).collect()
+    rows.into_iter().map(|mut row| row.id("grants.id")).collect()
 }
 
 /// What grants to list.
@@ -205,11 +205,11 @@ pub fn list(tx: &mut Tx<'_>, app: AppId, filter: &GrantFilter, now: TimeMs) -> R
         lapsed,
         now.into(),
         filter.provider.as_ref().into(),
-        filter.secret.map(|s| s.to_string()).into(),
+        filter.secret.map(id).into(),
         filter.label.as_ref().into(),
         low,
         high,
-        filter.grant.map(|g| g.to_string()).into(),
+        filter.grant.map(id).into(),
         filter.limit.into(),
         filter.offset.into(),
     ];
@@ -228,11 +228,11 @@ macro_rules! filtered {
              AND (CAST($2 AS TEXT) IS NULL OR g.status = $2) \
              AND (CAST($3 AS BIGINT) IS NULL OR $3 = CASE WHEN g.expires_at_ms <= $4 THEN 1 ELSE 0 END) \
              AND (CAST($5 AS TEXT) IS NULL OR s.slug = $5) \
-             AND (CAST($6 AS TEXT) IS NULL OR s.id = $6) \
+             AND (CAST($6 AS BYTEA) IS NULL OR s.id = $6) \
              AND (CAST($7 AS TEXT) IS NULL OR g.label = $7) \
              AND (CAST($8 AS TEXT) IS NULL OR (s.slug >= $8 AND s.slug < $9) OR (s.name_search >= $8 AND s.name_search < $9) \
                   OR (g.label_search >= $8 AND g.label_search < $9)) \
-             AND (CAST($10 AS TEXT) IS NULL OR g.id = $10) ",
+             AND (CAST($10 AS BYTEA) IS NULL OR g.id = $10) ",
             $tail
         )
     };

@@ -1,6 +1,7 @@
 //! The hot path: who calls, what the grant is, and the append that confirms.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use grantd_domain::audit::Prepared;
 use grantd_domain::grant::{ApiKey, App};
@@ -116,9 +117,11 @@ impl Store {
         let Some(mut row) = rows.into_iter().next() else { return Ok(None) };
         let epochs = epochs(era, &mut row)?;
         let held = match grants::read_opt(&mut row)? {
-            Some(grant) => {
-                Some(Held { grant, credential: credentials::read(&mut row)?, secret: secrets::read(&mut row)? })
-            }
+            Some(grant) => Some(Held {
+                grant,
+                credential: credentials::read(&mut row)?,
+                secret: Arc::new(secrets::read(&mut row)?),
+            }),
             None => None,
         };
         Ok(Some((epochs, held)))
@@ -126,9 +129,9 @@ impl Store {
 
     /// Remembers when grants were last used. Never moves a time back.
     pub async fn touch_grants(&self, used: Vec<(AppId, GrantId, TimeMs)>) -> Result<()> {
-        let mut latest: BTreeMap<(String, String), i64> = BTreeMap::new();
+        let mut latest: BTreeMap<(AppId, GrantId), i64> = BTreeMap::new();
         for (app, grant, at) in used {
-            let last = latest.entry((app.to_string(), grant.to_string())).or_insert(at.0);
+            let last = latest.entry((app, grant)).or_insert(at.0);
             *last = at.0.max(*last);
         }
         match &self.inner.engine {
@@ -137,18 +140,19 @@ impl Store {
                     AND (last_used_at_ms IS NULL OR last_used_at_ms < $3)";
                 let touch = move |tx: &mut Tx<'_>| {
                     latest.iter().try_for_each(|((app, grant), at)| {
-                        tx.execute(sql, &[app.into(), grant.into(), (*at).into()]).map(drop)
+                        tx.execute(sql, &[id(*app), id(*grant), (*at).into()]).map(drop)
                     })
                 };
                 sqlite.write(touch).await
             }
             Engine::Postgres { pools, .. } => {
                 let sql = "UPDATE grants g SET last_used_at_ms = t.at \
-                    FROM unnest($1::text[], $2::text[], $3::bigint[]) AS t(app_id, id, at) \
-                    WHERE g.app_id = t.app_id COLLATE \"C\" AND g.id = t.id COLLATE \"C\" \
+                    FROM unnest($1::bytea[], $2::bytea[], $3::bigint[]) AS t(app_id, id, at) \
+                    WHERE g.app_id = t.app_id AND g.id = t.id \
                     AND (g.last_used_at_ms IS NULL OR g.last_used_at_ms < t.at)";
-                let (places, times): (Vec<_>, Vec<_>) = latest.into_iter().unzip();
-                let (apps, grants): (Vec<_>, Vec<_>) = places.into_iter().unzip();
+                let apps: Vec<&[u8]> = latest.keys().map(|(app, _)| app.as_bytes().as_slice()).collect();
+                let grants: Vec<&[u8]> = latest.keys().map(|(_, grant)| grant.as_bytes().as_slice()).collect();
+                let times: Vec<i64> = latest.values().copied().collect();
                 alone(&pools.shared, sql, &[&apps, &grants, &times]).await.map(drop)
             }
         }
@@ -156,9 +160,9 @@ impl Store {
 
     /// Remembers when keys were last used. Never moves a time back.
     pub async fn touch_keys(&self, used: Vec<(KeyId, TimeMs)>) -> Result<()> {
-        let mut latest: BTreeMap<String, i64> = BTreeMap::new();
+        let mut latest: BTreeMap<KeyId, i64> = BTreeMap::new();
         for (key, at) in used {
-            let last = latest.entry(key.to_string()).or_insert(at.0);
+            let last = latest.entry(key).or_insert(at.0);
             *last = at.0.max(*last);
         }
         match &self.inner.engine {
@@ -166,14 +170,15 @@ impl Store {
                 let touch = move |tx: &mut Tx<'_>| {
                     latest
                         .iter()
-                        .try_for_each(|(key, at)| tx.execute(keys::TOUCH_SQL, &[key.into(), (*at).into()]).map(drop))
+                        .try_for_each(|(key, at)| tx.execute(keys::TOUCH_SQL, &[id(*key), (*at).into()]).map(drop))
                 };
                 sqlite.write(touch).await
             }
             Engine::Postgres { pools, .. } => {
-                let sql = "UPDATE api_keys k SET last_used_at_ms = t.at FROM unnest($1::text[], $2::bigint[]) AS t(id, at) \
-                    WHERE k.id = t.id COLLATE \"C\" AND (k.last_used_at_ms IS NULL OR k.last_used_at_ms < t.at)";
-                let (keys, times): (Vec<_>, Vec<_>) = latest.into_iter().unzip();
+                let sql = "UPDATE api_keys k SET last_used_at_ms = t.at FROM unnest($1::bytea[], $2::bigint[]) AS t(id, at) \
+                    WHERE k.id = t.id AND (k.last_used_at_ms IS NULL OR k.last_used_at_ms < t.at)";
+                let keys: Vec<&[u8]> = latest.keys().map(|key| key.as_bytes().as_slice()).collect();
+                let times: Vec<i64> = latest.values().copied().collect();
                 alone(&pools.shared, sql, &[&keys, &times]).await.map(drop)
             }
         }

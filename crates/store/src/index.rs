@@ -7,11 +7,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use grantd_domain::audit::{Owner, Terms};
+use grantd_wire::ids::{ChainId, EventId};
 
 use crate::crash;
 use crate::error::Result;
 use crate::hot::alone;
-use crate::seam::Tx;
+use crate::seam::{Tx, id, owner_id};
 use crate::{Engine, Store};
 
 /// Events in one step. Their terms are sorted together: the more there are, the more of them share a page of the index, and a page
@@ -31,14 +32,14 @@ enum Scope {
 
 /// A chain that is ahead of its index.
 struct Pending {
-    chain_id: String,
-    owner: String,
+    chain_id: ChainId,
+    owner: Vec<u8>,
     indexed: i64,
     head: i64,
 }
 
 /// Terms of a chain's events, in the order of the index.
-type Entries = Vec<(i64, String)>;
+type Entries = Vec<(i64, EventId)>;
 
 /// Those who want an owner's index up to date join the pass that begins next.
 #[derive(Default)]
@@ -102,14 +103,14 @@ impl Store {
                 let [a, b] = self.writers();
                 self.fetch("chains", pending_sql!("c.writer IN ($1, $2)"), vec![a.into(), b.into()]).await?
             }
-            Scope::Of(owner) => self.fetch("chains", pending_sql!("c.app_id = $1"), vec![owner.key().into()]).await?,
+            Scope::Of(owner) => self.fetch("chains", pending_sql!("c.app_id = $1"), vec![owner_id(owner)]).await?,
             Scope::All => self.fetch("chains", pending_sql!("1 = 1"), Vec::new()).await?,
         };
         rows.into_iter()
             .map(|mut row| {
                 Ok(Pending {
-                    chain_id: row.text("id")?,
-                    owner: row.text("app_id")?,
+                    chain_id: row.id("id")?,
+                    owner: row.bytes("app_id")?,
                     indexed: row.int("indexed_seq")?,
                     head: row.int("seq")?,
                 })
@@ -120,12 +121,12 @@ impl Store {
     /// Terms of the next events after `indexed`, and the last of these events.
     async fn step(&self, chain: &Pending, indexed: i64) -> Result<(Entries, Option<i64>)> {
         let sql = "SELECT id, seq, terms FROM events WHERE chain_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-        let params = vec![(&chain.chain_id).into(), indexed.into(), STEP_EVENTS.into()];
+        let params = vec![id(chain.chain_id), indexed.into(), STEP_EVENTS.into()];
         let (mut entries, mut last) = (Entries::new(), None);
         for mut row in self.fetch("events", sql, params).await? {
-            let (id, seq) = (row.text("id")?, row.int("seq")?);
+            let (event, seq): (EventId, _) = (row.id("id")?, row.int("seq")?);
             let terms = Terms::unpack(&row.bytes("terms")?).ok_or_else(|| row.inconsistent("terms"))?;
-            entries.extend(terms.indexed().iter().map(|term| (*term, id.clone())));
+            entries.extend(terms.indexed().iter().map(|term| (*term, event)));
             last = Some(seq);
         }
         // In the order of the index, neighbours go into one page; and two processes with the same terms cannot deadlock.
@@ -139,31 +140,31 @@ impl Store {
             Engine::Sqlite(sqlite) => {
                 let insert =
                     "INSERT INTO event_terms (app_id, term, event_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-                let entries: Arc<[(i64, String)]> = entries.into();
+                let entries: Arc<[(i64, EventId)]> = entries.into();
                 for from in (0..entries.len()).step_by(SLICE_ENTRIES) {
                     let (entries, owner) = (Arc::clone(&entries), chain.owner.clone());
                     let store = move |tx: &mut Tx<'_>| {
                         let mut slice = entries.iter().skip(from).take(SLICE_ENTRIES);
                         slice.try_for_each(|(term, event)| {
-                            tx.execute(insert, &[(&owner).into(), (*term).into(), event.into()]).map(drop)
+                            tx.execute(insert, &[owner.as_slice().into(), (*term).into(), id(*event)]).map(drop)
                         })
                     };
                     sqlite.write(store).await?;
                 }
                 crash::step("job.terms_stored");
-                let id = chain.chain_id.clone();
-                sqlite.write(move |tx| tx.execute(raise, &[(&id).into(), last.into()]).map(drop)).await
+                let chain = id(chain.chain_id);
+                sqlite.write(move |tx| tx.execute(raise, &[chain.clone(), last.into()]).map(drop)).await
             }
             Engine::Postgres { pools, .. } => {
                 let insert = "INSERT INTO event_terms (app_id, term, event_id) \
-                    SELECT $1, * FROM unnest($2::bigint[], $3::text[]) ON CONFLICT DO NOTHING";
+                    SELECT $1, * FROM unnest($2::bigint[], $3::bytea[]) ON CONFLICT DO NOTHING";
                 for slice in entries.chunks(SLICE_ENTRIES) {
                     let terms: Vec<i64> = slice.iter().map(|(term, _)| *term).collect();
-                    let events: Vec<&str> = slice.iter().map(|(_, event)| event.as_str()).collect();
+                    let events: Vec<&[u8]> = slice.iter().map(|(_, event)| event.as_bytes().as_slice()).collect();
                     alone(&pools.shared, insert, &[&chain.owner, &terms, &events]).await?;
                 }
                 crash::step("job.terms_stored");
-                alone(&pools.shared, raise, &[&chain.chain_id, &last]).await.map(drop)
+                alone(&pools.shared, raise, &[&chain.chain_id.as_bytes().as_slice(), &last]).await.map(drop)
             }
         }
     }

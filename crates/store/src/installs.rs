@@ -57,7 +57,7 @@ pub fn find(tx: &mut Tx<'_>) -> Result<Option<Install>> {
     let sql = "SELECT data_key_id, pepper, root_check, clock_floor_ms FROM installs WHERE id = 1";
     let Some(mut row) = tx.query_opt("installs", sql, &[])? else { return Ok(None) };
     Ok(Some(Install {
-        data_key_id: row.parsed("data_key_id", DataKeyId::parse)?,
+        data_key_id: row.id("data_key_id")?,
         pepper: row.bytes("pepper")?,
         root_check: row.bytes("root_check")?,
         clock_floor: row.time("clock_floor_ms")?,
@@ -84,7 +84,7 @@ pub fn accept_clock(tx: &mut Tx<'_>, now: TimeMs) -> Result<Option<TimeMs>> {
 /// The organization of the install.
 pub fn organization(tx: &mut Tx<'_>) -> Result<Option<OrganizationId>> {
     let sql = "SELECT id FROM organizations WHERE slug = 'default'";
-    tx.query_opt("organizations", sql, &[])?.map(|mut row| row.parsed("id", OrganizationId::parse)).transpose()
+    tx.query_opt("organizations", sql, &[])?.map(|mut row| row.id("id")).transpose()
 }
 
 impl Store {

@@ -13,8 +13,8 @@ use crate::seam::{Row, Tx, id};
 /// Reads the columns `id … revoked_at_ms`, as every statement lists them.
 pub(crate) fn read(row: &mut Row) -> Result<ApiKey> {
     Ok(ApiKey {
-        id: row.parsed("api_keys.id", KeyId::parse)?,
-        app_id: row.parsed("api_keys.app_id", AppId::parse)?,
+        id: row.id("api_keys.id")?,
+        app_id: row.id("api_keys.app_id")?,
         key_type: row.parsed("api_keys.key_type", KeyType::parse)?,
         key_prefix: row.text("api_keys.key_prefix")?,
         name: row.text("api_keys.name")?,
@@ -29,7 +29,7 @@ pub(crate) fn read(row: &mut Row) -> Result<ApiKey> {
             Some(rpm) => Some(u32::try_from(rpm).map_err(|_| row.inconsistent("api_keys.rate_limit_rpm"))?),
         },
         allow_unsigned_identity: row.opt_time("api_keys.unsigned_identity_at_ms")?.is_some(),
-        parent_key_id: row.opt_parsed("api_keys.parent_key_id", KeyId::parse)?,
+        parent_key_id: row.opt_id("api_keys.parent_key_id")?,
         created_at: row.time("api_keys.created_at_ms")?,
         expires_at: row.opt_time("api_keys.expires_at_ms")?,
         grace_until: row.opt_time("api_keys.grace_until_ms")?,
@@ -58,7 +58,7 @@ pub fn insert(tx: &mut Tx<'_>, key: &ApiKey, key_hash: &[u8; 32]) -> Result<()> 
             json(&key.cidrs),
             key.rate_limit_rpm.map(i64::from).into(),
             since(key.allow_unsigned_identity, key.created_at),
-            key.parent_key_id.map(|p| p.to_string()).into(),
+            key.parent_key_id.map(id).into(),
             key.created_at.into(),
             key.expires_at.into(),
         ],
@@ -94,7 +94,7 @@ pub fn find(tx: &mut Tx<'_>, app: AppId, key: KeyId) -> Result<Option<Listed>> {
 fn with_use(mut row: Row) -> Result<Listed> {
     let key = read(&mut row)?;
     let last_used_at = row.opt_time("api_keys.last_used_at_ms")?;
-    Ok((key, Past { last_used_at, successor_id: row.opt_parsed("api_keys.successor_id", KeyId::parse)? }))
+    Ok((key, Past { last_used_at, successor_id: row.opt_id("api_keys.successor_id")? }))
 }
 
 /// What keys to list.
@@ -153,7 +153,7 @@ pub fn end(tx: &mut Tx<'_>, app: AppId, key: KeyId, grace_until: TimeMs, success
     tx.change_one(
         "UPDATE api_keys SET grace_until_ms = $3, successor_id = $4, version = version + 1 \
          WHERE app_id = $1 AND id = $2 AND revoked_at_ms IS NULL AND grace_until_ms IS NULL",
-        &[id(app), id(key), grace_until.into(), successor.map(|s| s.to_string()).into()],
+        &[id(app), id(key), grace_until.into(), successor.map(id).into()],
     )
 }
 
@@ -185,7 +185,7 @@ pub fn register_actor(
     let sql = "SELECT actor_id FROM actors WHERE app_id = $1 AND label = $2 AND type = $3";
     let place = [id(app), label.into(), caller_type.into()];
     if let Some(mut row) = tx.query_opt("actors", sql, &place)? {
-        return row.parsed("actor_id", ActorId::parse).map(Some);
+        return row.id("actor_id").map(Some);
     }
     if tx.count("SELECT COUNT(*) FROM actors WHERE app_id = $1", &[id(app)])? >= grantd_wire::limits::ACTORS_PER_APP_MAX
     {

@@ -48,11 +48,15 @@ impl Migration {
     }
 }
 
-/// Types for an engine. Text is ordered by its bytes on both, whatever the collation of the database: ids and prefixes are ranges.
+/// Types for an engine. Text is ordered by its bytes on both, whatever the collation of the database: prefixes are ranges. A column
+/// takes only what is of its type on both; on SQLite only a strict table does so.
 fn translated(sql: &str, sqlite: bool) -> String {
-    let (bytes, text, clustered) =
-        if sqlite { ("BLOB", " TEXT", "WITHOUT ROWID") } else { ("BYTEA", " TEXT COLLATE \"C\"", "") };
-    sql.replace("BYTES", bytes).replace(" TEXT", text).replace("CLUSTERED", clustered)
+    if sqlite {
+        let typed = sql.replace("BYTES", "BLOB").replace("BIGINT", "INTEGER");
+        typed.replace("\n);", "\n) STRICT;").replace("\n) CLUSTERED;", "\n) STRICT, WITHOUT ROWID;")
+    } else {
+        sql.replace("BYTES", "BYTEA").replace(" TEXT", " TEXT COLLATE \"C\"").replace(" CLUSTERED", "")
+    }
 }
 
 pub(crate) async fn migrate(store: &Store, now: TimeMs) -> Result<Migrated> {
@@ -75,7 +79,7 @@ fn apply(tx: &mut Tx<'_>, now: TimeMs) -> Result<Migrated> {
     }
     tx.batch(&translated(
         "CREATE TABLE IF NOT EXISTS schema_migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, \
-         applied_at_ms BIGINT NOT NULL)",
+         applied_at_ms BIGINT NOT NULL\n);",
         sqlite,
     ))?;
     let pending = pending(tx)?;
@@ -132,7 +136,7 @@ pub(crate) async fn check(store: &Store) -> Result<()> {
 pub(crate) async fn fingerprint(store: &Store) -> Result<String> {
     let sql = match store.inner.engine {
         Engine::Sqlite(_) => {
-            "SELECT m.name, p.name, CASE p.type WHEN 'BLOB' THEN 'bytes' WHEN 'BIGINT' THEN 'bigint' ELSE 'text' END, \
+            "SELECT m.name, p.name, CASE p.type WHEN 'BLOB' THEN 'bytes' WHEN 'INTEGER' THEN 'bigint' ELSE 'text' END, \
              CASE WHEN p.\"notnull\" = 1 OR p.pk > 0 THEN 1 ELSE 0 END \
              FROM sqlite_master m JOIN pragma_table_info(m.name) p WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' \
              ORDER BY 1, 2"

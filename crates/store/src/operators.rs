@@ -87,7 +87,7 @@ pub fn insert(tx: &mut Tx<'_>, operator: &Operator, at: TimeMs) -> Result<()> {
 pub fn find_first(tx: &mut Tx<'_>, organization: OrganizationId) -> Result<Option<OperatorId>> {
     let sql = "SELECT id FROM operators WHERE organization_id = $1 AND role = 'admin' \
         ORDER BY CASE WHEN disabled_at_ms IS NULL THEN 0 ELSE 1 END, id LIMIT 1";
-    tx.query_opt("operators", sql, &[id(organization)])?.map(|mut row| row.parsed("id", OperatorId::parse)).transpose()
+    tx.query_opt("operators", sql, &[id(organization)])?.map(|mut row| row.id("id")).transpose()
 }
 
 /// Revokes every token of an operator and lets them in again; answers how many tokens there were.
@@ -133,7 +133,7 @@ pub fn find_pat(tx: &mut Tx<'_>, token_hash: &[u8; 32]) -> Result<Option<(Pat, O
     let pat = read_pat(&mut row)?;
     let operator = Operator {
         id: pat.operator_id,
-        organization_id: row.parsed("operators.organization_id", OrganizationId::parse)?,
+        organization_id: row.id("operators.organization_id")?,
         email: row.text("operators.email")?,
         role: row.parsed("operators.role", Role::parse)?,
         disabled_at: row.opt_time("operators.disabled_at_ms")?,
@@ -144,8 +144,8 @@ pub fn find_pat(tx: &mut Tx<'_>, token_hash: &[u8; 32]) -> Result<Option<(Pat, O
 /// Reads the columns `id … revoked_at_ms`, as every statement lists them.
 fn read_pat(row: &mut Row) -> Result<Pat> {
     Ok(Pat {
-        id: row.parsed("pats.id", PatId::parse)?,
-        operator_id: row.parsed("pats.operator_id", OperatorId::parse)?,
+        id: row.id("pats.id")?,
+        operator_id: row.id("pats.operator_id")?,
         name: row.text("pats.name")?,
         role: row.parsed("pats.role", Role::parse)?,
         app_ids: row.opt_parsed("pats.app_ids", |text| serde_json::from_str(text).ok())?,
@@ -160,8 +160,8 @@ fn with_time_pat(mut row: Row) -> Result<(Pat, TimeMs)> {
 
 fn with_time(mut row: Row) -> Result<(Operator, TimeMs)> {
     let operator = Operator {
-        id: row.parsed("operators.id", OperatorId::parse)?,
-        organization_id: row.parsed("operators.organization_id", OrganizationId::parse)?,
+        id: row.id("operators.id")?,
+        organization_id: row.id("operators.organization_id")?,
         email: row.text("operators.email")?,
         role: row.parsed("operators.role", Role::parse)?,
         disabled_at: row.opt_time("operators.disabled_at_ms")?,
@@ -231,7 +231,7 @@ pub fn list_open(
     let sql = "SELECT id FROM operators WHERE organization_id = $1 AND id <> $2 AND (disabled_at_ms IS NULL \
         OR EXISTS (SELECT 1 FROM pats WHERE pats.operator_id = operators.id AND pats.revoked_at_ms IS NULL)) ORDER BY id LIMIT $3";
     let rows = tx.query("operators", sql, &[id(organization), id(except), limit.into()])?;
-    rows.into_iter().map(|mut row| row.parsed("operators.id", OperatorId::parse)).collect()
+    rows.into_iter().map(|mut row| row.id("operators.id")).collect()
 }
 
 /// Disables an operator and revokes every token of theirs.

@@ -12,7 +12,7 @@ use grantd_wire::sign::hex;
 use crate::apps;
 use crate::audit::StoredCheckpoint;
 use crate::error::Result;
-use crate::seam::{Tx, id};
+use crate::seam::{Tx, id, owner_id, text_id};
 
 /// How far epochs jump: more changes than any install makes between a backup and its restore. So an epoch that a process or a
 /// cache remembers from before never comes again.
@@ -27,9 +27,9 @@ pub fn heads(tx: &mut Tx<'_>) -> Result<Heads> {
         AND e.seq = (SELECT MAX(m.seq) FROM events m WHERE m.chain_id = c.id) ORDER BY c.app_id, e.chain_id";
     let mut heads = Heads::new();
     for mut row in tx.query("chains", sql, &[])? {
-        let owner = row.text("app_id")?;
+        let owner = row.id_text("app_id")?;
         let head =
-            HeadAt { chain_id: row.text("chain_id")?, seq: row.int("seq")?, hash: hex(&row.array::<32>("hash")?) };
+            HeadAt { chain_id: row.id_text("chain_id")?, seq: row.int("seq")?, hash: hex(&row.array::<32>("hash")?) };
         heads.entry(owner).or_default().push(head);
     }
     Ok(heads)
@@ -39,19 +39,19 @@ pub fn heads(tx: &mut Tx<'_>) -> Result<Heads> {
 pub fn ends(tx: &mut Tx<'_>, head: &HeadAt) -> Result<Vec<String>> {
     let sql = "SELECT core FROM events WHERE chain_id = $1 \
         AND seq IN ((SELECT MIN(m.seq) FROM events m WHERE m.chain_id = $1), $2) ORDER BY seq";
-    let rows = tx.query("events", sql, &[(&head.chain_id).into(), head.seq.into()])?;
+    let rows = tx.query("events", sql, &[text_id(&head.chain_id), head.seq.into()])?;
     rows.into_iter().map(|mut row| row.text("core")).collect()
 }
 
 /// The last checkpoint of an owner.
 pub fn last_checkpoint(tx: &mut Tx<'_>, owner: &Owner) -> Result<Option<StoredCheckpoint>> {
     let sql = "SELECT body, n, key_id, signature FROM checkpoints WHERE app_id = $1 ORDER BY n DESC LIMIT 1";
-    let row = tx.query_opt("checkpoints", sql, &[owner.key().into()])?;
+    let row = tx.query_opt("checkpoints", sql, &[owner_id(owner)])?;
     row.map(|mut row| {
         Ok(StoredCheckpoint {
             body: row.text("body")?,
             n: row.int("n")?,
-            key_id: row.text("key_id")?,
+            key_id: row.id_text("key_id")?,
             signature: row.text("signature")?,
         })
     })
@@ -63,7 +63,7 @@ pub fn link_hashes(tx: &mut Tx<'_>, links: &[HeadAt]) -> Result<HashMap<String, 
     let mut hashes = HashMap::new();
     for link in links {
         let sql = "SELECT hash FROM events WHERE chain_id = $1 AND seq = $2";
-        if let Some(mut row) = tx.query_opt("events", sql, &[(&link.chain_id).into(), link.seq.into()])? {
+        if let Some(mut row) = tx.query_opt("events", sql, &[text_id(&link.chain_id), link.seq.into()])? {
             hashes.insert(link.chain_id.clone(), hex(&row.array::<32>("hash")?));
         }
     }
@@ -81,7 +81,7 @@ pub fn newest_event(tx: &mut Tx<'_>) -> Result<Option<TimeMs>> {
 pub fn apps(tx: &mut Tx<'_>, organization: OrganizationId) -> Result<Vec<(AppId, String)>> {
     let sql = "SELECT id, name FROM apps WHERE organization_id = $1 ORDER BY id";
     let rows = tx.query("apps", sql, &[id(organization)])?;
-    rows.into_iter().map(|mut row| Ok((row.parsed("id", AppId::parse)?, row.text("name")?))).collect()
+    rows.into_iter().map(|mut row| Ok((row.id("id")?, row.text("name")?))).collect()
 }
 
 /// Sets the database apart from everything that was before the restore: epochs that were never used, chains that begin anew

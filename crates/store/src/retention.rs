@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 
 use grantd_domain::audit::{Checkpoint, Owner, Terms};
-use grantd_wire::ids::{AppId, OperatorId};
+use grantd_wire::ids::{AppId, ChainId, EventId, OperatorId};
 use grantd_wire::{Code, Retention, TimeMs};
 
 use crate::audit::{checkpoints, latest_checkpoint};
 use crate::error::Result;
 use crate::hot::alone;
-use crate::seam::{Row, Tx, Value, id};
+use crate::seam::{Row, Tx, Value, after, id, owner_id, text_id};
 use crate::{Engine, Store};
 
 /// Chains that are cut in one write.
@@ -33,7 +33,7 @@ pub struct Override {
 pub fn find(tx: &mut Tx<'_>, app: AppId) -> Result<Option<Override>> {
     let sql = "SELECT app_id, days, updated_at_ms FROM retention WHERE app_id = $1";
     let Some(mut row) = tx.query_opt("retention", sql, &[id(app)])? else { return Ok(None) };
-    row.text("app_id")?;
+    row.id::<AppId>("app_id")?;
     let retention = match row.opt_int("days")? {
         None => Retention::Forever,
         Some(days) => {
@@ -81,14 +81,14 @@ pub fn find_cut(tx: &mut Tx<'_>, owner: &Owner, before: TimeMs) -> Result<Option
     let (mut to, mut chains) = (pruned_to, BTreeMap::new());
     'checkpoints: for stored in checkpoints(tx, owner, pruned_to)? {
         let checkpoint: Checkpoint = serde_json::from_str(&stored.body)
-            .map_err(|_| Row::new("checkpoints", vec![owner.key().into()]).inconsistent("body"))?;
+            .map_err(|_| Row::new("checkpoints", vec![owner_id(owner)]).inconsistent("body"))?;
         if checkpoint.at >= before {
             break;
         }
         for head in &checkpoint.heads {
             // The clock of another process may be ahead of that of the one which signed. Within a chain no event is later than its head.
             let sql = "SELECT at_ms FROM events WHERE chain_id = $1 AND seq = $2";
-            if let Some(mut row) = tx.query_opt("events", sql, &[(&head.chain_id).into(), head.seq.into()])?
+            if let Some(mut row) = tx.query_opt("events", sql, &[text_id(&head.chain_id), head.seq.into()])?
                 && row.time("at_ms")? >= before
             {
                 break 'checkpoints;
@@ -113,22 +113,22 @@ pub fn cut(tx: &mut Tx<'_>, owner: &Owner, cut: &Cut, delete_after: TimeMs) -> R
     let mut events = 0;
     for (chain, seq) in &cut.chains {
         let sql = "SELECT pruned_seq FROM chains WHERE id = $1 AND app_id = $2 AND pruned_seq < $3";
-        let params = [chain.into(), owner.key().into(), (*seq).into()];
+        let params = [text_id(chain), owner_id(owner), (*seq).into()];
         let Some(mut row) = tx.query_opt("chains", sql, &params)? else { continue };
         events += seq - row.int("pruned_seq")?;
         let sql = "UPDATE chains SET pruned_seq = $2, delete_after_ms = $3 WHERE id = $1";
-        tx.execute(sql, &[chain.into(), (*seq).into(), delete_after.into()])?;
+        tx.execute(sql, &[text_id(chain), (*seq).into(), delete_after.into()])?;
     }
     Ok(Some(events))
 }
 
 /// Events of a chain that can be deleted, oldest first.
 struct Slice {
-    chain_id: String,
-    owner: String,
+    chain_id: ChainId,
+    owner: Vec<u8>,
     /// Where the chain was cut when this was read.
     cut: i64,
-    events: Vec<(String, i64, Terms)>,
+    events: Vec<(EventId, i64, Terms)>,
     /// Nothing before the cut waits for its place in the index.
     is_last: bool,
 }
@@ -136,8 +136,8 @@ struct Slice {
 impl Store {
     /// Deletes some of what was cut off and whose time has come; answers how many events. None: nothing is left to delete now.
     pub async fn delete_pruned(&self, now: TimeMs) -> Result<u64> {
-        let mut after = String::new();
-        while let Some(slice) = self.next_slice(&after, now).await? {
+        let mut last_chain = None;
+        while let Some(slice) = self.next_slice(last_chain, now).await? {
             let deleted = slice.events.len() as u64;
             match slice.events.last().map(|(_, seq, _)| *seq) {
                 Some(last) => {
@@ -147,27 +147,26 @@ impl Store {
                 None if slice.is_last => self.end_deletion(&slice).await?,
                 None => {}
             }
-            after = slice.chain_id;
+            last_chain = Some(slice.chain_id);
         }
         Ok(0)
     }
 
-    /// What can be deleted of the first chain after `after`.
-    async fn next_slice(&self, after: &str, now: TimeMs) -> Result<Option<Slice>> {
-        let after = after.to_owned();
+    /// What can be deleted of the first chain after `last_chain`.
+    async fn next_slice(&self, last_chain: Option<ChainId>, now: TimeMs) -> Result<Option<Slice>> {
         self.read(move |tx| {
             let sql = "SELECT c.id, c.app_id, c.pruned_seq, c.indexed_seq, \
                 (SELECT MAX(e.seq) FROM events e WHERE e.chain_id = c.id) FROM chains c \
                 WHERE c.delete_after_ms <= $1 AND c.id > $2 AND c.app_id NOT IN (SELECT h.app_id FROM holds h) \
                 ORDER BY c.id LIMIT 1";
-            let Some(mut row) = tx.query_opt("chains", sql, &[now.into(), (&after).into()])? else { return Ok(None) };
-            let (chain_id, owner, cut) = (row.text("id")?, row.text("app_id")?, row.int("pruned_seq")?);
+            let Some(mut row) = tx.query_opt("chains", sql, &[now.into(), after(last_chain)])? else { return Ok(None) };
+            let (chain_id, owner, cut) = (row.id("id")?, row.bytes("app_id")?, row.int("pruned_seq")?);
             let (indexed, last) = (row.int("indexed_seq")?, row.opt_int("seq")?.unwrap_or(0));
             let to = cut.min(indexed).min(last - 1);
             let sql = "SELECT id, seq, terms FROM events WHERE chain_id = $1 AND seq <= $2 ORDER BY seq LIMIT $3";
-            let rows = tx.query("events", sql, &[(&chain_id).into(), to.into(), EVENTS_MAX.into()])?;
+            let rows = tx.query("events", sql, &[id(chain_id), to.into(), EVENTS_MAX.into()])?;
             let event = |mut row: Row| {
-                let (id, seq) = (row.text("id")?, row.int("seq")?);
+                let (id, seq) = (row.id("id")?, row.int("seq")?);
                 let terms = Terms::unpack(&row.bytes("terms")?).ok_or_else(|| row.inconsistent("terms"))?;
                 Ok((id, seq, terms))
             };
@@ -179,46 +178,47 @@ impl Store {
 
     /// Terms first: an event without them is found by none, and by the next run.
     async fn delete_slice(&self, slice: Slice, last: i64) -> Result<()> {
-        let mut terms: Vec<(i64, String)> = Vec::new();
+        let mut terms: Vec<(i64, EventId)> = Vec::new();
         for (event, _, its) in &slice.events {
-            terms.extend(its.indexed().iter().map(|term| (*term, event.clone())));
+            terms.extend(its.indexed().iter().map(|term| (*term, *event)));
         }
         // In the order of the index, as they were stored.
         terms.sort_unstable();
         match &self.inner.engine {
             Engine::Sqlite(sqlite) => {
                 let delete = move |tx: &mut Tx<'_>| {
-                    if tx.count(HELD_SQL, &[(&slice.owner).into()])? > 0 {
+                    if tx.count(HELD_SQL, &[slice.owner.as_slice().into()])? > 0 {
                         return Ok(());
                     }
                     for (term, event) in &terms {
                         let sql = "DELETE FROM event_terms WHERE app_id = $1 AND term = $2 AND event_id = $3";
-                        tx.execute(sql, &[(&slice.owner).into(), (*term).into(), event.into()])?;
+                        tx.execute(sql, &[slice.owner.as_slice().into(), (*term).into(), id(*event)])?;
                     }
                     let sql = "DELETE FROM events WHERE chain_id = $1 AND seq <= $2";
-                    tx.execute(sql, &[(&slice.chain_id).into(), last.into()]).map(drop)
+                    tx.execute(sql, &[id(slice.chain_id), last.into()]).map(drop)
                 };
                 sqlite.write(delete).await
             }
             Engine::Postgres { pools, .. } => {
-                let (numbers, events): (Vec<i64>, Vec<&str>) = terms.iter().map(|(t, e)| (*t, e.as_str())).unzip();
-                let sql = "DELETE FROM event_terms t USING unnest($2::bigint[], $3::text[]) AS gone(term, event_id) \
-                    WHERE t.app_id = $1 AND t.term = gone.term AND t.event_id = gone.event_id COLLATE \"C\" \
+                let (numbers, events): (Vec<i64>, Vec<&[u8]>) =
+                    terms.iter().map(|(t, e)| (*t, e.as_bytes().as_slice())).unzip();
+                let sql = "DELETE FROM event_terms t USING unnest($2::bigint[], $3::bytea[]) AS gone(term, event_id) \
+                    WHERE t.app_id = $1 AND t.term = gone.term AND t.event_id = gone.event_id \
                     AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.app_id = $1)";
                 alone(&pools.shared, sql, &[&slice.owner, &numbers, &events]).await?;
                 let sql = "DELETE FROM events WHERE chain_id = $1 AND seq <= $2 \
                     AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.app_id = $3)";
-                alone(&pools.shared, sql, &[&slice.chain_id, &last, &slice.owner]).await.map(drop)
+                alone(&pools.shared, sql, &[&slice.chain_id.as_bytes().as_slice(), &last, &slice.owner]).await.map(drop)
             }
         }
     }
 
     /// Nothing is left before the cut, unless it was moved on meanwhile.
     async fn end_deletion(&self, slice: &Slice) -> Result<()> {
-        let (chain, cut) = (slice.chain_id.clone(), slice.cut);
+        let (chain, cut) = (slice.chain_id, slice.cut);
         self.write(move |tx| {
             let sql = "UPDATE chains SET delete_after_ms = NULL WHERE id = $1 AND pruned_seq = $2";
-            tx.execute(sql, &[(&chain).into(), cut.into()]).map(drop)
+            tx.execute(sql, &[id(chain), cut.into()]).map(drop)
         })
         .await
     }
@@ -227,7 +227,7 @@ impl Store {
 /// How many events of the owner the database holds, and how many terms that find them. For stories of what is left.
 #[doc(hidden)]
 pub fn rows(tx: &mut Tx<'_>, owner: &Owner) -> Result<(i64, i64)> {
-    let params = [owner.key().into()];
+    let params = [owner_id(owner)];
     let events = tx.count("SELECT COUNT(*) FROM events WHERE app_id = $1", &params)?;
     Ok((events, tx.count("SELECT COUNT(*) FROM event_terms WHERE app_id = $1", &params)?))
 }
@@ -247,9 +247,9 @@ pub struct Hold {
 pub fn find_hold(tx: &mut Tx<'_>, app: AppId) -> Result<Option<Hold>> {
     let sql = "SELECT app_id, reason, operator_id, held_at_ms FROM holds WHERE app_id = $1";
     let Some(mut row) = tx.query_opt("holds", sql, &[id(app)])? else { return Ok(None) };
-    row.text("app_id")?;
+    row.id::<AppId>("app_id")?;
     let reason = row.text("reason")?;
-    let operator_id = row.parsed("operator_id", OperatorId::parse)?;
+    let operator_id = row.id("operator_id")?;
     Ok(Some(Hold { reason, operator_id, held_at: row.time("held_at_ms")? }))
 }
 
@@ -269,7 +269,7 @@ const HELD_SQL: &str = "SELECT COUNT(*) FROM holds WHERE app_id = $1";
 
 /// Whether a legal hold forbids that anything of the owner is removed.
 pub fn is_held(tx: &mut Tx<'_>, owner: &Owner) -> Result<bool> {
-    Ok(tx.count(HELD_SQL, &[owner.key().into()])? > 0)
+    Ok(tx.count(HELD_SQL, &[owner_id(owner)])? > 0)
 }
 
 /// Refuses while the app is under a legal hold.

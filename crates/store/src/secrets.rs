@@ -8,7 +8,7 @@ use grantd_wire::ids::{AppId, SecretId};
 
 use crate::apps::{json, prefix_bounds, since};
 use crate::error::{Error, Result};
-use crate::seam::{Row, Tx, id};
+use crate::seam::{Row, Tx, id, text_id};
 
 /// Slugs tried before a name is refused as taken.
 const SLUG_TRIES: u32 = 1_000;
@@ -30,8 +30,8 @@ fn parse_credential_type(text: &str) -> Option<CredentialType> {
 /// Reads the columns `id … version`, as every statement lists them.
 pub(crate) fn read(row: &mut Row) -> Result<ManagedSecret> {
     Ok(ManagedSecret {
-        id: row.parsed("managed_secrets.id", SecretId::parse)?,
-        app_id: row.parsed("managed_secrets.app_id", AppId::parse)?,
+        id: row.id("managed_secrets.id")?,
+        app_id: row.id("managed_secrets.app_id")?,
         slug: row.text("managed_secrets.slug")?,
         name: row.text("managed_secrets.name")?,
         credential_type: row.parsed("managed_secrets.credential_type", parse_credential_type)?,
@@ -87,9 +87,11 @@ pub fn insert(tx: &mut Tx<'_>, secret: &mut ManagedSecret) -> Result<()> {
 /// A secret of the app that is not deleted, by id or slug. An id goes before a slug that looks like it.
 pub fn find(tx: &mut Tx<'_>, app: AppId, id_or_slug: &str) -> Result<Option<ManagedSecret>> {
     let sql = "SELECT id, app_id, slug, name, credential_type, header, format, injections, field_names, hosts, any_host_at_ms, \
-        created_at_ms, version FROM managed_secrets WHERE app_id = $1 AND (id = $2 OR slug = $2) AND deleted_at_ms IS NULL \
-        ORDER BY CASE WHEN id = $2 THEN 0 ELSE 1 END LIMIT 1";
-    tx.query_opt("managed_secrets", sql, &[id(app), id_or_slug.into()])?.map(|mut row| read(&mut row)).transpose()
+        created_at_ms, version FROM managed_secrets WHERE app_id = $1 AND (id = $3 OR slug = $2) AND deleted_at_ms IS NULL \
+        ORDER BY CASE WHEN id = $3 THEN 0 ELSE 1 END LIMIT 1";
+    tx.query_opt("managed_secrets", sql, &[id(app), id_or_slug.into(), text_id(id_or_slug)])?
+        .map(|mut row| read(&mut row))
+        .transpose()
 }
 
 /// Writes which template a new secret was made from. Nothing that is released reads it.

@@ -38,9 +38,9 @@ pub fn list(tx: &mut Tx<'_>) -> Result<Vec<SigningKey>> {
     rows.into_iter()
         .map(|mut row| {
             Ok(SigningKey {
-                id: row.parsed("id", SigningKeyId::parse)?,
+                id: row.id("id")?,
                 public_jwk: row.json("public_jwk")?,
-                data_key_id: row.parsed("data_key_id", DataKeyId::parse)?,
+                data_key_id: row.id("data_key_id")?,
                 private_sealed: row.bytes("private_sealed")?,
             })
         })

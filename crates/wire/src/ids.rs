@@ -20,6 +20,14 @@ pub fn uuid_v7(unix_ms: i64, random: [u8; 10]) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(u64::try_from(unix_ms).unwrap_or(0), &random).into_uuid()
 }
 
+/// Any of the ids here, for whoever stores them.
+pub trait Id: Copy {
+    /// The id of these 16 bytes.
+    fn from_bytes(bytes: [u8; 16]) -> Self;
+    /// Its 16 bytes.
+    fn bytes(&self) -> [u8; 16];
+}
+
 macro_rules! id_types {
     ($($(#[$doc:meta])* $name:ident,)*) => {$(
         $(#[$doc])*
@@ -33,6 +41,11 @@ macro_rules! id_types {
             pub fn parse(text: &str) -> Option<Self> { parse_canonical(text).map(Self) }
             /// The 16 bytes, as bound into sealed values.
             pub fn as_bytes(&self) -> &[u8; 16] { self.0.as_bytes() }
+        }
+
+        impl Id for $name {
+            fn from_bytes(bytes: [u8; 16]) -> Self { Self(Uuid::from_bytes(bytes)) }
+            fn bytes(&self) -> [u8; 16] { *self.0.as_bytes() }
         }
 
         impl fmt::Display for $name {

@@ -149,7 +149,15 @@ pub enum Owner {
 }
 
 impl Owner {
-    /// The id as text: how the store keys chains and events.
+    /// The id's bytes: how the store keys chains and events.
+    pub fn bytes(&self) -> &[u8; 16] {
+        match self {
+            Self::App(id) => id.as_bytes(),
+            Self::Organization(id) => id.as_bytes(),
+        }
+    }
+
+    /// The id as text: how it travels.
     pub fn key(&self) -> String {
         match self {
             Self::App(id) => id.to_string(),

@@ -114,9 +114,9 @@ async fn copies(worlds: &[World], url: &str) -> Vec<Vec<String>> {
     let database = grantd::connect(url).await;
     let sql = "INSERT INTO grants (app_id, id, credential_id, principal_type, principal_id, label, label_search, status, reason, \
           tenant_value, tenant_exempt_at_ms, expires_at_ms, created_at_ms, revoked_at_ms, last_used_at_ms, version) \
-        SELECT app_id, gen_random_uuid()::text, credential_id, principal_type, principal_id, label, label_search, status, reason, \
+        SELECT app_id, uuid_send(gen_random_uuid()), credential_id, principal_type, principal_id, label, label_search, status, reason, \
           tenant_value, tenant_exempt_at_ms, expires_at_ms, created_at_ms, revoked_at_ms, last_used_at_ms, version \
-        FROM grants, generate_series(1, $3::bigint) WHERE app_id = $1 AND id = $2 RETURNING id";
+        FROM grants, generate_series(1, $3::bigint) WHERE app_id = uuid_send($1::text::uuid) AND id = uuid_send($2::text::uuid) RETURNING encode(id, 'hex')::uuid::text";
     let each = i64::try_from(GRANTS.div_ceil(APPS)).unwrap();
     let mut all = Vec::new();
     for world in worlds {

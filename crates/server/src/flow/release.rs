@@ -80,9 +80,9 @@ async fn release_read(vault: &Vault, call: &mut Call, wanted: &Wanted) -> Result
             Ok(tenant) => tenant,
             Err(error) => return Err(deny(vault, call, wanted, held.as_ref(), error).await),
         };
-        let of = Arc::new(Remembered { epochs, held: held.ok_or(Code::Internal)? });
-        let value = vault.keys.open(&of.held.credential).await?;
-        vault.cache.remember_grant(&of);
+        let held = held.ok_or(Code::Internal)?;
+        let value = vault.keys.open(&held.credential).await?;
+        let of = vault.cache.remember_grant(epochs, held);
         if let Some(released) = finish(vault, call, wanted, of, value, tenant).await? {
             return Ok(released);
         }

@@ -1,9 +1,10 @@
 -- The install, its operators, apps, keys, managed secrets, grants, and the audit trail.
--- BYTES stands for BLOB or BYTEA, CLUSTERED for WITHOUT ROWID where there is such a thing; on PostgreSQL every TEXT is COLLATE "C".
+-- BYTES stands for BLOB or BYTEA, CLUSTERED for WITHOUT ROWID where there is such a thing; on PostgreSQL every TEXT is COLLATE "C",
+-- and on SQLite every table is STRICT. An id is its 16 bytes.
 
 CREATE TABLE installs (
     id BIGINT PRIMARY KEY CHECK (id = 1),
-    data_key_id TEXT NOT NULL,
+    data_key_id BYTES NOT NULL,
     pepper BYTES NOT NULL,
     root_check BYTES NOT NULL,
     clock_floor_ms BIGINT NOT NULL,
@@ -11,7 +12,7 @@ CREATE TABLE installs (
 );
 
 CREATE TABLE organizations (
-    id TEXT PRIMARY KEY,
+    id BYTES PRIMARY KEY,
     slug TEXT NOT NULL UNIQUE,
     name TEXT NOT NULL,
     epoch BIGINT NOT NULL,
@@ -21,8 +22,8 @@ CREATE TABLE organizations (
 );
 
 CREATE TABLE operators (
-    id TEXT PRIMARY KEY,
-    organization_id TEXT NOT NULL,
+    id BYTES PRIMARY KEY,
+    organization_id BYTES NOT NULL,
     email TEXT NOT NULL,
     role TEXT NOT NULL,
     disabled_at_ms BIGINT,
@@ -31,8 +32,8 @@ CREATE TABLE operators (
 );
 
 CREATE TABLE pats (
-    id TEXT PRIMARY KEY,
-    operator_id TEXT NOT NULL,
+    id BYTES PRIMARY KEY,
+    operator_id BYTES NOT NULL,
     token_hash BYTES NOT NULL UNIQUE,
     name TEXT NOT NULL,
     role TEXT NOT NULL,
@@ -43,8 +44,8 @@ CREATE TABLE pats (
 );
 
 CREATE TABLE apps (
-    id TEXT PRIMARY KEY,
-    organization_id TEXT NOT NULL,
+    id BYTES PRIMARY KEY,
+    organization_id BYTES NOT NULL,
     name TEXT NOT NULL,
     name_search TEXT NOT NULL,
     description TEXT,
@@ -62,8 +63,8 @@ CREATE TABLE apps (
 CREATE INDEX apps_organization ON apps (organization_id, id);
 
 CREATE TABLE data_keys (
-    id TEXT PRIMARY KEY,
-    app_id TEXT,
+    id BYTES PRIMARY KEY,
+    app_id BYTES,
     wrapped BYTES NOT NULL,
     root_key_id TEXT NOT NULL,
     seals_reserved BIGINT NOT NULL,
@@ -73,10 +74,10 @@ CREATE TABLE data_keys (
 CREATE INDEX data_keys_app ON data_keys (app_id);
 
 CREATE TABLE signing_keys (
-    id TEXT PRIMARY KEY,
+    id BYTES PRIMARY KEY,
     purpose TEXT NOT NULL,
     public_jwk TEXT NOT NULL,
-    data_key_id TEXT NOT NULL,
+    data_key_id BYTES NOT NULL,
     private_sealed BYTES NOT NULL,
     not_before_ms BIGINT NOT NULL,
     retired_at_ms BIGINT
@@ -84,11 +85,11 @@ CREATE TABLE signing_keys (
 CREATE INDEX signing_keys_purpose ON signing_keys (purpose);
 
 CREATE TABLE api_keys (
-    id TEXT PRIMARY KEY,
-    app_id TEXT NOT NULL,
-    agent_id TEXT,
-    parent_key_id TEXT,
-    successor_id TEXT,
+    id BYTES PRIMARY KEY,
+    app_id BYTES NOT NULL,
+    agent_id BYTES,
+    parent_key_id BYTES,
+    successor_id BYTES,
     key_type TEXT NOT NULL,
     key_hash BYTES NOT NULL UNIQUE,
     key_prefix TEXT NOT NULL,
@@ -111,18 +112,18 @@ CREATE INDEX api_keys_app ON api_keys (app_id, agent_id);
 CREATE INDEX api_keys_parent ON api_keys (parent_key_id);
 
 CREATE TABLE actors (
-    app_id TEXT NOT NULL,
+    app_id BYTES NOT NULL,
     label TEXT NOT NULL,
     type TEXT NOT NULL,
-    actor_id TEXT NOT NULL,
+    actor_id BYTES NOT NULL,
     created_at_ms BIGINT NOT NULL,
     PRIMARY KEY (app_id, label, type)
 );
 CREATE INDEX actors_id ON actors (actor_id);
 
 CREATE TABLE managed_secrets (
-    app_id TEXT NOT NULL,
-    id TEXT NOT NULL,
+    app_id BYTES NOT NULL,
+    id BYTES NOT NULL,
     slug TEXT NOT NULL,
     name TEXT NOT NULL,
     name_search TEXT NOT NULL,
@@ -140,13 +141,13 @@ CREATE TABLE managed_secrets (
 );
 
 CREATE TABLE credentials (
-    app_id TEXT NOT NULL,
-    id TEXT NOT NULL,
+    app_id BYTES NOT NULL,
+    id BYTES NOT NULL,
     kind TEXT NOT NULL,
-    secret_id TEXT,
-    generation TEXT NOT NULL,
+    secret_id BYTES,
+    generation BYTES NOT NULL,
     state TEXT NOT NULL,
-    data_key_id TEXT,
+    data_key_id BYTES,
     sealed BYTES,
     created_at_ms BIGINT NOT NULL,
     updated_at_ms BIGINT NOT NULL,
@@ -156,11 +157,11 @@ CREATE TABLE credentials (
 CREATE INDEX credentials_secret ON credentials (app_id, secret_id);
 
 CREATE TABLE grants (
-    app_id TEXT NOT NULL,
-    id TEXT NOT NULL,
-    credential_id TEXT NOT NULL,
+    app_id BYTES NOT NULL,
+    id BYTES NOT NULL,
+    credential_id BYTES NOT NULL,
     principal_type TEXT NOT NULL,
-    principal_id TEXT,
+    principal_id BYTES,
     label TEXT,
     label_search TEXT,
     status TEXT NOT NULL,
@@ -173,16 +174,14 @@ CREATE TABLE grants (
     last_used_at_ms BIGINT,
     version BIGINT NOT NULL,
     PRIMARY KEY (app_id, id)
-);
+) CLUSTERED;
 CREATE INDEX grants_credential ON grants (app_id, credential_id);
-CREATE INDEX grants_principal ON grants (app_id, principal_type, principal_id);
-CREATE INDEX grants_status ON grants (app_id, status, id);
 
 -- `terms` holds what the event is found by; `event_terms` follows it, up to the chain's `indexed_seq`.
 CREATE TABLE events (
-    app_id TEXT NOT NULL,
-    id TEXT NOT NULL,
-    chain_id TEXT NOT NULL,
+    app_id BYTES NOT NULL,
+    id BYTES NOT NULL,
+    chain_id BYTES NOT NULL,
     seq BIGINT NOT NULL,
     at_ms BIGINT NOT NULL,
     core TEXT NOT NULL,
@@ -197,15 +196,15 @@ CREATE TABLE events (
 CREATE UNIQUE INDEX events_chain ON events (chain_id, seq);
 
 CREATE TABLE event_terms (
-    app_id TEXT NOT NULL,
+    app_id BYTES NOT NULL,
     term BIGINT NOT NULL,
-    event_id TEXT NOT NULL,
+    event_id BYTES NOT NULL,
     PRIMARY KEY (app_id, term, event_id)
 ) CLUSTERED;
 
 CREATE TABLE chains (
-    id TEXT PRIMARY KEY,
-    app_id TEXT NOT NULL,
+    id BYTES PRIMARY KEY,
+    app_id BYTES NOT NULL,
     writer TEXT NOT NULL,
     first_previous BYTES NOT NULL,
     checkpointed_seq BIGINT NOT NULL,
@@ -215,10 +214,10 @@ CREATE INDEX chains_app ON chains (app_id, writer);
 CREATE INDEX chains_writer ON chains (writer);
 
 CREATE TABLE checkpoints (
-    app_id TEXT NOT NULL,
+    app_id BYTES NOT NULL,
     n BIGINT NOT NULL,
     body TEXT NOT NULL,
-    key_id TEXT NOT NULL,
+    key_id BYTES NOT NULL,
     signature TEXT NOT NULL,
     PRIMARY KEY (app_id, n)
 );
@@ -226,7 +225,7 @@ CREATE TABLE checkpoints (
 -- Ordered by time first: what is new goes in at one place, and what is old goes out as one range.
 CREATE TABLE nonces (
     signed_at_ms BIGINT NOT NULL,
-    key_id TEXT NOT NULL,
+    key_id BYTES NOT NULL,
     nonce BYTES NOT NULL,
     PRIMARY KEY (signed_at_ms, key_id, nonce)
 ) CLUSTERED;

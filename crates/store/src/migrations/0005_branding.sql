@@ -1,7 +1,7 @@
 -- How an app looks to end users.
 
 CREATE TABLE branding (
-    app_id TEXT PRIMARY KEY,
+    app_id BYTES PRIMARY KEY,
     display_name TEXT,
     accent_color TEXT,
     background_color TEXT,

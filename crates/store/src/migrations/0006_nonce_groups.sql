@@ -1,5 +1,5 @@
 -- Nonces of the one writer of an SQLite file: what a group of calls used in one second is a row. PostgreSQL, where every process
--- writes, holds them apart by the rows of `nonces`; SQLite reads there what an older version has left.
+-- writes, holds them apart by the rows of `nonces`.
 
 CREATE TABLE nonce_groups (
     signed_at_ms BIGINT NOT NULL,

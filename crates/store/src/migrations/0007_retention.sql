@@ -7,14 +7,14 @@ CREATE INDEX chains_delete ON chains (delete_after_ms);
 
 -- No days: for ever.
 CREATE TABLE retention (
-    app_id TEXT PRIMARY KEY,
+    app_id BYTES PRIMARY KEY,
     days BIGINT,
     updated_at_ms BIGINT NOT NULL
 );
 
 CREATE TABLE holds (
-    app_id TEXT PRIMARY KEY,
+    app_id BYTES PRIMARY KEY,
     reason TEXT NOT NULL,
-    operator_id TEXT NOT NULL,
+    operator_id BYTES NOT NULL,
     held_at_ms BIGINT NOT NULL
 );

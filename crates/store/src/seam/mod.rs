@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
+use grantd_domain::audit::Owner;
 use grantd_wire::TimeMs;
+use grantd_wire::ids::Id;
 use serde::de::DeserializeOwned;
 
 use crate::crash;
@@ -87,9 +89,24 @@ impl<T: Into<Value>> From<Option<T>> for Value {
     }
 }
 
-/// An id as a parameter.
-pub(crate) fn id(id: impl std::fmt::Display) -> Value {
-    Value::Text(id.to_string())
+/// An id as a parameter: its 16 bytes.
+pub(crate) fn id(id: impl Id) -> Value {
+    Value::Bytes(id.bytes().to_vec())
+}
+
+/// Where a walk over ids goes on: nothing comes before every id.
+pub(crate) fn after(last: Option<impl Id>) -> Value {
+    last.map_or_else(|| Value::Bytes(Vec::new()), id)
+}
+
+/// Whose chains and events.
+pub(crate) fn owner_id(owner: &Owner) -> Value {
+    Value::Bytes(owner.bytes().to_vec())
+}
+
+/// An id that travels as text. A text that is none is the id of nothing.
+pub(crate) fn text_id(text: &str) -> Value {
+    Value::Bytes(uuid::Uuid::parse_str(text).map_or_else(|_| Vec::new(), |id| id.as_bytes().to_vec()))
 }
 
 /// A row, read from left to right.
@@ -102,7 +119,11 @@ pub struct Row {
 
 impl Row {
     pub(crate) fn new(table: &'static str, values: Vec<Value>) -> Self {
-        let name = values.iter().find_map(|v| if let Value::Text(t) = v { Some(t.clone()) } else { None });
+        let name = values.iter().find_map(|value| match value {
+            Value::Text(text) => Some(text.clone()),
+            Value::Bytes(bytes) => as_id_text(bytes),
+            _ => None,
+        });
         Self { table, values: values.into_iter(), name: name.unwrap_or_default() }
     }
 
@@ -163,6 +184,22 @@ impl Row {
         self.bytes(column)?.try_into().map_err(|_| self.inconsistent(column))
     }
 
+    /// An id.
+    pub(crate) fn id<T: Id>(&mut self, column: &'static str) -> Result<T> {
+        self.array(column).map(T::from_bytes)
+    }
+
+    /// Null, or an id.
+    pub(crate) fn opt_id<T: Id>(&mut self, column: &'static str) -> Result<Option<T>> {
+        let bytes = self.opt_bytes(column)?;
+        bytes.map(|bytes| bytes.try_into().map(T::from_bytes).map_err(|_| self.inconsistent(column))).transpose()
+    }
+
+    /// An id, as it travels.
+    pub(crate) fn id_text(&mut self, column: &'static str) -> Result<String> {
+        as_id_text(&self.bytes(column)?).ok_or_else(|| self.inconsistent(column))
+    }
+
     /// A text that `parse` understands.
     pub(crate) fn parsed<T>(&mut self, column: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<T> {
         let text = self.text(column)?;
@@ -185,6 +222,10 @@ impl Row {
     pub(crate) fn json<T: DeserializeOwned>(&mut self, column: &'static str) -> Result<T> {
         self.parsed(column, |text| serde_json::from_str(text).ok())
     }
+}
+
+fn as_id_text(bytes: &[u8]) -> Option<String> {
+    uuid::Uuid::from_slice(bytes).ok().map(|id| id.as_hyphenated().to_string())
 }
 
 /// An open transaction.

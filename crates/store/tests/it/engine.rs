@@ -42,11 +42,6 @@ impl Database {
         self.location != Location::Memory
     }
 
-    /// Whether it is SQLite's file.
-    pub const fn is_file(&self) -> bool {
-        matches!(self.location, Location::File(_))
-    }
-
     /// Runs a statement behind the store's back.
     pub async fn behind_its_back(&self, sql: &str) {
         match &self.location {

@@ -137,20 +137,6 @@ async fn nonces_outlive_the_process(store: &Database) {
     next.close().await;
 }
 
-async fn a_nonce_in_a_row_of_its_own_is_used(store: &Database) {
-    let world = World::create(store).await;
-    let (key, at) = (world.key.id, NOW.0);
-    let bytes = "05".repeat(16);
-    let literal = if store.is_file() { format!("x'{bytes}'") } else { format!("'\\x{bytes}'") };
-    store.behind_its_back(&format!("INSERT INTO nonces VALUES ({at}, '{key}', {literal})")).await;
-    let next = store.open_again("next").await;
-    assert_eq!(next.append(signed(&world, world.nonce(5))).await.unwrap(), Appended::Replayed);
-    assert_eq!(next.append(signed(&world, world.nonce(6))).await.unwrap(), Appended::Done);
-    assert_eq!(next.prune_nonces(NOW.plus_ms(1)).await.unwrap(), 2);
-    assert_eq!(next.append(signed(&world, world.nonce(5))).await.unwrap(), Appended::Done);
-    next.close().await;
-}
-
 on_every_engine! {
     a_nonce_is_used_once_among_many_at_once,
     nonces_of_another_key_are_others,
@@ -161,12 +147,9 @@ on_every_engine! {
 }
 
 mod kept {
-    use super::{
-        a_nonce_in_a_row_of_its_own_is_used, a_nonce_is_used_once_on_all_replicas, nonces_outlive_the_process,
-    };
+    use super::{a_nonce_is_used_once_on_all_replicas, nonces_outlive_the_process};
     on_kept_engines! {
         a_nonce_is_used_once_on_all_replicas,
-        a_nonce_in_a_row_of_its_own_is_used,
         nonces_outlive_the_process,
     }
 }

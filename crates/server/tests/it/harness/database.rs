@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use grantd_store::{Location, Store};
+use grantd_wire::ids::EventId;
 use tokio_postgres::{Client, NoTls};
 
 use super::env::START;
@@ -98,9 +99,11 @@ impl Database {
             Location::File(path) => {
                 let connection = rusqlite::Connection::open(path).unwrap();
                 connection.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
-                connection.execute_batch(sql).unwrap();
+                connection.execute_batch(&with_ids(sql, "x'")).unwrap();
             }
-            Location::Postgres(url) => connect(&reachable(url)).await.batch_execute(sql).await.unwrap(),
+            Location::Postgres(url) => {
+                connect(&reachable(url)).await.batch_execute(&with_ids(sql, "'\\x")).await.unwrap();
+            }
         }
     }
 
@@ -109,9 +112,11 @@ impl Database {
         match &self.location {
             Location::Memory => panic!("nothing is behind a database in memory"),
             Location::File(path) => {
-                rusqlite::Connection::open(path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+                rusqlite::Connection::open(path).unwrap().query_row(&with_ids(sql, "x'"), [], |row| row.get(0)).unwrap()
             }
-            Location::Postgres(url) => connect(&reachable(url)).await.query_one(sql, &[]).await.unwrap().get(0),
+            Location::Postgres(url) => {
+                connect(&reachable(url)).await.query_one(&with_ids(sql, "'\\x"), &[]).await.unwrap().get(0)
+            }
         }
     }
 
@@ -209,4 +214,20 @@ async fn template(url: &str) -> String {
     admin.batch_execute(&end).await.unwrap();
     admin.batch_execute(&format!("ALTER DATABASE {building} RENAME TO \"{name}\"")).await.unwrap();
     name
+}
+
+/// Ids stand in the text as they travel; the engine has their bytes, in a literal that begins with `open`.
+fn with_ids(sql: &str, open: &str) -> String {
+    let mut parts = sql.split('\'');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for (quoted, part) in (1..).map(|n| n % 2 == 1).zip(parts) {
+        if quoted && EventId::parse(part).is_some() {
+            out += open;
+            out += &part.replace('-', "");
+        } else {
+            out.push('\'');
+            out += part;
+        }
+    }
+    out
 }

@@ -11,7 +11,6 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use grantd_domain::replay::Prints;
 use grantd_wire::TimeMs;
-use grantd_wire::ids::KeyId;
 use rusqlite::{Connection, params};
 
 use super::error;
@@ -49,10 +48,8 @@ impl Nonces {
     /// Forgets what was signed before; answers how many.
     pub(crate) fn forget_before(&mut self, conn: &Connection, before: TimeMs) -> Result<u64> {
         let count = self.read(conn)?.range(..before).map(|(_, prints)| prints.len() as u64).sum();
-        for sql in ["DELETE FROM nonce_groups WHERE signed_at_ms < ?1", "DELETE FROM nonces WHERE signed_at_ms < ?1"] {
-            let delete = || conn.prepare_cached(sql)?.execute([before.0]);
-            delete().map_err(|e| error(&e))?;
-        }
+        let delete = || conn.prepare_cached("DELETE FROM nonce_groups WHERE signed_at_ms < ?1")?.execute([before.0]);
+        delete().map_err(|e| error(&e))?;
         self.forgotten = self.forgotten.max(Some(before));
         Ok(count)
     }
@@ -120,7 +117,6 @@ fn print(key: &RandomState, key_id: &[u8; 16], nonce: &[u8]) -> u64 {
 
 /// All of the file.
 fn read(conn: &Connection, key: &RandomState) -> Result<BTreeMap<TimeMs, Prints>> {
-    let inconsistent = |table, column, at: i64| Error::Inconsistent { table, column, row: at.to_string() };
     let mut used: BTreeMap<TimeMs, Prints> = BTreeMap::new();
     let mut groups = conn.prepare_cached("SELECT signed_at_ms, used FROM nonce_groups").map_err(|e| error(&e))?;
     let mut groups = groups.query([]).map_err(|e| error(&e))?;
@@ -128,22 +124,13 @@ fn read(conn: &Connection, key: &RandomState) -> Result<BTreeMap<TimeMs, Prints>
         let at: i64 = row.get(0).map_err(|e| error(&e))?;
         let bytes = row.get_ref(1).ok().and_then(|used| used.as_blob().ok());
         let (nonces, []) = bytes.unwrap_or(&[0]).as_chunks::<NONCE_BYTES>() else {
-            return Err(inconsistent("nonce_groups", "used", at));
+            return Err(Error::Inconsistent { table: "nonce_groups", column: "used", row: at.to_string() });
         };
         let prints = used.entry(TimeMs(at)).or_default();
         for nonce in nonces {
             let (key_id, nonce) = nonce.split_first_chunk::<16>().expect("a key's id is the first half");
             prints.insert(print(key, key_id, nonce));
         }
-    }
-    let mut single = conn.prepare_cached("SELECT signed_at_ms, key_id, nonce FROM nonces").map_err(|e| error(&e))?;
-    let mut single = single.query([]).map_err(|e| error(&e))?;
-    while let Some(row) = single.next().map_err(|e| error(&e))? {
-        let at: i64 = row.get(0).map_err(|e| error(&e))?;
-        let key_id = row.get_ref(1).ok().and_then(|id| id.as_str().ok()).and_then(KeyId::parse);
-        let nonce = row.get_ref(2).ok().and_then(|nonce| nonce.as_blob().ok());
-        let (Some(key_id), Some(nonce)) = (key_id, nonce) else { return Err(inconsistent("nonces", "key_id", at)) };
-        used.entry(TimeMs(at)).or_default().insert(print(key, key_id.as_bytes(), nonce));
     }
     Ok(used)
 }
