@@ -33,6 +33,7 @@ mod trial;
 mod verify;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -211,7 +212,12 @@ enum CompletionShell {
 }
 
 /// Runs one command line.
-pub async fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, mut term: Term) -> Exit {
+pub async fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, term: Term) -> Exit {
+    run_in(std::env::current_dir().unwrap_or_default(), arguments, env, term).await
+}
+
+/// Runs one command line in a directory.
+async fn run_in(directory: PathBuf, arguments: impl IntoIterator<Item = OsString>, env: Env, mut term: Term) -> Exit {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let mut command = Cli::command();
     let parsed = command
@@ -221,7 +227,6 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, mut te
         Ok(parsed) => parsed,
         Err(error) => return report_usage(&error, &arguments, &mut term),
     };
-    let directory = std::env::current_dir().unwrap_or_default();
     let mut context = Context { globals: cli.globals, env, term, directory };
     match dispatch(cli.command, &mut context).await {
         Ok(()) => Exit::Ok,

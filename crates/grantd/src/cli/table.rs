@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Row, Table, presets};
+use console::{Style, measure_text_width};
 use grantd_wire::TimeMs;
 
 use super::node::Node;
@@ -85,7 +86,7 @@ pub fn list(items: &[Node], columns: &[Column], look: Look) -> String {
     let mut table = empty_table(look);
     table.set_header(columns.iter().map(|column| bold(&escape(&column.title), look)));
     for item in items {
-        let cells = columns.iter().map(|column| cell(&column.path, item.at(&column.path), look, Detail::Short));
+        let cells = columns.iter().map(|column| cell(&column.path, item.at(&column.path), look));
         table.add_row(Row::from(cells.collect::<Vec<Cell>>()));
     }
     if hide_minor(&mut table, &columns, look) {
@@ -95,16 +96,13 @@ pub fn list(items: &[Node], columns: &[Column], look: Look) -> String {
     blocks.join("\n")
 }
 
-/// One item, one line per column that says something.
+/// One item, one field per column that says something.
 fn block(item: &Node, columns: &[&Column], look: Look) -> String {
-    let mut table = empty_table(look);
-    for column in columns {
+    let said = columns.iter().filter_map(|column| {
         let node = item.at(&column.path).filter(|node| **node != Node::Null);
-        if node.is_some() || !column.minor {
-            table.add_row(vec![bold(&escape(&column.path), look), cell(&column.path, node, look, Detail::Full)]);
-        }
-    }
-    finish(table, std::iter::empty(), look)
+        (node.is_some() || !column.minor).then_some((&*column.path, node.unwrap_or(&Node::Null)))
+    });
+    fields(&said.collect::<Vec<_>>(), look)
 }
 
 /// Leaves out minor columns, the last ones first, until the rest fits; says whether it does. A warning stays.
@@ -126,12 +124,56 @@ fn hide_minor(table: &mut Table, columns: &[&Column], look: Look) -> bool {
 
 /// One object, one row per field.
 pub fn object(node: &Node, look: Look) -> String {
-    let Node::Object(fields) = node else { return text_of(node) + "\n" };
-    let mut table = empty_table(look);
-    for (name, node) in fields {
-        table.add_row(vec![bold(&escape(name), look), cell(name, Some(node), look, Detail::Full)]);
+    let Node::Object(all) = node else { return text_of(node) + "\n" };
+    fields(&all.iter().map(|(name, node)| (&**name, node)).collect::<Vec<_>>(), look)
+}
+
+/// Names and, beside them, values. Lines end between words: what would have to be broken, such as an id on a narrow terminal, stands
+/// whole on a line below its name, so that it can be copied.
+fn fields(all: &[(&str, &Node)], look: Look) -> String {
+    let styled = |style: Style, text: &str| style.force_styling(look.color).apply_to(text).to_string();
+    let labels: Vec<String> = all.iter().map(|(name, _)| escape(name)).collect();
+    let beside = labels.iter().map(|label| measure_text_width(label)).max().unwrap_or(0) + usize::from(GAP);
+    let room = look.width.map_or(usize::MAX, usize::from);
+    let mut out = String::new();
+    for ((name, node), label) in all.iter().zip(&labels) {
+        let value = text_at(name, node, look, Detail::Full);
+        let longest = value.split(' ').map(measure_text_width).max().unwrap_or(0);
+        let fits = beside + longest <= room;
+        let indent = if fits { beside } else { usize::from(GAP) };
+        out.push_str(&styled(Style::new().bold(), label));
+        if fits {
+            out.push_str(&" ".repeat(beside - measure_text_width(label)));
+        } else {
+            out.push('\n');
+        }
+        let style = if warning_of(name, node).is_some() { Style::new().yellow().bold() } else { Style::new() };
+        for (index, line) in wrapped(&value, room.saturating_sub(indent)).iter().enumerate() {
+            if index > 0 || !fits {
+                out.push_str(&" ".repeat(indent));
+            }
+            out.push_str(&styled(style.clone(), line));
+            out.push('\n');
+        }
     }
-    finish(table, std::iter::empty(), look)
+    out
+}
+
+/// Lines of at most `room` columns, if the words allow it; there is always one.
+fn wrapped(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for (index, word) in text.split(' ').enumerate() {
+        let line = lines.last_mut().expect("there is one");
+        if index > 0 && measure_text_width(line) + 1 + measure_text_width(word) > room {
+            lines.push(word.to_owned());
+        } else {
+            if index > 0 {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
 }
 
 fn empty_table(look: Look) -> Table {
@@ -143,7 +185,8 @@ fn empty_table(look: Look) -> Table {
         table.force_no_tty()
     };
     match look.width {
-        Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
+        // The blanks behind the last column are cut off.
+        Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.saturating_add(GAP)),
         None => table.set_content_arrangement(ContentArrangement::Disabled),
     };
     table
@@ -166,29 +209,39 @@ fn bold(text: &str, look: Look) -> Cell {
     if look.color { cell.add_attribute(Attribute::Bold) } else { cell }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Detail {
     Short,
     Full,
 }
 
-fn cell(path: &str, node: Option<&Node>, look: Look, detail: Detail) -> Cell {
+fn cell(path: &str, node: Option<&Node>, look: Look) -> Cell {
     let node = node.unwrap_or(&Node::Null);
-    let warning = WARNINGS.iter().find(|(name, _)| *name == path).filter(|_| node.is_true());
-    if let Some((_, what)) = warning {
-        let text = if detail == Detail::Full { format!("yes: WARNING, {what}") } else { "WARNING".to_owned() };
-        let cell = Cell::new(text);
-        return if look.color { cell.fg(Color::Yellow).add_attribute(Attribute::Bold) } else { cell };
+    let cell = Cell::new(text_at(path, node, look, Detail::Short));
+    match warning_of(path, node) {
+        Some(_) if look.color => cell.fg(Color::Yellow).add_attribute(Attribute::Bold),
+        _ => cell,
     }
+}
+
+/// What it means that the flag at `path` is on, if that is a warning.
+fn warning_of(path: &str, node: &Node) -> Option<&'static str> {
+    WARNINGS.iter().find(|(name, _)| *name == path && node.is_true()).map(|(_, what)| *what)
+}
+
+/// What people read for the value at `path`.
+fn text_at(path: &str, node: &Node, look: Look, detail: Detail) -> String {
     let moment = match node {
         Node::Text(text) if path == "at" || path.ends_with("_at") => TimeMs::parse(text),
         _ => None,
     };
-    Cell::new(match (moment, detail) {
-        (Some(at), Detail::Short) => relative(at, look.now),
-        (Some(at), Detail::Full) => format!("{} ({})", absolute(at), relative(at, look.now)),
-        (None, _) => text_of(node),
-    })
+    match (warning_of(path, node), moment, detail) {
+        (Some(what), _, Detail::Full) => format!("yes: WARNING, {what}"),
+        (Some(_), _, Detail::Short) => "WARNING".to_owned(),
+        (None, Some(at), Detail::Short) => relative(at, look.now),
+        (None, Some(at), Detail::Full) => format!("{} ({})", absolute(at), relative(at, look.now)),
+        (None, None, _) => text_of(node),
+    }
 }
 
 fn text_of(node: &Node) -> String {
@@ -261,12 +314,13 @@ mod tests {
         let long = "word ".repeat(60);
         let items = [node(&format!(r#"{{"id":"0199c0de-0000-7000-8000-00000000beef","name":"{long}"}}"#))];
         let columns = [column("ID", "id"), column("NAME", "name")];
-        for width in [40, 80, 120] {
+        for width in [30, 40, 80, 120] {
             let text = list(&items, &columns, Look { width: Some(width), ..LOOK });
-            assert!(text.lines().all(|line| line.chars().count() <= usize::from(width)), "{width}:\n{text}");
+            let id = "0199c0de-0000-7000-8000-00000000beef";
+            let fits = |line: &str| line.chars().count() <= usize::from(width) || line.trim() == id;
+            assert!(text.lines().all(fits), "{width}:\n{text}");
+            assert!(text.contains(id), "ids can be copied:\n{text}");
         }
-        let text = list(&items, &columns, Look { width: Some(80), ..LOOK });
-        assert!(text.contains("0199c0de-0000-7000-8000-00000000beef"), "ids can be copied:\n{text}");
     }
 
     #[test]

@@ -146,4 +146,10 @@ pub mod testing {
         };
         (term, out, err)
     }
+
+    /// Stdout is a terminal of so many columns, without colors.
+    pub fn terminal(stdin: &str, width: u16, clock: Box<dyn Clock>) -> (Term, Sink, Sink) {
+        let (term, out, err) = term(stdin);
+        (Term { stdout_is_terminal: true, width: Some(width), clock, ..term }, out, err)
+    }
 }

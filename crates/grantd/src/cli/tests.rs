@@ -1,6 +1,7 @@
 //! Whole command lines against a scripted management API.
 
 mod auth;
+mod golden;
 mod import;
 mod messages;
 mod templates;
@@ -149,13 +150,17 @@ fn the_tree_is_sound_and_every_help_has_an_example() {
 /// The words of a command line, as a shell would pass them on; a variable is an id.
 fn words(line: &str) -> Vec<String> {
     let line = line.split("   ").next().unwrap().split(['<', '>', '|']).next().unwrap();
-    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    let (mut words, mut word, mut quote, mut is_there) = (Vec::new(), String::new(), None, false);
     for c in line.trim().chars().chain([' ']) {
         match quote {
-            None if c == ' ' => words.extend((!word.is_empty()).then(|| std::mem::take(&mut word))),
-            None if matches!(c, '\'' | '"') => quote = Some(c),
+            None if c == ' ' => words.extend(std::mem::take(&mut is_there).then(|| std::mem::take(&mut word))),
+            // An empty one is a word, too.
+            None if matches!(c, '\'' | '"') => (quote, is_there) = (Some(c), true),
             Some(open) if open == c => quote = None,
-            _ => word.push(c),
+            _ => {
+                word.push(c);
+                is_there = true;
+            }
         }
     }
     words.iter().map(|word| if word.starts_with('$') { ID.to_owned() } else { word.clone() }).collect()
