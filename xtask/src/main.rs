@@ -35,6 +35,7 @@ cargo xtask VERB
   replicas     three servers on one PostgreSQL: what one revokes, none releases; 10,000 interleavings
   promotion    the primary dies under load, its standby is promoted: what was answered is there
   conformance  the official Python client against that binary; words after `--` go to pytest
+  openapi      the document before a validator, the API before schemathesis, against `grantd dev`
   crash        kill -9 at random moments and at every named step, both engines; --help for its flags
   faults       disk full, disk errors, clock moved, no descriptors, little memory, PostgreSQL cut off; --only NAME
   fuzz         every target of fuzz/ for 20 s, two at a time; --help for its flags
@@ -42,7 +43,6 @@ cargo xtask VERB
   docs         rustdoc, warnings are errors
 
   bench        measure grantd against its peers and its targets; `cargo xtask bench --help` has its options
-  openapi      the document before a validator, and the API before schemathesis, against `grantd dev`
   overhead     what a call costs in the Rust client and in the Python one, against `grantd dev`
   postgres     start a throwaway PostgreSQL, print its URL, remove it on Ctrl-C
   help         this text
@@ -73,7 +73,6 @@ fn run(words: &[String]) -> Result {
             Ok(())
         }
         "check" => steps::check(),
-        "openapi" => openapi::run(),
         "overhead" => overhead::run(),
         "postgres" => postgres::hold(),
         name => match steps::find(name) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::pair::Pair;
 use crate::postgres::{Cluster, URL_VARIABLE};
-use crate::{Result, bench, command, crash, edges, fuzz, repository, tools};
+use crate::{Result, bench, command, crash, edges, fuzz, openapi, repository, tools};
 
 /// What the whole check may take on a bare machine with two cores.
 const BUDGET_MINUTES: u64 = 60;
@@ -33,16 +33,17 @@ pub const STEPS: &[Step] = &[
     Step { name: "fmt", takes_words: false, takes_flags: false, minutes: 1, run: fmt },
     Step { name: "clippy", takes_words: false, takes_flags: false, minutes: 6, run: clippy },
     Step { name: "edges", takes_words: false, takes_flags: false, minutes: 1, run: |_, _| edges::check() },
-    Step { name: "test", takes_words: true, takes_flags: false, minutes: 11, run: test },
+    Step { name: "test", takes_words: true, takes_flags: false, minutes: 10, run: test },
     Step { name: "build", takes_words: false, takes_flags: false, minutes: 6, run: build },
     Step { name: "replicas", takes_words: false, takes_flags: false, minutes: 3, run: replicas },
     Step { name: "promotion", takes_words: false, takes_flags: false, minutes: 1, run: promotion },
     Step { name: "conformance", takes_words: true, takes_flags: false, minutes: 5, run: conformance },
-    Step { name: "crash", takes_words: false, takes_flags: true, minutes: 4, run: crash },
+    Step { name: "openapi", takes_words: false, takes_flags: false, minutes: 3, run: openapi },
+    Step { name: "crash", takes_words: false, takes_flags: true, minutes: 3, run: crash },
     Step { name: "faults", takes_words: false, takes_flags: true, minutes: 2, run: faults },
     Step { name: "fuzz", takes_words: false, takes_flags: true, minutes: 5, run: |_, words| fuzz::run(words) },
     Step { name: "deny", takes_words: false, takes_flags: false, minutes: 2, run: deny },
-    Step { name: "docs", takes_words: false, takes_flags: false, minutes: 5, run: docs },
+    Step { name: "docs", takes_words: false, takes_flags: false, minutes: 4, run: docs },
 ];
 
 /// What the steps of one run share.
@@ -173,6 +174,13 @@ fn pytest(run: &mut Run, venv: &tools::Venv) -> Result<Command> {
 
 fn binary() -> PathBuf {
     repository::target().join("quick/grantd")
+}
+
+fn openapi(run: &mut Run, _: &[String]) -> Result {
+    if !run.built {
+        build(run, &[])?;
+    }
+    openapi::run(&binary())
 }
 
 fn crash(run: &mut Run, words: &[String]) -> Result {

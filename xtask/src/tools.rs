@@ -30,6 +30,7 @@ pub const VENV_OPENAPI: Venv =
 pub fn install() -> Result {
     for_rust_tests()?;
     for_conformance()?;
+    for_openapi()?;
     for_faults()?;
     cargo_deny()?;
     Ok(())
@@ -68,7 +69,7 @@ pub fn for_conformance() -> Result {
     python(&[VENV_NEWEST, VENV_OLDEST])
 }
 
-/// The Python environment of the verb `openapi`.
+/// The Python environment of the step `openapi`.
 pub fn for_openapi() -> Result {
     python(&[VENV_OPENAPI])
 }
