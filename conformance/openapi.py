@@ -98,6 +98,8 @@ def seed(vault: Vault) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         "updateOperator": {"operator_id": operator("updated")},
         "archiveApp": {"app_id": other_app("archived")},
         "unarchiveApp": {"app_id": other_app("unarchived", archived=True)},
+        # Elsewhere a legal hold may stand in the way.
+        "eraseEvents": {"app_id": other_app("erased")},
         "deleteApp": {"app_id": other_app("deleted", archived=True)},
     }
     return for_all, for_one

@@ -211,6 +211,7 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::GrantUpdated
         | Kind::GrantRevoked
         | Kind::RetentionUpdated
+        | Kind::AuditErased
         | Kind::HoldSet => true,
     };
     let at = TimeMs::parse(text("at")).ok_or(ReadError::Malformed { line, what: "the event has no time" })?;
@@ -265,18 +266,19 @@ pub fn plan(happened: &[Happened]) -> Result<Plan, ReadError> {
                 plan.steps.push(Step::UpdateApp { fields });
             }
             Kind::RetentionUpdated => {
-                plan.lose(
-                    "app",
+                plan.note(
                     text("app_id"),
                     "how long its trail is kept was changed after the backup: look with `grantd apps retention show`",
                 );
             }
-            Kind::HoldSet => {
-                plan.lose(
-                    "app",
+            Kind::AuditErased => {
+                plan.note(
                     text("app_id"),
-                    "it was put under a legal hold after the backup: see `grantd apps hold set`",
+                    "private parts of its events were erased after the backup and are back: erase them again",
                 );
+            }
+            Kind::HoldSet => {
+                plan.note(text("app_id"), "it was put under a legal hold after the backup: see `grantd apps hold set`");
             }
             Kind::GrantCreated => {
                 plan.lose("grant", text("grant_id"), "it was issued after the backup: issue a new one");
@@ -292,6 +294,14 @@ pub fn plan(happened: &[Happened]) -> Result<Plan, ReadError> {
 }
 
 impl Plan {
+    /// What happened to the app's trail, which is not mended by what comes later. Once is enough.
+    fn note(&mut self, app: &str, what: &'static str) {
+        let lost = Lost { kind: "app", id: app.to_owned(), what };
+        if !self.lost.contains(&lost) {
+            self.lost.push(lost);
+        }
+    }
+
     fn lose(&mut self, kind: &'static str, id: &str, what: &'static str) {
         self.forget(kind, id);
         self.lost.push(Lost { kind, id: id.to_owned(), what });
@@ -443,6 +453,20 @@ mod tests {
             line(4, "grant.revoked", &json!({"grant_id": G1})),
         ]);
         assert_eq!(plan.lost.iter().map(|l| l.id.as_str()).collect::<Vec<_>>(), [G2]);
+    }
+
+    #[test]
+    fn what_was_done_to_the_trail_itself_is_named_once() {
+        let made =
+            |seq, kind| line(seq, kind, &json!({"app_id": G1, "changed": {"retention": ["365d (default)", "90d"]}}));
+        let kinds = ["retention.updated", "hold.set", "audit.erased", "audit.erased", "audit.pruned", "hold.released"];
+        let mut lines = vec![line(1, "token.denied", &json!({}))];
+        lines.extend((2..).zip(kinds).map(|(seq, kind)| made(seq, kind)));
+        let plan = planned(&lines);
+        let whats: Vec<_> = plan.lost.iter().map(|lost| (lost.kind, lost.id.as_str(), lost.what)).collect();
+        assert_eq!(whats.len(), 3, "{whats:?}");
+        assert!(plan.steps.is_empty() && whats.iter().all(|what| (what.0, what.1) == ("app", G1)));
+        assert!(whats[0].2.contains("retention") && whats[1].2.contains("hold") && whats[2].2.contains("erase"));
     }
 
     #[test]

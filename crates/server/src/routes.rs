@@ -72,9 +72,11 @@ pub enum Api {
     EventsList,
     EventsShow,
     EventsExport,
+    EventsErase,
     OrganizationEventsList,
     OrganizationEventsShow,
     OrganizationEventsExport,
+    OrganizationEventsErase,
 }
 
 /// Which scopes open a route.
@@ -230,9 +232,11 @@ pub const API: &[ApiRoute] = &[
     api(Api::EventsList, "GET", "/api/v1/apps/{}/audit/events", Viewer),
     api(Api::EventsShow, "GET", "/api/v1/apps/{}/audit/events/{}", Viewer),
     api(Api::EventsExport, "GET", "/api/v1/apps/{}/audit/export", Viewer),
+    api(Api::EventsErase, "POST", "/api/v1/apps/{}/audit/erase", Admin),
     api(Api::OrganizationEventsList, "GET", "/api/v1/audit/events", Viewer),
     api(Api::OrganizationEventsShow, "GET", "/api/v1/audit/events/{}", Viewer),
     api(Api::OrganizationEventsExport, "GET", "/api/v1/audit/export", Viewer),
+    api(Api::OrganizationEventsErase, "POST", "/api/v1/audit/erase", Admin),
 ];
 
 /// What a method and path lead to.

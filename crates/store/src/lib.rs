@@ -12,6 +12,7 @@ pub mod audit;
 pub mod crash;
 pub mod credentials;
 pub mod data_keys;
+pub mod erasure;
 mod error;
 pub mod facts;
 pub mod grants;

@@ -213,10 +213,16 @@ impl Store {
         }
     }
 
-    /// Nothing is left before the cut, unless it was moved on meanwhile.
+    /// Nothing is left before the cut but the end of a chain, whose hash is all that is needed of it; unless the cut was moved on
+    /// meanwhile.
     async fn end_deletion(&self, slice: &Slice) -> Result<()> {
-        let (chain, cut) = (slice.chain_id, slice.cut);
+        let (chain, owner, cut) = (slice.chain_id, slice.owner.clone(), slice.cut);
         self.write(move |tx| {
+            if tx.count(HELD_SQL, &[owner.as_slice().into()])? > 0 {
+                return Ok(());
+            }
+            let sql = "UPDATE events SET private = NULL, salt = NULL WHERE chain_id = $1 AND seq <= $2";
+            tx.execute(sql, &[id(chain), cut.into()])?;
             let sql = "UPDATE chains SET delete_after_ms = NULL WHERE id = $1 AND pruned_seq = $2";
             tx.execute(sql, &[id(chain), cut.into()]).map(drop)
         })

@@ -156,6 +156,8 @@ pub const PAT_DAYS_DEFAULT: i64 = 90;
 pub const CHECKPOINT_EVENTS: u64 = 10_000;
 /// Seconds between checkpoints of an app with new events.
 pub const CHECKPOINT_INTERVAL_S: u64 = 60;
+/// Events that one call erases the private parts of; more need another.
+pub const ERASED_EVENTS_MAX: i64 = 2_000;
 /// Days that events are kept, unless said otherwise.
 pub const RETENTION_DAYS_DEFAULT: u32 = 365;
 /// The longest that can be asked for: a hundred years. More is `forever`.

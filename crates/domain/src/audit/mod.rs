@@ -99,6 +99,8 @@ kinds! {
     AuditExported = "audit.exported",
     /// Retention cut the past off the trail, up to a checkpoint.
     AuditPruned = "audit.pruned",
+    /// Events lost their private part.
+    AuditErased = "audit.erased",
     RetentionUpdated = "retention.updated",
     /// From now on nothing of the app may be removed.
     HoldSet = "hold.set",

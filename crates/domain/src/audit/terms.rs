@@ -28,7 +28,8 @@ impl Terms {
         }
     }
 
-    pub(super) fn remove(&mut self, term: i64) {
+    /// Without this term.
+    pub fn remove(&mut self, term: i64) {
         if let Some(i) = self.terms.iter().position(|t| *t == term) {
             self.terms.remove(i);
             if i < self.indexed {

@@ -4,15 +4,17 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use grantd_domain::audit::Kind;
 use grantd_wire::TimeMs;
-use grantd_wire::api::{CursorPage, Event, EventsQuery};
+use grantd_wire::api::{App, CursorPage, Erase, Erased, Event, EventsQuery, Organization};
+use reqwest::Method;
 
 use super::context::Context;
 use super::failure::Failure;
 use super::http::{Api, NoQuery};
-use super::input::{Pair, When, limit_range, parse_id, parse_pair, parse_reference};
+use super::input::{Pair, When, confirm_name, limit_range, parse_id, parse_pair, parse_reference};
 use super::progress::Progress;
 use super::table::{column, minor};
 use super::tail;
@@ -44,6 +46,44 @@ pub enum AuditCommand {
   grantd audit verify audit.jsonl
   grantd audit verify audit.jsonl --trust key.jwk --checkpoint last-month.jsonl")]
     Verify(VerifyArgs),
+    /// Erase the private part of events: path, reason, context, caller, address. Cannot be undone
+    #[command(after_help = "Examples:
+  grantd audit erase --context user_id=alice --reason 'Request 42'
+  grantd audit erase --event 0199c0de-0000-7000-8000-00000000beef \\
+      --reason 'Request 43' --confirm shop")]
+    Erase(EraseArgs),
+}
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("which").required(true).multiple(true))]
+pub struct EraseArgs {
+    /// Id of one event
+    #[arg(long, group = "which", value_parser = parse_id, conflicts_with_all = ["grant", "user", "agent", "key", "context"])]
+    event: Option<String>,
+    /// Id of a grant
+    #[arg(long, group = "which", value_parser = parse_id)]
+    grant: Option<String>,
+    /// Id of a user
+    #[arg(long, group = "which", value_parser = parse_id)]
+    user: Option<String>,
+    /// Id of an agent
+    #[arg(long, group = "which", value_parser = parse_id)]
+    agent: Option<String>,
+    /// Id of a key
+    #[arg(long, group = "which", value_parser = parse_id)]
+    key: Option<String>,
+    /// Context that the call carried, of an indexed key; every one given must match
+    #[arg(long, group = "which", value_name = "NAME=VALUE", value_parser = parse_context)]
+    context: Vec<Pair>,
+    /// Why; kept in the trail, so name nobody who is to be forgotten
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    reason: String,
+    /// Events of the organization itself instead of an app's
+    #[arg(long, conflicts_with = "app")]
+    organization: bool,
+    /// Name of the app or organization, so that it is the right one [default: asked for on a terminal]
+    #[arg(long, value_name = "NAME")]
+    confirm: Option<String>,
 }
 
 #[derive(Args)]
@@ -158,10 +198,15 @@ fn parse_kind(text: &str) -> Result<String, String> {
     })
 }
 
-/// Several pairs travel in one parameter, one a line.
 fn parse_context(text: &str) -> Result<Pair, String> {
     parse_pair(text)
         .and_then(|pair| if text.contains('\n') { Err("write it in one line".to_owned()) } else { Ok(pair) })
+}
+
+/// Several pairs travel in one parameter, one a line.
+fn joined(pairs: &[Pair]) -> Option<String> {
+    let pairs: Vec<String> = pairs.iter().map(|pair| format!("{}={}", pair.name, pair.value)).collect();
+    (!pairs.is_empty()).then(|| pairs.join("\n"))
 }
 
 impl FilterArgs {
@@ -172,7 +217,6 @@ impl FilterArgs {
             Outcome::Error => "error",
             Outcome::Unknown => "unknown",
         });
-        let context = self.context.iter().map(|pair| format!("{}={}", pair.name, pair.value)).collect::<Vec<_>>();
         EventsQuery {
             grant: self.grant.clone(),
             user: self.user.clone(),
@@ -181,7 +225,7 @@ impl FilterArgs {
             provider: self.provider.clone(),
             kind: self.kind.clone(),
             outcome: outcome.map(str::to_owned),
-            context: (!context.is_empty()).then(|| context.join("\n")),
+            context: joined(&self.context),
             since: self.since.map(|when| when.resolve(now)),
             until: self.until.map(|when| when.resolve(now)),
             ..EventsQuery::default()
@@ -242,7 +286,32 @@ pub async fn run(command: AuditCommand, context: &mut Context) -> Result<(), Fai
             tail::run(&api, &path(&owner, &["events"]), query, context).await
         }
         AuditCommand::Export(args) => export(args, &api, context).await,
+        AuditCommand::Erase(args) => erase(args, &api, context).await,
     }
+}
+
+async fn erase(args: EraseArgs, api: &Api, context: &mut Context) -> Result<(), Failure> {
+    let owner = owner(args.organization, api, context).await?;
+    let name = match owner.as_slice() {
+        [_, app, _] => api.get::<App>(&["apps", app], &NoQuery {}).await?.name,
+        _ => api.get::<Organization>(&["organization"], &NoQuery {}).await?.name,
+    };
+    confirm_name("Erase what these events say of people?", &name, args.confirm.as_deref(), &mut context.term)?;
+    let ask = Erase {
+        event: args.event,
+        grant: args.grant,
+        user: args.user,
+        agent: args.agent,
+        key: args.key,
+        context: joined(&args.context),
+        reason: args.reason,
+    };
+    let mut sum = Erased { erased: 0, has_more: true };
+    while sum.has_more {
+        let more: Erased = api.send(Method::POST, &path(&owner, &["erase"]), &ask).await?;
+        sum = Erased { erased: sum.erased + more.erased, has_more: more.has_more };
+    }
+    context.show(&sum)
 }
 
 async fn export(args: ExportArgs, api: &Api, context: &mut Context) -> Result<(), Failure> {

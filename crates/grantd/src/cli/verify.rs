@@ -56,7 +56,7 @@ pub fn run(args: &VerifyArgs, context: &mut Context) -> Result<(), Failure> {
             return Err(Failure::local(message)
                 .hint("Name one in JSON lines; one in CSV cannot be verified: `grantd audit export --format jsonl`."));
         }
-        let counts = ["ok", "events", "chains", "checkpoints", "trust", "partial"].map(str::to_owned);
+        let counts = ["ok", "events", "chains", "checkpoints", "erased", "trust", "partial"].map(str::to_owned);
         context.show(&node.select(&counts))?;
         let lines = report.problems.iter().map(|problem| match problem.line {
             0 => format!("{}\n", escape(&problem.what)),

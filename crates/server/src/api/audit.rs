@@ -18,12 +18,12 @@ use crate::parse;
 use crate::vault::Vault;
 
 /// What was asked for: what an index finds, and context pairs that have to be looked for.
-struct Search {
-    filter: EventFilter,
-    scanned: Vec<(String, String)>,
+pub struct Search {
+    pub filter: EventFilter,
+    pub scanned: Vec<(String, String)>,
 }
 
-fn search(query: &EventsQuery, index: &[String]) -> Result<Search, Error> {
+pub fn search(query: &EventsQuery, index: &[String]) -> Result<Search, Error> {
     let (limit, _) = parse::page(query.limit, None)?;
     let fields = [
         ("grant_id", &query.grant),
@@ -73,7 +73,7 @@ fn view(event: &ShownEvent) -> Event {
 }
 
 /// Context keys with an index, for the owner's events.
-async fn index(vault: &Vault, request: &Request, owner: Owner) -> Result<Vec<String>, Error> {
+pub async fn index(vault: &Vault, request: &Request, owner: Owner) -> Result<Vec<String>, Error> {
     match owner {
         Owner::Organization(_) => Ok(Vec::new()),
         Owner::App(_) => Ok(request.app(vault).await?.context_index().map(str::to_owned).collect()),

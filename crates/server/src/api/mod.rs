@@ -2,6 +2,7 @@
 
 pub(crate) mod apps;
 mod audit;
+mod erasure;
 mod grants;
 mod keys;
 mod operators;
@@ -89,6 +90,10 @@ pub async fn answer(
         Api::OrganizationEventsList => audit::list(vault, &request, request.organization()?).await,
         Api::OrganizationEventsShow => audit::show(vault, request.organization()?, &request.params[0]).await,
         Api::OrganizationEventsExport => audit::export(vault, &request, request.organization()?).await,
+        Api::OrganizationEventsErase => {
+            let owner = request.organization_wide("erase what happened outside of them")?;
+            erasure::erase(vault, &request, owner).await
+        }
         route => {
             let app = request.app(vault).await?;
             if app.state == AppState::Deleted && changes && !outlives_the_app(route) {
@@ -123,7 +128,10 @@ fn every_app(pat: &Pat, what: &str) -> Result<(), Error> {
 
 /// Whether it is for a deleted app, too: its trail is still there.
 fn outlives_the_app(route: Api) -> bool {
-    matches!(route, Api::AppsDelete | Api::RetentionSet | Api::RetentionReset | Api::HoldSet | Api::HoldRelease)
+    matches!(
+        route,
+        Api::AppsDelete | Api::RetentionSet | Api::RetentionReset | Api::HoldSet | Api::HoldRelease | Api::EventsErase
+    )
 }
 
 async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) -> Result<Answer, Error> {
@@ -165,6 +173,7 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::EventsList => audit::list(vault, request, Owner::App(app.id)).await,
         Api::EventsShow => audit::show(vault, Owner::App(app.id), &request.params[1]).await,
         Api::EventsExport => audit::export(vault, request, Owner::App(app.id)).await,
+        Api::EventsErase => erasure::erase(vault, request, Owner::App(app.id)).await,
         Api::Whoami
         | Api::OrganizationShow
         | Api::OrganizationUpdate
@@ -182,7 +191,8 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         | Api::TemplatesShow
         | Api::OrganizationEventsList
         | Api::OrganizationEventsShow
-        | Api::OrganizationEventsExport => Err(Code::Internal.into()),
+        | Api::OrganizationEventsExport
+        | Api::OrganizationEventsErase => Err(Code::Internal.into()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
-use grantd_store::{Error as StoreError, append_event, audit, crash, retention};
+use grantd_store::{Error as StoreError, append_event, audit, retention};
 use grantd_wire::{Code, TimeMs, limits};
 
 use crate::flow::export::sign;
@@ -52,7 +52,6 @@ pub async fn cut(vault: &Arc<Vault>, owner: Owner) -> Result<bool, StoreError> {
             Ok(true)
         })
         .await;
-    crash::step("retention.pruned");
     match cut {
         // Another replica signed at the same moment: look again next time.
         Err(StoreError::Duplicate) => Ok(false),

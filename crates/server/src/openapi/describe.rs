@@ -155,6 +155,12 @@ fn export(id: &'static str, summary: &'static str) -> Operation {
     .about("A stream, oldest first. `grantd audit verify` proves the JSONL form. The export is an event itself.")
 }
 
+fn erasure(id: &'static str, summary: &'static str) -> Operation {
+    gives::<api::Erased>(id, "audit", summary)
+        .about("Every filter given must match. The events keep their place in the chain, which still verifies. It cannot be undone.")
+        .takes_as::<api::Erase>(r#"{"context": "user_id=u-17", "reason": "Request 42"}"#)
+}
+
 /// What `route` does, takes and gives.
 #[expect(clippy::too_many_lines, reason = "a table: one arm per route")]
 pub fn describe(route: Api) -> Operation {
@@ -293,5 +299,11 @@ pub fn describe(route: Api) -> Operation {
         Api::OrganizationEventsList => events("listOrganizationEvents", "Lists events outside of apps"),
         Api::OrganizationEventsShow => event("showOrganizationEvent", "Shows an event outside of apps"),
         Api::OrganizationEventsExport => export("exportOrganizationEvents", "Exports events outside of apps"),
+        Api::EventsErase => {
+            erasure("eraseEvents", "Erases the private part of events of an app").refuses(&[Code::LegalHold, Code::NotFound])
+        }
+        Api::OrganizationEventsErase => {
+            erasure("eraseOrganizationEvents", "Erases the private part of events outside of apps").refuses(&[Code::NotFound])
+        }
     }
 }

@@ -1,20 +1,22 @@
-//! Trails whose past is cut off, and holds that forbid it.
+//! Trails whose past is cut off, events that lose their private part, and holds that forbid both.
 
 use std::io::BufReader;
 
-use grantd_domain::audit::{Owner, Trust, verify};
+use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner, Trust, verify};
 use grantd_server::jobs;
-use grantd_store::retention;
-use grantd_wire::Code;
-use grantd_wire::ids::AppId;
+use grantd_store::{append_event, retention};
+use grantd_wire::ids::{AppId, GrantId};
+use grantd_wire::{Code, limits};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::world::text;
-use crate::harness::{Server, World};
+use crate::harness::world::{ask, text};
+use crate::harness::{Answer, Server, World};
 
 in_memory! {
+    an_erasure_says_exactly_which_events,
+    one_call_erases_some_and_says_that_there_are_more,
     what_an_app_says_of_its_retention_keeps_its_bounds,
     a_hold_keeps_the_trail_and_the_app,
     without_a_retention_nothing_goes,
@@ -22,6 +24,7 @@ in_memory! {
 }
 
 on_every_engine! {
+    what_was_erased_is_gone_and_the_chain_is_whole,
     nothing_younger_than_the_retention_goes,
     a_pruned_trail_is_whole_at_every_stage,
 }
@@ -264,4 +267,116 @@ async fn while_the_clock_is_in_doubt_nothing_goes(server: Server) {
     jobs::tick_clock(&server.vault).await.unwrap();
     prune(&server).await;
     assert_eq!(server.told(&world, "token.released").await.len(), 0);
+}
+
+async fn erase(server: &Server, world: &World, mut which: Value) -> Answer {
+    which["reason"] = json!("Request 42");
+    server.api("POST", &world.path("audit/erase"), which).await
+}
+
+async fn call(server: &Server, world: &World, context: &str) -> String {
+    let request = server.sign(&world.key).caller("cron", "service").context(context);
+    let answer = server.send(request.post("/sdk/token", &ask(&world.grant))).await;
+    answer.ok(200);
+    answer.header("x-grantd-event-id").to_owned()
+}
+
+async fn what_was_erased_is_gone_and_the_chain_is_whole(server: Server) {
+    let (world, other) = (server.world().await, server.world_named("Other").await);
+    let alice = call(&server, &world, r#"{"user_id":"alice","run_id":"r"}"#).await;
+    let bob = call(&server, &world, r#"{"user_id":"bob","run_id":"r"}"#).await;
+    call(&server, &other, r#"{"user_id":"alice"}"#).await;
+    let (report, before) = server.export(&world.path("audit/export")).await;
+    assert_eq!((report.ok, report.erased), (true, 0));
+    assert!(before.contains("alice"));
+    let which = json!({"context": "user_id=alice"});
+    assert_eq!(erase(&server, &world, which.clone()).await.ok(200), json!({"erased": 1, "has_more": false}));
+    let (report, after) = server.export(&world.path("audit/export")).await;
+    assert_eq!((report.ok, report.erased), (true, 1), "{:?}", report.problems);
+    assert!(!after.contains("alice") && after.contains("bob"), "{after}");
+    let shown = server.api("GET", &world.path(&format!("audit/events/{alice}")), Value::Null).await.ok(200);
+    assert!(shown["context"].is_null() && shown["caller"].is_null() && shown["ip"].is_null(), "{shown}");
+    assert_eq!((&shown["grant_id"], &shown["kind"]), (&json!(world.grant), &json!("token.released")));
+    // No value of its context finds it any more.
+    for (context, wanted) in [("user_id%3Dalice", vec![]), ("run_id%3Dr", vec![json!(bob)])] {
+        let page = server.api("GET", &world.path(&format!("audit/events?context={context}")), Value::Null).await;
+        let found: Vec<Value> = page.ok(200)["items"].as_array().unwrap().iter().map(|e| e["id"].clone()).collect();
+        assert_eq!(found, wanted, "{context}");
+    }
+    assert_eq!(server.told(&other, "token.released").await[0]["context"]["user_id"], "alice", "another app's stays");
+    // Again there is nothing to erase, and nothing to tell.
+    assert_eq!(erase(&server, &world, which).await.ok(200), json!({"erased": 0, "has_more": false}));
+    let told = server.told(&world, "audit.erased").await;
+    assert_eq!((told.len(), &told[0]["erased"], &told[0]["by"]), (1, &json!(1), &json!({"context": "user_id"})));
+    assert_eq!(told[0]["reason"], "Request 42");
+    // A hold forbids it, whatever there is.
+    server.api("PUT", &world.path("hold"), json!({"reason": "a case"})).await.ok(200);
+    erase(&server, &world, json!({"event": bob})).await.refused(Code::LegalHold);
+    assert_eq!(server.told(&world, "token.released").await[1]["context"]["user_id"], "bob");
+    server.api("DELETE", &world.path("hold"), Value::Null).await.ok(200);
+    assert_eq!(erase(&server, &world, json!({"event": bob})).await.ok(200)["erased"], 1);
+    // The organization's own trail says who did what, until it is erased.
+    let path = "/api/v1/audit/events?kind=audit.exported";
+    server.export("/api/v1/audit/export").await;
+    let page = server.api("GET", path, Value::Null).await.ok(200);
+    assert!(page["items"][0]["ip"].is_string());
+    let which = json!({"event": page["items"][0]["id"], "reason": "Request 43"});
+    assert_eq!(server.api("POST", "/api/v1/audit/erase", which).await.ok(200)["erased"], 1);
+    assert!(server.api("GET", path, Value::Null).await.ok(200)["items"][0]["ip"].is_null());
+}
+
+async fn an_erasure_says_exactly_which_events(server: Server) {
+    let world = server.world().await;
+    let second = world.with_grant(&server.grant(&world, json!({})).await);
+    call(&server, &world, "{}").await;
+    call(&server, &second, "{}").await;
+    let event = "0199c0de-0000-7000-8000-00000000beef";
+    for (which, field) in [
+        (json!({}), "event"),
+        (json!({"event": event, "grant": second.grant}), "event"),
+        (json!({"context": "color=red"}), "context"),
+        (json!({"context": "red"}), "context"),
+        (json!({"kind": "token.released"}), "kind"),
+    ] {
+        erase(&server, &world, which).await.names(Code::InvalidRequest, field);
+    }
+    erase(&server, &world, json!({"event": event})).await.refused(Code::NotFound);
+    for reason in ["", &"é".repeat(2_001)] {
+        let ask = json!({"grant": second.grant, "reason": reason});
+        server.api("POST", &world.path("audit/erase"), ask).await.names(Code::InvalidValue, "reason");
+    }
+    // Every filter must match.
+    let none = json!({"grant": second.grant, "context": "user_id=x"});
+    assert_eq!(erase(&server, &world, none).await.ok(200)["erased"], 0);
+    // Its making and its use.
+    assert_eq!(erase(&server, &world, json!({"grant": second.grant})).await.ok(200)["erased"], 2);
+    let told = server.told(&world, "token.released").await;
+    let with_ip: Vec<bool> = told.iter().map(|event| event["ip"].is_string()).collect();
+    assert_eq!((told[0]["grant_id"].as_str(), with_ip), (Some(world.grant.as_str()), vec![true, false]));
+    assert_eq!(server.told(&world, "audit.erased").await[0]["by"], json!({"grant": second.grant}));
+    // What tells of it is not found by what it is about.
+    assert_eq!(erase(&server, &world, json!({"grant": second.grant})).await.ok(200)["erased"], 0);
+}
+
+async fn one_call_erases_some_and_says_that_there_are_more(server: Server) {
+    let world = server.world().await;
+    let most = limits::ERASED_EVENTS_MAX;
+    let owner = Owner::App(AppId::parse(&world.app).unwrap());
+    let grant = GrantId::parse(&world.grant).unwrap();
+    for _ in 0..=most / 500 {
+        let release = |_| {
+            let event =
+                Event::new(&*server.env, server.now(), owner, Kind::TokenReleased, Outcome::Allowed, Actor::Job);
+            event.grant(grant).private("reason", Some("r")).prepare()
+        };
+        let events: Vec<_> = (0..500).map(release).collect();
+        let append = move |tx: &mut grantd_store::Tx<'_>| events.iter().try_for_each(|e| append_event(tx, e));
+        server.store().write(append).await.unwrap();
+    }
+    let which = json!({"grant": world.grant});
+    let first = erase(&server, &world, which.clone()).await.ok(200);
+    assert_eq!(first, json!({"erased": most, "has_more": true}));
+    let second = erase(&server, &world, which).await.ok(200);
+    assert_eq!(second["has_more"], false);
+    assert!(second["erased"].as_i64().unwrap() >= 500, "{second}");
 }
