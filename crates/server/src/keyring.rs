@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use grantd_domain::env::{Env, new_uuid};
 use grantd_domain::grant::{Credential, CredentialState};
-use grantd_domain::seal::{DATA_KEY_LIFE_MS, DataKey, Place, RootKeys, SEALS_BLOCK, SEALS_MAX};
+use grantd_domain::seal::{DATA_KEY_LIFE_MS, DataKey, Place, RootKeys, SEALS_BLOCK, SEALS_MAX, SealError, key_id};
 use grantd_domain::secret::Secret;
 use grantd_store::{Store, apps, crash, data_keys};
 use grantd_wire::ids::{AppId, CredentialId, DataKeyId};
 use grantd_wire::{Code, Error, TimeMs};
+use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::answer::of_store;
 
@@ -18,10 +20,10 @@ pub struct KeyRing {
     root: RootKeys,
     store: Store,
     open: Mutex<HashMap<DataKeyId, Arc<DataKey>>>,
-    sealing: Mutex<HashMap<AppId, Sealing>>,
+    sealing: Mutex<HashMap<Option<AppId>, Sealing>>,
 }
 
-/// The key an app seals with, and how many seals of the reserved block are left.
+/// The key an app, or the install, seals with, and how many seals of the reserved block are left.
 struct Sealing {
     key: Arc<DataKey>,
     left: i64,
@@ -64,7 +66,7 @@ impl KeyRing {
 
     /// Drops the keys of a deleted app. Another process keeps what it had opened until it ends, and opens nothing with it.
     pub fn forget(&self, app: AppId, keys: &[DataKeyId]) {
-        self.sealing.lock().unwrap_or_else(PoisonError::into_inner).remove(&app);
+        self.sealing.lock().unwrap_or_else(PoisonError::into_inner).remove(&Some(app));
         self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| !keys.contains(id));
     }
 
@@ -89,12 +91,23 @@ impl KeyRing {
         version: i64,
         value: &Secret,
     ) -> Result<CredentialState, Error> {
-        let key = self.take_seal(env, app).await?;
+        let key = self.take_seal(env, Some(app)).await?;
         let sealed = key.seal(env, place(app, id, version), value.reveal().as_bytes());
         Ok(CredentialState::Ok { data_key_id: key.id(), sealed })
     }
 
-    async fn take_seal(&self, env: &dyn Env, app: AppId) -> Result<Arc<DataKey>, Error> {
+    /// Opens a value of the install, whichever of its keys sealed it.
+    pub(crate) async fn open_of_install(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let closed = |e: SealError| {
+            tracing::error!(table = place.table, error = %e, "A value of the install does not open");
+            Error::new(Code::KeyUnavailable)
+        };
+        let id = DataKeyId::from_uuid(Uuid::from_bytes(key_id(sealed).map_err(closed)?));
+        self.find(None, id).await?.open(place, sealed).map_err(closed)
+    }
+
+    /// The key to seal one value with, of the app or of the install.
+    pub(crate) async fn take_seal(&self, env: &dyn Env, app: Option<AppId>) -> Result<Arc<DataKey>, Error> {
         let now = env.now();
         if let Some(sealing) = self.sealing.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&app)
             && sealing.left > 0
@@ -103,15 +116,19 @@ impl KeyRing {
             sealing.left -= 1;
             return Ok(Arc::clone(&sealing.key));
         }
-        let (made, wrapped) = self.root.new_data_key(env, DataKeyId::from_uuid(new_uuid(env)), Some(app));
+        let (made, wrapped) = self.root.new_data_key(env, DataKeyId::from_uuid(new_uuid(env)), app);
         let made_after = now.plus_ms(-DATA_KEY_LIFE_MS);
         let current = self
             .store
             .write(move |tx| {
-                if apps::is_deleted(tx, app)? {
-                    return Err(Error::new(Code::Conflict).message("The app is deleted.").into());
-                }
-                if let Some(current) = data_keys::find_current(tx, app, made_after, SEALS_MAX)?
+                let current = match app {
+                    None => data_keys::find_current_of_install(tx, made_after, SEALS_MAX)?,
+                    Some(app) if apps::is_deleted(tx, app)? => {
+                        return Err(Error::new(Code::Conflict).message("The app is deleted.").into());
+                    }
+                    Some(app) => data_keys::find_current(tx, app, made_after, SEALS_MAX)?,
+                };
+                if let Some(current) = current
                     && data_keys::reserve(tx, current.id, SEALS_MAX)?
                 {
                     return Ok(Some(current.id));
@@ -123,7 +140,7 @@ impl KeyRing {
             .map_err(of_store)?;
         crash::step("data_key.stored");
         let key = match current {
-            Some(id) => self.find(Some(app), id).await?,
+            Some(id) => self.find(app, id).await?,
             None => {
                 let key = Arc::new(made);
                 self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(key.id(), Arc::clone(&key));

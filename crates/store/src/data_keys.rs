@@ -47,6 +47,14 @@ pub fn find_current(tx: &mut Tx<'_>, app: AppId, made_after: TimeMs, seals_max: 
     tx.query_opt("data_keys", sql, &params)?.map(|mut row| read(&mut row)).transpose()
 }
 
+/// As [`find_current`], of the install.
+pub fn find_current_of_install(tx: &mut Tx<'_>, made_after: TimeMs, seals_max: i64) -> Result<Option<WrappedKey>> {
+    let sql = "SELECT id, app_id, wrapped, root_key_id FROM data_keys WHERE app_id IS NULL AND retired_at_ms IS NULL \
+        AND created_at_ms > $1 AND seals_reserved <= $2 ORDER BY id DESC LIMIT 1";
+    let params = [made_after.into(), (seals_max - SEALS_BLOCK).into()];
+    tx.query_opt("data_keys", sql, &params)?.map(|mut row| read(&mut row)).transpose()
+}
+
 /// Reserves a block of seals; `false` when the key may seal no more.
 pub fn reserve(tx: &mut Tx<'_>, key: DataKeyId, seals_max: i64) -> Result<bool> {
     tx.change_one(

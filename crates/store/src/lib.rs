@@ -17,6 +17,7 @@ mod error;
 pub mod facts;
 pub mod grants;
 pub mod hot;
+pub mod idempotency;
 mod index;
 pub mod installs;
 pub mod keys;

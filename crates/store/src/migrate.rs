@@ -22,6 +22,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 5, name: "branding", sql: include_str!("migrations/0005_branding.sql") },
     Migration { number: 6, name: "nonce_groups", sql: include_str!("migrations/0006_nonce_groups.sql") },
     Migration { number: 7, name: "retention", sql: include_str!("migrations/0007_retention.sql") },
+    Migration { number: 8, name: "idempotency", sql: include_str!("migrations/0008_idempotency.sql") },
 ];
 
 /// Replicas that start together race for the same migration; the loser looks again.

@@ -150,6 +150,10 @@ pub const CLOCK_ROLLBACK_MS: i64 = 5 * 60 * 1000;
 pub const PROCESS_REPORT_S: u64 = 60;
 /// A process that was silent for this long counts as gone.
 pub const PROCESS_SILENT_MS: i64 = 150_000;
+/// Length of an `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// How long the answer to a call with an `Idempotency-Key` is kept.
+pub const IDEMPOTENCY_KEPT_MS: i64 = 86_400_000;
 /// Days a personal access token lives unless said otherwise.
 pub const PAT_DAYS_DEFAULT: i64 = 90;
 /// Events after which a checkpoint is signed without waiting for the minute.

@@ -4,7 +4,7 @@ use grantd_domain::audit::{Kind, Owner};
 use grantd_domain::env::new_uuid;
 use grantd_domain::grant::{App, AppState, check_text};
 use grantd_domain::seal::WrappedKey;
-use grantd_store::{append_event, apps, data_keys, retention};
+use grantd_store::{Tx, append_event, apps, data_keys, retention};
 use grantd_wire::api::{AppCreate, AppUpdate, ListQuery, Retrieve, TenantMode};
 use grantd_wire::ids::{AppId, DataKeyId};
 use grantd_wire::{Error, api, limits};
@@ -84,17 +84,14 @@ pub async fn create(vault: &Vault, request: &Request) -> Result<Answer, Error> {
         .event(vault, Owner::App(app.id), Kind::AppCreated)
         .changed("name", serde_json::Value::Null, app.name.clone())
         .prepare();
-    let (stored, now) = (app.clone(), request.source.now);
-    vault
-        .store
-        .write(move |tx| {
-            apps::insert(tx, &stored)?;
-            data_keys::insert(tx, &key, now)?;
-            append_event(tx, &event)
-        })
-        .await
-        .map_err(of_store)?;
-    Ok(answer(201, &view(&app)))
+    let now = request.source.now;
+    let insert = move |tx: &mut Tx<'_>| {
+        apps::insert(tx, &app)?;
+        data_keys::insert(tx, &key, now)?;
+        append_event(tx, &event)?;
+        Ok(view(&app))
+    };
+    request.create(vault, insert).await
 }
 
 fn check(name: Option<&str>, description: Option<&str>, website_url: Option<&str>) -> Result<(), Error> {

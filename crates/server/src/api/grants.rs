@@ -4,7 +4,7 @@ use grantd_domain::audit::Kind;
 use grantd_domain::env::new_uuid;
 use grantd_domain::grant::{App, AppState, Grant, GrantStatus, Tenant, check_text};
 use grantd_store::grants::{self, GrantFilter, Listed};
-use grantd_store::{append_event, apps, secrets};
+use grantd_store::{Tx, append_event, apps, secrets};
 use grantd_wire::api::{self, GrantCreate, GrantRevoke, GrantUpdate, ListQuery, RevokedGrant, TenantBinding};
 use grantd_wire::ids::{CredentialId, GrantId};
 use grantd_wire::{Code, Error, TimeMs, limits};
@@ -138,16 +138,13 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     };
     let drafts = request.drafts(vault, app, &[Kind::GrantCreated]);
     let (name, app) = (request.object(), app.id);
-    let listed = vault
-        .store
-        .write(move |tx| {
-            let secret = secrets::find(tx, app, &name)?.ok_or(Code::SecretNotFound)?;
-            let grant = flow::grants::create(tx, &secret, grant.clone(), &drafts)?;
-            grants::find(tx, app, grant.id)?.ok_or_else(|| Code::Internal.into())
-        })
-        .await
-        .map_err(of_store)?;
-    Ok(answer(201, &view(&listed, now)))
+    let insert = move |tx: &mut Tx<'_>| {
+        let secret = secrets::find(tx, app, &name)?.ok_or(Code::SecretNotFound)?;
+        let grant = flow::grants::create(tx, &secret, grant.clone(), &drafts)?;
+        let listed = grants::find(tx, app, grant.id)?.ok_or(Code::Internal)?;
+        Ok(view(&listed, now))
+    };
+    request.create(vault, insert).await
 }
 
 pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {

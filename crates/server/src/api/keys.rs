@@ -97,18 +97,14 @@ pub async fn mint(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
     let text = new_text(vault, app)?;
     let minted = minted(vault, request, app, ask, &text)?;
     let event = minted_event(request.event(vault, Owner::App(app.id), Kind::KeyMinted), &minted).prepare();
-    let (stored, hash) = (minted.clone(), vault.pepper.hash(text.reveal()));
-    vault
-        .store
-        .write(move |tx| {
-            insert(tx, &stored, &hash)?;
-            crash::step("key.inserted");
-            append_event(tx, &event)
-        })
-        .await
-        .map_err(of_store)?;
-    let key = view(&minted, Past::default(), request.source.now);
-    Ok(answer(201, &api::MintedKey { api_key: text.reveal().to_owned(), key }))
+    let (hash, now) = (vault.pepper.hash(text.reveal()), request.source.now);
+    let insert = move |tx: &mut Tx<'_>| {
+        insert(tx, &minted, &hash)?;
+        crash::step("key.inserted");
+        append_event(tx, &event)?;
+        Ok(api::MintedKey { api_key: text.reveal().to_owned(), key: view(&minted, Past::default(), now) })
+    };
+    request.create(vault, insert).await
 }
 
 /// The text of a new key of the app. It and the random bytes are wiped; the caller's copy is the only one that stays.
@@ -156,43 +152,38 @@ pub async fn rotate(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     let grace_until = now.plus_seconds(grace);
     let rotated = request.event(vault, Owner::App(app), Kind::KeyRotated);
     let minted = request.event(vault, Owner::App(app), Kind::KeyMinted);
-    let key = vault
-        .store
-        .write(move |tx| {
-            let (old, _) = keys::find(tx, app, id)?.ok_or_else(missing)?;
-            if old.status_at(now) != "active" {
-                let message =
-                    "Only an active key can be rotated; this one has ended, or was rotated before. Mint a new one.";
-                return Err(Error::new(Code::Conflict).message(message).into());
-            }
-            let new = ApiKey {
-                id: successor,
-                key_prefix: key_prefix.clone(),
-                created_at: now,
-                expires_at: old.expires_at.map(|at| now.plus_ms(at.since(old.created_at))),
-                deprecated_at: None,
-                ..old.clone()
-            };
-            if !keys::end(tx, app, id, grace_until, Some(successor))? {
-                return Err(Code::Conflict.into());
-            }
-            insert(tx, &new, &hash)?;
-            apps::raise_epoch(tx, app)?;
-            let rotated = rotated.clone().key(id, &old.key_prefix);
-            let rotated = rotated.changed("grace_until", Value::Null, grace_until.to_string());
-            append_event(tx, &rotated.changed("successor_id", Value::Null, successor.to_string()).prepare())?;
-            append_event(tx, &minted_event(minted.clone(), &new).prepare())?;
-            Ok(new)
+    let successor_to = move |tx: &mut Tx<'_>| {
+        let (old, _) = keys::find(tx, app, id)?.ok_or_else(missing)?;
+        if old.status_at(now) != "active" {
+            let message =
+                "Only an active key can be rotated; this one has ended, or was rotated before. Mint a new one.";
+            return Err(Error::new(Code::Conflict).message(message).into());
+        }
+        let new = ApiKey {
+            id: successor,
+            key_prefix: key_prefix.clone(),
+            created_at: now,
+            expires_at: old.expires_at.map(|at| now.plus_ms(at.since(old.created_at))),
+            deprecated_at: None,
+            ..old.clone()
+        };
+        if !keys::end(tx, app, id, grace_until, Some(successor))? {
+            return Err(Code::Conflict.into());
+        }
+        insert(tx, &new, &hash)?;
+        apps::raise_epoch(tx, app)?;
+        let rotated = rotated.clone().key(id, &old.key_prefix);
+        let rotated = rotated.changed("grace_until", Value::Null, grace_until.to_string());
+        append_event(tx, &rotated.changed("successor_id", Value::Null, successor.to_string()).prepare())?;
+        append_event(tx, &minted_event(minted.clone(), &new).prepare())?;
+        let key = view(&new, Past::default(), now);
+        Ok(api::RotatedKey {
+            minted: api::MintedKey { api_key: text.reveal().to_owned(), key },
+            predecessor_id: id.to_string(),
+            predecessor_grace_until: grace_until,
         })
-        .await
-        .map_err(of_store)?;
-    let key = view(&key, Past::default(), now);
-    let rotated = api::RotatedKey {
-        minted: api::MintedKey { api_key: text.reveal().to_owned(), key },
-        predecessor_id: id.to_string(),
-        predecessor_grace_until: grace_until,
     };
-    Ok(answer(201, &rotated))
+    request.create(vault, successor_to).await
 }
 
 fn minted(vault: &Vault, request: &Request, app: &App, ask: KeyMint, text: &Secret) -> Result<ApiKey, Error> {

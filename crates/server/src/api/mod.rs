@@ -4,6 +4,7 @@ pub(crate) mod apps;
 mod audit;
 mod erasure;
 mod grants;
+pub(crate) mod idempotency;
 mod keys;
 mod operators;
 mod organization;
@@ -32,6 +33,7 @@ use crate::caller::{Source, body, failed};
 use crate::flow::Drafts;
 use crate::routes::{Api, ApiRoute};
 use crate::vault::Vault;
+use idempotency::Attempt;
 
 /// An authenticated call of the management API.
 pub struct Request {
@@ -42,6 +44,8 @@ pub struct Request {
     pub uri: http::Uri,
     pub params: Vec<String>,
     pub body: Bytes,
+    /// The call it is, if it may be sent again.
+    attempt: Option<Attempt>,
     pub source: Source,
 }
 
@@ -69,7 +73,8 @@ pub async fn answer(
         return Err(Code::EncodingUnsupported.into());
     }
     let body = body(parts, content, limits::API_BODY_BYTES_MAX).await?;
-    let request = Request { operator, pat, role, uri: parts.uri.clone(), params, body, source };
+    let attempt = if route.method == "POST" { Attempt::parse(parts, &pat, role, &body)? } else { None };
+    let request = Request { operator, pat, role, uri: parts.uri.clone(), params, body, attempt, source };
     let changes = route.method != "GET";
     match route.route {
         Api::Whoami => Ok(json(200, &request.whoami())),

@@ -3,8 +3,8 @@
 use grantd_domain::audit::{Event, Kind};
 use grantd_domain::env::new_uuid;
 use grantd_domain::operator::email;
-use grantd_store::append_event;
 use grantd_store::operators::{self, Operator, Role};
+use grantd_store::{Tx, append_event};
 use grantd_wire::api::{self, ListQuery, OperatorCreate, OperatorUpdate};
 use grantd_wire::ids::OperatorId;
 use grantd_wire::{Code, Error, TimeMs, limits};
@@ -69,25 +69,19 @@ pub async fn create(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     };
     let event = about(request.event(vault, owner, Kind::OperatorCreated), &operator);
     let event = event.changed("role", Value::Null, operator.role.as_str()).prepare();
-    let stored = operator.clone();
-    vault
-        .store
-        .write(move |tx| {
-            if operators::is_known(tx, stored.organization_id, &stored.email)? {
-                return Err(Error::new(Code::NameTaken)
-                    .message("There is an operator with this e-mail address.")
-                    .into());
-            }
-            if operators::count(tx, stored.organization_id)? >= limits::OPERATORS_MAX {
-                let message = format!("An organization has at most {} operators.", limits::OPERATORS_MAX);
-                return Err(Error::new(Code::TooMany).message(message).into());
-            }
-            operators::insert(tx, &stored, now)?;
-            append_event(tx, &event)
-        })
-        .await
-        .map_err(of_store)?;
-    Ok(answer(201, &view(&operator, now)))
+    let insert = move |tx: &mut Tx<'_>| {
+        if operators::is_known(tx, operator.organization_id, &operator.email)? {
+            return Err(Error::new(Code::NameTaken).message("There is an operator with this e-mail address.").into());
+        }
+        if operators::count(tx, operator.organization_id)? >= limits::OPERATORS_MAX {
+            let message = format!("An organization has at most {} operators.", limits::OPERATORS_MAX);
+            return Err(Error::new(Code::TooMany).message(message).into());
+        }
+        operators::insert(tx, &operator, now)?;
+        append_event(tx, &event)?;
+        Ok(view(&operator, now))
+    };
+    request.create(vault, insert).await
 }
 
 /// An event that names the operator. Who that is may be erased.

@@ -10,7 +10,7 @@ use grantd_domain::grant::{
 use grantd_domain::inject::{self, Plan};
 use grantd_domain::template;
 use grantd_store::grants::GrantFilter;
-use grantd_store::{append_event, apps, crash, credentials, grants, secrets};
+use grantd_store::{Tx, append_event, apps, crash, credentials, grants, secrets};
 use grantd_wire::api::{self, AllowedHosts, CredentialType, ListQuery, SecretCreate, SecretRotate};
 use grantd_wire::ids::{CredentialId, GenerationId, GrantId, SecretId};
 use grantd_wire::{Code, Error, limits};
@@ -108,42 +108,34 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         last_used_at: None,
         version: 1,
     };
-    let grant_id = grant.id;
     let drafts = request.drafts(vault, app, &[Kind::SecretCreated, Kind::GrantCreated]);
-    let stored = credential.clone();
-    let secret = vault
-        .store
-        .write(move |tx| {
-            let mut secret = secret.clone();
-            secrets::insert(tx, &mut secret)?;
-            if let Some(template) = template {
-                secrets::set_template(tx, secret.app_id, secret.id, template)?;
-            }
-            crash::step("secret.inserted");
-            credentials::insert(tx, &stored)?;
-            crash::step("secret.credential_inserted");
-            grants::insert(tx, &grant)?;
-            crash::step("secret.grant_inserted");
-            let hosts: Vec<String> = secret.hosts.iter().map(ToString::to_string).collect();
-            let mut created = drafts
-                .of(Kind::SecretCreated)
-                .provider(&secret.slug)
-                .credential(stored.id, stored.version)
-                .changed("allowed_hosts", serde_json::Value::Null, json!(hosts))
-                .changed("allow_any_host", serde_json::Value::Null, secret.any_host);
-            if let Some(template) = template {
-                created = created.changed("template", serde_json::Value::Null, template);
-            }
-            append_event(tx, &created.prepare())?;
-            append_event(tx, &flow::grants::created_event(&drafts, &secret, &grant, stored.version).prepare())?;
-            Ok(secret)
-        })
-        .await
-        .map_err(of_store)?;
-    let template = template.map(str::to_owned);
-    let created =
-        api::CreatedSecret { secret: view(&secret, Some(&credential), template), grant_id: grant_id.to_string() };
-    Ok(answer(201, &created))
+    let insert = move |tx: &mut Tx<'_>| {
+        let mut secret = secret.clone();
+        secrets::insert(tx, &mut secret)?;
+        if let Some(template) = template {
+            secrets::set_template(tx, secret.app_id, secret.id, template)?;
+        }
+        crash::step("secret.inserted");
+        credentials::insert(tx, &credential)?;
+        crash::step("secret.credential_inserted");
+        grants::insert(tx, &grant)?;
+        crash::step("secret.grant_inserted");
+        let hosts: Vec<String> = secret.hosts.iter().map(ToString::to_string).collect();
+        let mut created = drafts
+            .of(Kind::SecretCreated)
+            .provider(&secret.slug)
+            .credential(credential.id, credential.version)
+            .changed("allowed_hosts", serde_json::Value::Null, json!(hosts))
+            .changed("allow_any_host", serde_json::Value::Null, secret.any_host);
+        if let Some(template) = template {
+            created = created.changed("template", serde_json::Value::Null, template);
+        }
+        append_event(tx, &created.prepare())?;
+        append_event(tx, &flow::grants::created_event(&drafts, &secret, &grant, credential.version).prepare())?;
+        let secret = view(&secret, Some(&credential), template.map(str::to_owned));
+        Ok(api::CreatedSecret { secret, grant_id: grant.id.to_string() })
+    };
+    request.create(vault, insert).await
 }
 
 /// Completes what was asked for from its template, and gives that one's id.

@@ -6,7 +6,7 @@ use grantd_domain::audit::{Event, Kind};
 use grantd_domain::env::{new_token, new_uuid};
 use grantd_domain::grant::check_text;
 use grantd_store::operators::{self, Operator, Pat, Role};
-use grantd_store::{append_event, apps};
+use grantd_store::{Tx, append_event, apps};
 use grantd_wire::api::{self, TokenCreate, TokensQuery};
 use grantd_wire::ids::{AppId, OperatorId, OrganizationId, PatId};
 use grantd_wire::sign::sha256;
@@ -101,23 +101,20 @@ pub async fn create(vault: &Vault, request: &Request) -> Result<Answer, Error> {
         .changed("expires_at", Value::Null, json!(pat.expires_at))
         .prepare();
     let text = new_token(&*vault.env, PAT_START);
-    let (stored, hash, organization) = (pat.clone(), sha256(text.reveal().as_bytes()), owner.organization_id);
-    vault
-        .store
-        .write(move |tx| {
-            for app in stored.app_ids.iter().flatten() {
-                apps::find(tx, organization, *app)?.ok_or_else(no_such_apps)?;
-            }
-            if operators::count_living_pats(tx, stored.operator_id, now)? >= limits::PATS_PER_OPERATOR_MAX {
-                let message = format!("An operator has at most {} living tokens.", limits::PATS_PER_OPERATOR_MAX);
-                return Err(Error::new(Code::TooMany).message(message).into());
-            }
-            operators::insert_pat(tx, &stored, &hash, now)?;
-            append_event(tx, &event)
-        })
-        .await
-        .map_err(of_store)?;
-    Ok(answer(201, &api::MintedToken { token: text.reveal().to_owned(), pat: view(&pat, now, now) }))
+    let (hash, organization) = (sha256(text.reveal().as_bytes()), owner.organization_id);
+    let insert = move |tx: &mut Tx<'_>| {
+        for app in pat.app_ids.iter().flatten() {
+            apps::find(tx, organization, *app)?.ok_or_else(no_such_apps)?;
+        }
+        if operators::count_living_pats(tx, pat.operator_id, now)? >= limits::PATS_PER_OPERATOR_MAX {
+            let message = format!("An operator has at most {} living tokens.", limits::PATS_PER_OPERATOR_MAX);
+            return Err(Error::new(Code::TooMany).message(message).into());
+        }
+        operators::insert_pat(tx, &pat, &hash, now)?;
+        append_event(tx, &event)?;
+        Ok(api::MintedToken { token: text.reveal().to_owned(), pat: view(&pat, now, now) })
+    };
+    request.create(vault, insert).await
 }
 
 /// The token that was asked for, if its owner and its maker may have as much.

@@ -1,4 +1,4 @@
-//! Work beside requests: the index of events, checkpoints, retention, the clock floor, old nonces, times of last use.
+//! Work beside requests: the index of events, checkpoints, retention, the clock floor, old nonces and answers, times of last use.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::env::new_uuid;
 use grantd_store::processes::{self, Process};
-use grantd_store::{Error as StoreError, append_event, audit, crash};
+use grantd_store::{Error as StoreError, append_event, audit, crash, idempotency};
 use grantd_wire::ids::{AppId, OrganizationId};
 use grantd_wire::limits;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ const NONCE_PRUNE_EVERY: Duration = Duration::from_secs(10);
 const INDEX_EVERY: Duration = Duration::from_secs(1);
 /// How often chains of processes that ended are looked at.
 const INDEX_ALL_EVERY: Duration = Duration::from_mins(1);
+const ANSWERS_PRUNE_EVERY: Duration = Duration::from_mins(1);
 const USED_FLUSH_EVERY: Duration = Duration::from_secs(5);
 const PROCESS_REPORT_EVERY: Duration = Duration::from_secs(limits::PROCESS_REPORT_S);
 /// Processes that ended without a word are forgotten after a day.
@@ -36,6 +37,7 @@ pub async fn run(vault: Arc<Vault>, stop: CancellationToken) {
     let process = new_uuid(&*vault.env).to_string();
     tokio::join!(
         every(NONCE_PRUNE_EVERY, &stop, || prune_nonces(&vault)),
+        every(ANSWERS_PRUNE_EVERY, &stop, || prune_answers(&vault)),
         every(INDEX_EVERY, &stop, || index(&vault)),
         every(INDEX_ALL_EVERY, &stop, || async { vault.store.index_all().await.map(drop) }),
         every(USED_FLUSH_EVERY, &stop, || flush_used(&vault)),
@@ -92,6 +94,13 @@ async fn prune_nonces(vault: &Vault) -> Result<(), StoreError> {
     pruned.map(drop)
 }
 
+/// Deletes answers that nobody can ask for any more.
+pub async fn prune_answers(vault: &Vault) -> Result<(), StoreError> {
+    let now = vault.env.now();
+    while vault.store.write(move |tx| idempotency::prune(tx, now, ANSWERS_MAX)).await? > 0 {}
+    Ok(())
+}
+
 /// Goes on where it was when nothing new was written.
 async fn index(vault: &Vault) -> Result<(), StoreError> {
     let appended = vault.store.appended();
@@ -118,6 +127,8 @@ async fn flush_used(vault: &Vault) -> Result<(), StoreError> {
 
 /// Rows of one write.
 const ROWS_MAX: usize = 500;
+/// Answers that are deleted in one write.
+const ANSWERS_MAX: i64 = 500;
 
 /// Stores the highest time seen, and stops credential calls while the host's clock is far behind it.
 pub async fn tick_clock(vault: &Vault) -> Result<(), StoreError> {

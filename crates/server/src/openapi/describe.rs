@@ -98,6 +98,11 @@ impl Operation {
         Self { status: 201, ..self }
     }
 
+    /// Whether it takes an `Idempotency-Key`.
+    pub fn creates_something(&self) -> bool {
+        self.status == 201
+    }
+
     fn takes<T: JsonSchema>(self) -> Self {
         Self { body: Some(Body { schema: schema_of::<T>, required: true, example: None }), ..self }
     }

@@ -151,6 +151,9 @@ fn operation(route: &ApiRoute, names: &[String], schemas: &mut Schemas) -> Value
     let told: Operation = describe::describe(route.route);
     let mut parameters: Vec<Value> = names.iter().map(|name| path_parameter(name)).collect();
     parameters.extend(query_parameters(&told.query, schemas));
+    if told.creates_something() {
+        parameters.push(idempotency_key());
+    }
     let mut operation = json!({
         "operationId": told.id,
         "tags": [told.tag],
@@ -177,6 +180,21 @@ fn path_parameter(name: &str) -> Value {
         _ => "Id of the object: a UUID in lower case. Any other text names nothing, and is 404.",
     };
     json!({"name": name, "in": "path", "required": true, "description": what, "schema": {"type": "string", "minLength": 1}})
+}
+
+fn idempotency_key() -> Value {
+    json!({
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": false,
+        "description": "Names this request. Sent again under it within 24 hours, it creates nothing and gets the first answer again.",
+        "schema": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": limits::IDEMPOTENCY_KEY_CHARS_MAX,
+            "pattern": "^[!-~]+$",
+        },
+    })
 }
 
 /// The parameters of a query, from the type it is parsed into.
@@ -235,6 +253,10 @@ fn codes(route: &ApiRoute, told: &Operation) -> Vec<Code> {
         codes.push(Code::Conflict);
     }
     // A text of either may hold what no text may.
+    if told.creates_something() {
+        // The key may be one of another request, and its answer may not open.
+        codes.extend([Code::InvalidValue, Code::Conflict, Code::KeyUnavailable]);
+    }
     if told.body.is_some() || !matches!(told.query, Query::Nothing) {
         codes.push(Code::InvalidValue);
     }
@@ -253,10 +275,14 @@ fn responses(route: &ApiRoute, told: &Operation, schemas: &mut Schemas) -> Value
         }),
     };
     let mut responses = Map::new();
-    responses.insert(
-        told.status.to_string(),
-        json!({"description": "Done.", "headers": {"X-Request-Id": request_id()}, "content": content}),
-    );
+    let mut headers = json!({"X-Request-Id": request_id()});
+    if told.creates_something() {
+        headers["Idempotency-Replayed"] = json!({
+            "description": "`true` when this is the answer to an earlier request under the same `Idempotency-Key`.",
+            "schema": {"type": "string", "enum": ["true"]},
+        });
+    }
+    responses.insert(told.status.to_string(), json!({"description": "Done.", "headers": headers, "content": content}));
     for (status, codes) in by_status(&codes(route, told)) {
         let texts: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
         let name = format!("{status}.{}", texts.join("."));

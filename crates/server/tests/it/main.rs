@@ -37,6 +37,7 @@ mod cache;
 mod failure;
 mod grants;
 mod harness;
+mod idempotency;
 mod identity;
 mod input;
 mod jobs;

@@ -1,0 +1,133 @@
+//! `Idempotency-Key`: whoever sends a creation again under the same key gets the first answer again, and nothing is made twice.
+//!
+//! Invariants: the answer is kept in the write that creates what it tells of, so neither is without the other. It is kept sealed,
+//! because it may hold a text that is shown once. One that does not open is an error, and never a reason to create again.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use grantd_domain::seal::Place;
+use grantd_store::idempotency::{self, Kept};
+use grantd_store::operators::{Pat, Role};
+use grantd_store::{Error as StoreError, Result as Stored, Tx};
+use grantd_wire::sign::sha256;
+use grantd_wire::{Code, Error, TimeMs, limits};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue};
+use serde::Serialize;
+
+use super::Request;
+use crate::answer::{Answer, json, of_store, raw};
+use crate::vault::Vault;
+
+/// The header that names a call.
+pub const HEADER: &str = "idempotency-key";
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// One call, however often it is sent.
+#[derive(Clone, Copy)]
+pub struct Attempt {
+    /// Of the token and the key.
+    key_hash: [u8; 32],
+    /// Of all else that decides what the call does.
+    request_hash: [u8; 32],
+}
+
+/// What a write did.
+enum Made {
+    Now(Vec<u8>),
+    Before(Kept),
+}
+
+impl Attempt {
+    /// What the head says; `None` without a key. With another role the same words are another call.
+    pub fn parse(parts: &Parts, pat: &Pat, role: Role, body: &[u8]) -> Result<Option<Self>, Error> {
+        let mut values = parts.headers.get_all(HEADER).iter();
+        let Some(key) = values.next() else { return Ok(None) };
+        let key = key.as_bytes();
+        let fits = (1..=limits::IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.len());
+        if !fits || !key.iter().all(u8::is_ascii_graphic) || values.next().is_some() {
+            let most = limits::IDEMPOTENCY_KEY_CHARS_MAX;
+            let why = format!("must be 1-{most} visible ASCII characters, and there once");
+            return Err(Error::impossible("Idempotency-Key", &why).hint("A random UUID for each new request is good."));
+        }
+        let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+        Ok(Some(Self {
+            key_hash: hash(&[pat.id.as_bytes(), key]),
+            request_hash: hash(&[role.as_str().as_bytes(), parts.method.as_str().as_bytes(), target.as_bytes(), body]),
+        }))
+    }
+
+    /// Where its answer is sealed: for this call alone.
+    fn place<'a>(&self, expires_at: TimeMs) -> Place<'a> {
+        let mut row = [0; 16];
+        row.copy_from_slice(&hash(&[&self.key_hash, &self.request_hash])[..16]);
+        Place { table: "idempotency", app: None, row, field: "answer_sealed", version: expires_at.0 }
+    }
+
+    async fn replay(&self, vault: &Vault, kept: &Kept) -> Result<Answer, Error> {
+        if kept.request_hash != self.request_hash {
+            return Err(Error::new(Code::Conflict)
+                .message("This Idempotency-Key was used for another request.")
+                .hint("Use a new key for a new request."));
+        }
+        let body = vault.keys.open_of_install(self.place(kept.expires_at), &kept.answer_sealed).await?;
+        let mut answer = raw(201, "application/json", Body::from(body.to_vec()));
+        answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        Ok(answer)
+    }
+}
+
+/// Each part behind its length, so that no two lists of parts read the same.
+fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut text = b"grantd.idempotency.1".to_vec();
+    for part in parts {
+        text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        text.extend_from_slice(part);
+    }
+    sha256(&text)
+}
+
+impl Request {
+    /// Runs a write that creates something, and answers 201 with what it gives. Every creation of this API goes through here.
+    pub async fn create<T: Serialize + Send + 'static>(
+        &self,
+        vault: &Vault,
+        mut run: impl FnMut(&mut Tx<'_>) -> Stored<T> + Send + 'static,
+    ) -> Result<Answer, Error> {
+        let Some(attempt) = self.attempt else {
+            return Ok(json(201, &vault.store.write(run).await.map_err(of_store)?));
+        };
+        let now = self.source.now;
+        let expires_at = now.plus_ms(limits::IDEMPOTENCY_KEPT_MS);
+        let env = Arc::clone(&vault.env);
+        let key = vault.keys.take_seal(&*env, None).await?;
+        let made = vault
+            .store
+            .write(move |tx| {
+                if let Some(kept) = idempotency::find(tx, &attempt.key_hash, now)? {
+                    return Ok(Made::Before(kept));
+                }
+                let body = serde_json::to_vec(&run(tx)?).expect("bodies of ours have a JSON form");
+                // A write that runs again seals again. The bound of a key's seals is half of what the cipher bears.
+                let answer_sealed = key.seal(&*env, attempt.place(expires_at), &body);
+                let kept = Kept { request_hash: attempt.request_hash, answer_sealed, expires_at };
+                idempotency::insert(tx, &attempt.key_hash, &kept, now)?;
+                Ok(Made::Now(body))
+            })
+            .await;
+        match made {
+            Ok(Made::Now(body)) => Ok(raw(201, "application/json", Body::from(body))),
+            Ok(Made::Before(kept)) => attempt.replay(vault, &kept).await,
+            Err(lost @ (StoreError::Duplicate | StoreError::Refused(_))) => {
+                // The same call on another replica may have been faster, and be why this one could not.
+                let kept = vault.store.read(move |tx| idempotency::find(tx, &attempt.key_hash, now)).await;
+                match kept.map_err(of_store)? {
+                    Some(kept) => attempt.replay(vault, &kept).await,
+                    None => Err(of_store(lost)),
+                }
+            }
+            Err(e) => Err(of_store(e)),
+        }
+    }
+}
