@@ -64,6 +64,7 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405, "This path does not take that method.";
     RequestTimeout = "request_timeout", 408, "The request body did not arrive in time.";
     Conflict = "conflict", 409, "Somebody else changed this at the same time. Read it again and retry.";
+    VersionConflict = "version_conflict", 409, "The object is no longer in the state that If-Match names.";
     NameTaken = "name_taken", 409, "The name is taken.";
     InUse = "in_use", 409, "Something else still needs this.";
     LegalHold = "legal_hold", 409, "The app is under a legal hold: nothing of it may be removed. An admin ends it with `grantd apps hold release`.";

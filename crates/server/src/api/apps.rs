@@ -7,11 +7,12 @@ use grantd_domain::seal::WrappedKey;
 use grantd_store::{Tx, append_event, apps, data_keys, retention};
 use grantd_wire::api::{AppCreate, AppUpdate, ListQuery, Retrieve, TenantMode};
 use grantd_wire::ids::{AppId, DataKeyId};
-use grantd_wire::{Error, api, limits};
+use grantd_wire::{Code, Error, api, limits};
 use serde_json::json;
 
+use super::version::{IfMatch, shown};
 use super::{Request, page};
-use crate::answer::{Answer, json as answer, of_store};
+use crate::answer::{Answer, of_store};
 use crate::flow;
 use crate::parse;
 use crate::vault::Vault;
@@ -120,38 +121,49 @@ pub async fn update(vault: &Vault, request: &Request, old: &App) -> Result<Answe
         event = event.changed(field, before[field].clone(), new.clone());
     }
     let event = event.prepare();
-    let (stored, version) = (app.clone(), old.version);
+    let (stored, version, if_match) = (app.clone(), old.version, request.if_match.clone());
     vault
         .store
         .write(move |tx| {
+            load(tx, &stored, &if_match)?;
             apps::update(tx, &stored, version)?;
             append_event(tx, &event)
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view(&App { version: version + 1, ..app })))
+    Ok(shown(200, &view(&App { version: version + 1, ..app })))
+}
+
+/// The app as it is now, if it is in the state the caller asks for.
+fn load(tx: &mut Tx<'_>, app: &App, if_match: &IfMatch) -> grantd_store::Result<App> {
+    let now = apps::find(tx, app.organization_id, app.id)?.ok_or(Code::NotFound)?;
+    if_match.check(&view(&now))?;
+    Ok(now)
 }
 
 /// Archives an app, takes it back, or deletes it. Where it is already, nothing happens.
 pub async fn set_state(vault: &Vault, request: &Request, app: &App, to: AppState) -> Result<Answer, Error> {
     app.state.check_move(to)?;
     if app.state == to {
-        return Ok(answer(200, &view(app)));
+        request.if_match.check(&view(app))?;
+        return Ok(shown(200, &view(app)));
     }
     let drafts = request.drafts(vault, app, flow::apps::KINDS);
-    let old = app.clone();
-    let destroyed = vault
+    let (old, if_match) = (app.clone(), request.if_match.clone());
+    let (app, destroyed) = vault
         .store
         .write(move |tx| {
+            load(tx, &old, &if_match)?;
             if to == AppState::Deleted {
                 retention::check_not_held(tx, old.id)?;
             }
-            flow::apps::set_state(tx, &old, to, &drafts)
+            let destroyed = flow::apps::set_state(tx, &old, to, &drafts)?;
+            Ok((load(tx, &old, &IfMatch::Absent)?, destroyed))
         })
         .await
         .map_err(of_store)?;
     vault.keys.forget(app.id, &destroyed);
-    Ok(answer(200, &view(&App { state: to, version: app.version + 1, ..app.clone() })))
+    Ok(shown(200, &view(&app)))
 }
 
 fn updated(request: &Request, old: &App, ask: AppUpdate) -> Result<App, Error> {

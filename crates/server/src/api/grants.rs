@@ -10,6 +10,7 @@ use grantd_wire::ids::{CredentialId, GrantId};
 use grantd_wire::{Code, Error, TimeMs, limits};
 use serde_json::{Value, json};
 
+use super::version::shown;
 use super::{Request, page};
 use crate::answer::{Answer, json as answer, of_store};
 use crate::flow;
@@ -82,7 +83,7 @@ pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
     let id = GrantId::parse(&request.object()).ok_or(Code::GrantNotFound)?;
     let app = app.id;
     let found = vault.store.read(move |tx| grants::find(tx, app, id)).await.map_err(of_store)?;
-    Ok(answer(200, &view(&found.ok_or(Code::GrantNotFound)?, request.source.now)))
+    Ok(shown(200, &view(&found.ok_or(Code::GrantNotFound)?, request.source.now)))
 }
 
 /// Seconds from now as a moment.
@@ -165,11 +166,13 @@ pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         return Err(Error::impossible("no_expiry", "cannot be set together with expires_in_seconds"));
     }
     let drafts = request.drafts(vault, app, &[Kind::GrantUpdated]);
-    let app = app.id;
+    let (app, if_match) = (app.id, request.if_match.clone());
     let listed = vault
         .store
         .write(move |tx| {
-            let (old, _, secret) = grants::find(tx, app, id)?.ok_or(Code::GrantNotFound)?;
+            let listed = grants::find(tx, app, id)?.ok_or(Code::GrantNotFound)?;
+            if_match.check(&view(&listed, now))?;
+            let (old, _, secret) = listed;
             if old.status != GrantStatus::Active {
                 return Err(Error::new(Code::Conflict).message("The grant is revoked, and stays so.").into());
             }
@@ -195,7 +198,7 @@ pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view(&listed, now)))
+    Ok(shown(200, &view(&listed, now)))
 }
 
 /// What an update changed. Of tenants only whether there is a binding: the value may be personal, and the core is kept for ever.
@@ -223,10 +226,14 @@ pub async fn revoke(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     parse::check_chars("reason", ask.reason.as_deref(), limits::REASON_CHARS_MAX)?;
     let id = GrantId::parse(&request.object()).ok_or(Code::GrantNotFound)?;
     let drafts = request.drafts(vault, app, &[Kind::GrantRevoked, Kind::CredentialDestroyed]);
-    let (app, now) = (app.id, request.source.now);
+    let (app, now, if_match) = (app.id, request.source.now, request.if_match.clone());
     let revoked = vault
         .store
-        .write(move |tx| flow::grants::revoke(tx, app, id, ask.reason.as_deref(), now, &drafts))
+        .write(move |tx| {
+            let listed = grants::find(tx, app, id)?.ok_or(Code::GrantNotFound)?;
+            if_match.check(&view(&listed, now))?;
+            flow::grants::revoke(tx, app, id, ask.reason.as_deref(), now, &drafts)
+        })
         .await
         .map_err(of_store)?;
     let body = RevokedGrant {

@@ -13,8 +13,9 @@ use grantd_wire::scope::{APP_KEY_DEFAULT, SCOPE_VERSION, Scope};
 use grantd_wire::{Code, Error, TimeMs, limits};
 use serde_json::{Value, json};
 
+use super::version::shown;
 use super::{Request, page};
-use crate::answer::{Answer, json as answer, of_store};
+use crate::answer::{Answer, of_store};
 use crate::parse;
 use crate::vault::Vault;
 
@@ -67,19 +68,20 @@ pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
     let app = app.id;
     let found = vault.store.read(move |tx| keys::find(tx, app, id)).await.map_err(of_store)?;
     let (key, past) = found.ok_or_else(missing)?;
-    Ok(answer(200, &view(&key, past, request.source.now)))
+    Ok(shown(200, &view(&key, past, request.source.now)))
 }
 
 pub async fn rename(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
     let KeyUpdate { name } = parse::json(&request.body)?;
     check_text("name", &name, limits::NAME_CHARS_MAX)?;
     let id = KeyId::parse(&request.object()).ok_or_else(missing)?;
-    let app = app.id;
+    let (app, now, if_match) = (app.id, request.source.now, request.if_match.clone());
     let event = request.event(vault, Owner::App(app), Kind::KeyRenamed);
     let (key, past) = vault
         .store
         .write(move |tx| {
             let (old, past) = keys::find(tx, app, id)?.ok_or_else(missing)?;
+            if_match.check(&view(&old, past, now))?;
             if old.name != name {
                 keys::rename(tx, app, id, &name)?;
                 let event = event.clone().key(id, &old.key_prefix).changed("name", old.name.clone(), name.clone());
@@ -89,7 +91,7 @@ pub async fn rename(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view(&key, past, request.source.now)))
+    Ok(shown(200, &view(&key, past, now)))
 }
 
 pub async fn mint(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
@@ -152,8 +154,10 @@ pub async fn rotate(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     let grace_until = now.plus_seconds(grace);
     let rotated = request.event(vault, Owner::App(app), Kind::KeyRotated);
     let minted = request.event(vault, Owner::App(app), Kind::KeyMinted);
+    let if_match = request.if_match.clone();
     let successor_to = move |tx: &mut Tx<'_>| {
-        let (old, _) = keys::find(tx, app, id)?.ok_or_else(missing)?;
+        let (old, past) = keys::find(tx, app, id)?.ok_or_else(missing)?;
+        if_match.check(&view(&old, past, now))?;
         if old.status_at(now) != "active" {
             let message =
                 "Only an active key can be rotated; this one has ended, or was rotated before. Mint a new one.";
@@ -251,12 +255,13 @@ fn parse_net(text: &str) -> Option<ipnet::IpNet> {
 
 pub async fn revoke(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
     let id = KeyId::parse(&request.object()).ok_or_else(missing)?;
-    let (app, now) = (app.id, request.source.now);
+    let (app, now, if_match) = (app.id, request.source.now, request.if_match.clone());
     let event = request.event(vault, Owner::App(app), Kind::KeyRevoked);
     let (key, past) = vault
         .store
         .write(move |tx| {
             let (key, past) = keys::find(tx, app, id)?.ok_or_else(missing)?;
+            if_match.check(&view(&key, past, now))?;
             if !keys::revoke(tx, app, id, now)? {
                 return Ok((key, past));
             }
@@ -267,5 +272,5 @@ pub async fn revoke(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view(&key, past, now)))
+    Ok(shown(200, &view(&key, past, now)))
 }

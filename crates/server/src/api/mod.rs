@@ -13,6 +13,7 @@ mod retention;
 mod secrets;
 mod templates;
 mod tokens;
+pub(crate) mod version;
 
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ use crate::flow::Drafts;
 use crate::routes::{Api, ApiRoute};
 use crate::vault::Vault;
 use idempotency::Attempt;
+use version::IfMatch;
 
 /// An authenticated call of the management API.
 pub struct Request {
@@ -43,6 +45,7 @@ pub struct Request {
     pub role: Role,
     pub uri: http::Uri,
     pub params: Vec<String>,
+    pub if_match: IfMatch,
     pub body: Bytes,
     /// The call it is, if it may be sent again.
     attempt: Option<Attempt>,
@@ -72,9 +75,10 @@ pub async fn answer(
     if parts.headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Code::EncodingUnsupported.into());
     }
+    let if_match = IfMatch::parse(&parts.headers, route.route)?;
     let body = body(parts, content, limits::API_BODY_BYTES_MAX).await?;
     let attempt = if route.method == "POST" { Attempt::parse(parts, &pat, role, &body)? } else { None };
-    let request = Request { operator, pat, role, uri: parts.uri.clone(), params, body, attempt, source };
+    let request = Request { operator, pat, role, uri: parts.uri.clone(), params, if_match, body, attempt, source };
     let changes = route.method != "GET";
     match route.route {
         Api::Whoami => Ok(json(200, &request.whoami())),
@@ -141,7 +145,7 @@ fn outlives_the_app(route: Api) -> bool {
 
 async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) -> Result<Answer, Error> {
     match route {
-        Api::AppsShow => Ok(json(200, &apps::view(app))),
+        Api::AppsShow => Ok(version::shown(200, &apps::view(app))),
         Api::AppsUpdate => apps::update(vault, request, app).await,
         Api::AppsArchive => apps::set_state(vault, request, app, AppState::Archived).await,
         Api::AppsUnarchive => apps::set_state(vault, request, app, AppState::Active).await,

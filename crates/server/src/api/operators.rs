@@ -10,8 +10,9 @@ use grantd_wire::ids::OperatorId;
 use grantd_wire::{Code, Error, TimeMs, limits};
 use serde_json::Value;
 
+use super::version::shown;
 use super::{Request, page};
-use crate::answer::{Answer, json as answer, of_store};
+use crate::answer::{Answer, of_store};
 use crate::parse;
 use crate::vault::Vault;
 
@@ -53,7 +54,7 @@ pub async fn show(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     let organization = request.operator.organization_id;
     let found = vault.store.read(move |tx| operators::find(tx, organization, id)).await.map_err(of_store)?;
     let (operator, at) = found.ok_or_else(missing)?;
-    Ok(answer(200, &view(&operator, at)))
+    Ok(shown(200, &view(&operator, at)))
 }
 
 pub async fn create(vault: &Vault, request: &Request) -> Result<Answer, Error> {
@@ -97,10 +98,12 @@ pub async fn update(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     let id = OperatorId::parse(&request.params[0]).ok_or_else(missing)?;
     let (organization, now) = (request.operator.organization_id, request.source.now);
     let event = request.event(vault, owner, Kind::OperatorUpdated);
+    let if_match = request.if_match.clone();
     let (operator, created_at) = vault
         .store
         .write(move |tx| {
             let (old, created_at) = operators::find(tx, organization, id)?.ok_or_else(missing)?;
+            if_match.check(&view(&old, created_at))?;
             let mut new = old.clone();
             new.role = new_role.unwrap_or(old.role);
             new.disabled_at = match ask.disabled {
@@ -128,5 +131,5 @@ pub async fn update(vault: &Vault, request: &Request) -> Result<Answer, Error> {
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view(&operator, created_at)))
+    Ok(shown(200, &view(&operator, created_at)))
 }

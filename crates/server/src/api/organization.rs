@@ -9,7 +9,8 @@ use grantd_wire::{Code, Error, limits};
 use serde_json::Value;
 
 use super::Request;
-use crate::answer::{Answer, json as answer, of_store};
+use super::version::{of_app, shown, shown_of_app};
+use crate::answer::{Answer, of_store};
 use crate::parse;
 use crate::vault::Vault;
 
@@ -26,19 +27,20 @@ pub async fn show(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     request.organization_wide("see the organization")?;
     let id = request.operator.organization_id;
     let found = vault.store.read(move |tx| organizations::find(tx, id)).await.map_err(of_store)?;
-    Ok(answer(200, &view(&found.ok_or(Code::Internal)?)))
+    Ok(shown(200, &view(&found.ok_or(Code::Internal)?)))
 }
 
 pub async fn update(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     let owner = request.organization_wide("change the organization")?;
     let OrganizationUpdate { name } = parse::json(&request.body)?;
     check_text("name", &name, limits::NAME_CHARS_MAX)?;
-    let id = request.operator.organization_id;
+    let (id, if_match) = (request.operator.organization_id, request.if_match.clone());
     let event = request.event(vault, owner, Kind::OrganizationUpdated);
     let organization = vault
         .store
         .write(move |tx| {
             let old = organizations::find(tx, id)?.ok_or(Code::Internal)?;
+            if_match.check(&view(&old))?;
             if old.name != name {
                 organizations::rename(tx, id, &name)?;
                 append_event(tx, &event.clone().changed("name", old.name.clone(), name.clone()).prepare())?;
@@ -47,13 +49,13 @@ pub async fn update(vault: &Vault, request: &Request) -> Result<Answer, Error> {
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view(&organization)))
+    Ok(shown(200, &view(&organization)))
 }
 
 pub async fn show_branding(vault: &Vault, app: &App) -> Result<Answer, Error> {
     let app = app.id;
     let branding = vault.store.read(move |tx| organizations::find_branding(tx, app)).await.map_err(of_store)?;
-    Ok(answer(200, &branding))
+    Ok(shown_of_app(app, &branding))
 }
 
 pub async fn set_branding(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
@@ -64,11 +66,12 @@ pub async fn set_branding(vault: &Vault, request: &Request, app: &App) -> Result
     let accent_color = ask.accent_color.as_deref().map(|text| color("accent_color", text)).transpose()?;
     let background_color = ask.background_color.as_deref().map(|text| color("background_color", text)).transpose()?;
     let event = request.event(vault, Owner::App(app.id), Kind::BrandingUpdated);
-    let (app, now) = (app.id, request.source.now);
+    let (app, now, if_match) = (app.id, request.source.now, request.if_match.clone());
     let branding = vault
         .store
         .write(move |tx| {
             let old = organizations::find_branding(tx, app)?;
+            if_match.check(&of_app(app, &old))?;
             let mut new = old.clone();
             if let Some(name) = &ask.display_name {
                 new.display_name = Some(name.clone()).filter(|name| !name.is_empty());
@@ -85,7 +88,7 @@ pub async fn set_branding(vault: &Vault, request: &Request, app: &App) -> Result
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &branding))
+    Ok(shown_of_app(app, &branding))
 }
 
 /// A colour in its one form; none, where the text is empty.
@@ -111,11 +114,12 @@ fn changed(event: Event, old: &Branding, new: &Branding) -> Event {
 
 pub async fn reset_branding(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
     let event = request.event(vault, Owner::App(app.id), Kind::BrandingUpdated);
-    let app = app.id;
+    let (app, if_match) = (app.id, request.if_match.clone());
     vault
         .store
         .write(move |tx| {
             let old = organizations::find_branding(tx, app)?;
+            if_match.check(&of_app(app, &old))?;
             if organizations::reset_branding(tx, app)? {
                 append_event(tx, &changed(event.clone(), &old, &Branding::default()).prepare())?;
             }
@@ -123,5 +127,5 @@ pub async fn reset_branding(vault: &Vault, request: &Request, app: &App) -> Resu
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &Branding::default()))
+    Ok(shown_of_app(app, &Branding::default()))
 }

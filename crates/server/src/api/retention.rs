@@ -8,7 +8,8 @@ use grantd_wire::api::{AppRetention, AppRetentionSet, LegalHold, LegalHoldSet};
 use grantd_wire::{Error, Retention, limits};
 
 use super::Request;
-use crate::answer::{Answer, json as answer, of_store};
+use super::version::{of_app, shown_of_app};
+use crate::answer::{Answer, of_store};
 use crate::parse;
 use crate::vault::Vault;
 
@@ -23,7 +24,7 @@ fn view(own: Option<Override>, install: Retention) -> AppRetention {
 pub async fn show(vault: &Vault, app: &App) -> Result<Answer, Error> {
     let app = app.id;
     let own = vault.store.read(move |tx| retention::find(tx, app)).await.map_err(of_store)?;
-    Ok(answer(200, &view(own, vault.settings.retention)))
+    Ok(shown_of_app(app, &view(own, vault.settings.retention)))
 }
 
 pub async fn set(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
@@ -41,10 +42,12 @@ pub async fn reset(vault: &Vault, request: &Request, app: &App) -> Result<Answer
 async fn change(vault: &Vault, request: &Request, app: &App, wanted: Option<Retention>) -> Result<Answer, Error> {
     let event = request.event(vault, Owner::App(app.id), Kind::RetentionUpdated);
     let (app, now, install) = (app.id, request.source.now, vault.settings.retention);
+    let if_match = request.if_match.clone();
     let own = vault
         .store
         .write(move |tx| {
             let old = retention::find(tx, app)?;
+            if_match.check(&of_app(app, &view(old, install)))?;
             if old.map(|own| own.retention) == wanted {
                 return Ok(old);
             }
@@ -61,7 +64,7 @@ async fn change(vault: &Vault, request: &Request, app: &App, wanted: Option<Rete
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view(own, install)))
+    Ok(shown_of_app(app, &view(own, install)))
 }
 
 fn view_hold(hold: Option<Hold>) -> LegalHold {
@@ -74,7 +77,7 @@ fn view_hold(hold: Option<Hold>) -> LegalHold {
 pub async fn show_hold(vault: &Vault, app: &App) -> Result<Answer, Error> {
     let app = app.id;
     let hold = vault.store.read(move |tx| retention::find_hold(tx, app)).await.map_err(of_store)?;
-    Ok(answer(200, &view_hold(hold)))
+    Ok(shown_of_app(app, &view_hold(hold)))
 }
 
 /// Puts the app under a hold. One that stands for the same reason stays as it is.
@@ -84,29 +87,36 @@ pub async fn hold(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
     let event =
         request.event(vault, Owner::App(app.id), Kind::HoldSet).private("reason", Some(reason.clone())).prepare();
     let new = Hold { reason, operator_id: request.operator.id, held_at: request.source.now };
-    let app = app.id;
+    let (app, if_match) = (app.id, request.if_match.clone());
     let hold = vault
         .store
-        .write(move |tx| match retention::find_hold(tx, app)? {
-            Some(old) if old.reason == new.reason => Ok(old),
-            _ => {
-                retention::hold(tx, app, &new)?;
-                append_event(tx, &event)?;
-                Ok(new.clone())
+        .write(move |tx| {
+            let old = retention::find_hold(tx, app)?;
+            if_match.check(&of_app(app, &view_hold(old.clone())))?;
+            match old {
+                Some(old) if old.reason == new.reason => Ok(old),
+                _ => {
+                    retention::hold(tx, app, &new)?;
+                    append_event(tx, &event)?;
+                    Ok(new.clone())
+                }
             }
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view_hold(Some(hold))))
+    Ok(shown_of_app(app, &view_hold(Some(hold))))
 }
 
 pub async fn release(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
     let event = request.event(vault, Owner::App(app.id), Kind::HoldReleased).prepare();
-    let app = app.id;
+    let (app, if_match) = (app.id, request.if_match.clone());
     vault
         .store
-        .write(move |tx| if retention::release(tx, app)? { append_event(tx, &event) } else { Ok(()) })
+        .write(move |tx| {
+            if_match.check(&of_app(app, &view_hold(retention::find_hold(tx, app)?)))?;
+            if retention::release(tx, app)? { append_event(tx, &event) } else { Ok(()) }
+        })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view_hold(None)))
+    Ok(shown_of_app(app, &view_hold(None)))
 }

@@ -12,15 +12,30 @@ use grantd_domain::template;
 use grantd_store::grants::GrantFilter;
 use grantd_store::{Tx, append_event, apps, crash, credentials, grants, secrets};
 use grantd_wire::api::{self, AllowedHosts, CredentialType, ListQuery, SecretCreate, SecretRotate};
-use grantd_wire::ids::{CredentialId, GenerationId, GrantId, SecretId};
+use grantd_wire::ids::{AppId, CredentialId, GenerationId, GrantId, SecretId};
 use grantd_wire::{Code, Error, limits};
 use serde_json::json;
 
+use super::version::shown;
 use super::{Request, page};
 use crate::answer::{Answer, json as answer, of_store};
 use crate::flow::{self, Drafts};
 use crate::parse;
 use crate::vault::Vault;
+
+/// A secret as it is stored: its living credential, and the template it was made from.
+type Stored = (ManagedSecret, Option<Credential>, Option<String>);
+
+fn load(tx: &mut Tx<'_>, app: AppId, id_or_slug: &str) -> grantd_store::Result<Stored> {
+    let secret = secrets::find(tx, app, id_or_slug)?.ok_or(Code::SecretNotFound)?;
+    let credential = credentials::find_living(tx, app, secret.id)?;
+    let template = secrets::find_template(tx, app, secret.id)?;
+    Ok((secret, credential, template))
+}
+
+fn view_of((secret, credential, template): &Stored) -> api::Secret {
+    view(secret, credential.as_ref(), template.clone())
+}
 
 fn view(secret: &ManagedSecret, credential: Option<&Credential>, template: Option<String>) -> api::Secret {
     api::Secret {
@@ -65,17 +80,8 @@ pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
 
 pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
     let (name, app) = (request.object(), app.id);
-    let (secret, credential, template) = vault
-        .store
-        .read(move |tx| {
-            let secret = secrets::find(tx, app, &name)?.ok_or(Code::SecretNotFound)?;
-            let credential = credentials::find_living(tx, app, secret.id)?;
-            let template = secrets::find_template(tx, app, secret.id)?;
-            Ok((secret, credential, template))
-        })
-        .await
-        .map_err(of_store)?;
-    Ok(answer(200, &view(&secret, credential.as_ref(), template)))
+    let stored = vault.store.read(move |tx| load(tx, app, &name)).await.map_err(of_store)?;
+    Ok(shown(200, &view_of(&stored)))
 }
 
 pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
@@ -194,7 +200,6 @@ fn rules(texts: &[String]) -> Result<Rules, Error> {
 struct Rotation {
     secret: ManagedSecret,
     old: Option<Credential>,
-    template: Option<String>,
     new: Credential,
     field_names: Vec<String>,
 }
@@ -203,20 +208,19 @@ pub async fn rotate(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     let ask: SecretRotate = parse::json(&request.body)?;
     let rotation = prepare_rotation(vault, request, app, ask).await?;
     let drafts = request.drafts(vault, app, &[Kind::CredentialRotated]);
-    let now = request.source.now;
-    let template = rotation.template.clone();
-    let (secret, credential) = vault
+    let (now, if_match) = (request.source.now, request.if_match.clone());
+    let stored = vault
         .store
         .write(move |tx| {
-            let Rotation { secret, old, new, field_names, .. } = &rotation;
-            let mut secret = secret.clone();
+            let Rotation { secret, old, new, field_names } = &rotation;
+            // Not of a secret that was deleted meanwhile.
+            let living = load(tx, secret.app_id, &secret.id.to_string())?;
+            if_match.check(&view_of(&living))?;
             match old {
                 Some(old) => credentials::update(tx, new, old.version)?,
                 None => {
-                    // Not of a secret that was deleted meanwhile, and only one new credential may follow a destroyed one.
-                    let living = secrets::find(tx, secret.app_id, &secret.id.to_string())?;
-                    living.ok_or(Code::SecretNotFound)?;
-                    if credentials::find_living(tx, secret.app_id, secret.id)?.is_some() {
+                    // Only one new credential may follow a destroyed one.
+                    if living.1.is_some() {
                         return Err(Code::Conflict.into());
                     }
                     credentials::insert(tx, new)?;
@@ -224,32 +228,21 @@ pub async fn rotate(vault: &Vault, request: &Request, app: &App) -> Result<Answe
             }
             crash::step("secret.rotated");
             if *field_names != secret.field_names {
-                secrets::set_field_names(tx, &secret, field_names, now)?;
-                secret.field_names.clone_from(field_names);
-                secret.version += 1;
+                secrets::set_field_names(tx, secret, field_names, now)?;
             }
             apps::raise_epoch(tx, secret.app_id)?;
             let rotated = drafts.of(Kind::CredentialRotated).provider(&secret.slug).credential(new.id, new.version);
             append_event(tx, &rotated.prepare())?;
-            Ok((secret, new.clone()))
+            load(tx, secret.app_id, &secret.id.to_string())
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view(&secret, Some(&credential), template)))
+    Ok(shown(200, &view_of(&stored)))
 }
 
 async fn prepare_rotation(vault: &Vault, request: &Request, app: &App, ask: SecretRotate) -> Result<Rotation, Error> {
     let (env, name, app_id) = (&*vault.env, request.object(), app.id);
-    let (secret, old, template) = vault
-        .store
-        .read(move |tx| {
-            let secret = secrets::find(tx, app_id, &name)?.ok_or(Code::SecretNotFound)?;
-            let old = credentials::find_living(tx, app_id, secret.id)?;
-            let template = secrets::find_template(tx, app_id, secret.id)?;
-            Ok((secret, old, template))
-        })
-        .await
-        .map_err(of_store)?;
+    let (secret, old, template) = vault.store.read(move |tx| load(tx, app_id, &name)).await.map_err(of_store)?;
     let value = renewed(vault, ask, &secret, old.as_ref(), template.as_deref()).await?;
     let plan =
         Plan { header: secret.header.clone(), format: secret.format.clone(), injections: secret.injections.clone() };
@@ -269,7 +262,7 @@ async fn prepare_rotation(vault: &Vault, request: &Request, app: &App, ask: Secr
         state,
         updated_at: request.source.now,
     };
-    Ok(Rotation { secret, old, template, new, field_names })
+    Ok(Rotation { secret, old, new, field_names })
 }
 
 /// The new value with its fields: those given, else those kept, completed from the template.
@@ -312,10 +305,13 @@ pub async fn set_hosts(vault: &Vault, request: &Request, app: &App) -> Result<An
     }
     let (name, app_id) = (request.object(), app.id);
     let drafts = request.drafts(vault, app, &[Kind::SecretUpdated]);
-    let (secret, credential, template) = vault
+    let if_match = request.if_match.clone();
+    let stored = vault
         .store
         .write(move |tx| {
-            let secret = secrets::find(tx, app_id, &name)?.ok_or(Code::SecretNotFound)?;
+            let stored = load(tx, app_id, &name)?;
+            if_match.check(&view_of(&stored))?;
+            let (secret, ..) = stored;
             let names: Vec<&str> = secret.field_names.iter().map(String::as_str).collect();
             inject::check_signable(secret.credential_type, &names, &hosts.0, false)?;
             secrets::set_hosts(tx, &secret, &hosts.0)?;
@@ -330,15 +326,11 @@ pub async fn set_hosts(vault: &Vault, request: &Request, app: &App) -> Result<An
                 updated = updated.changed("allow_any_host", true, false);
             }
             append_event(tx, &updated.prepare())?;
-            let credential = credentials::find_living(tx, app_id, secret.id)?;
-            let template = secrets::find_template(tx, app_id, secret.id)?;
-            let secret =
-                ManagedSecret { hosts: hosts.0.clone(), any_host: false, version: secret.version + 1, ..secret };
-            Ok((secret, credential, template))
+            load(tx, app_id, &name)
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view(&secret, credential.as_ref(), template)))
+    Ok(shown(200, &view_of(&stored)))
 }
 
 /// Who can use a secret now.
@@ -376,10 +368,13 @@ pub async fn delete(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     let revokes: Vec<Drafts> =
         (0..limits::SIBLINGS_MAX).map(|_| request.drafts(vault, app, flow::secrets::REVOKE_KINDS)).collect();
     let (name, app, now) = (request.object(), app.id, request.source.now);
+    let if_match = request.if_match.clone();
     let (secret, deleted) = vault
         .store
         .write(move |tx| {
-            let secret = secrets::find(tx, app, &name)?.ok_or(Code::SecretNotFound)?;
+            let stored = load(tx, app, &name)?;
+            if_match.check(&view_of(&stored))?;
+            let (secret, ..) = stored;
             let deleted = flow::secrets::delete(tx, &secret, now, &drafts, &revokes)?;
             Ok((secret, deleted))
         })

@@ -14,8 +14,9 @@ use grantd_wire::{Code, Error, TimeMs, limits};
 use serde_json::{Value, json};
 
 use super::operators::role;
+use super::version::shown;
 use super::{Request, page};
-use crate::answer::{Answer, json as answer, of_store};
+use crate::answer::{Answer, of_store};
 use crate::install::PAT_START;
 use crate::parse;
 use crate::vault::Vault;
@@ -86,7 +87,7 @@ pub async fn show(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     let organization = request.operator.organization_id;
     let found = vault.store.read(move |tx| operators::find_pat_by_id(tx, organization, id)).await.map_err(of_store)?;
     let (pat, at) = found.filter(|(pat, _)| is_visible(pat, request.operator.id, request.role)).ok_or_else(missing)?;
-    Ok(answer(200, &view(&pat, at, request.source.now)))
+    Ok(shown(200, &view(&pat, at, request.source.now)))
 }
 
 pub async fn create(vault: &Vault, request: &Request) -> Result<Answer, Error> {
@@ -161,11 +162,13 @@ pub async fn revoke(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     let event = request.event(vault, trail, Kind::PatRevoked);
     let (caller, role, now) = (request.operator.id, request.role, request.source.now);
     let organization: OrganizationId = request.operator.organization_id;
+    let if_match = request.if_match.clone();
     let (pat, at) = vault
         .store
         .write(move |tx| {
             let found = operators::find_pat_by_id(tx, organization, id)?;
             let (pat, at) = found.filter(|(pat, _)| is_visible(pat, caller, role)).ok_or_else(missing)?;
+            if_match.check(&view(&pat, at, now))?;
             if !operators::revoke_pat(tx, id, now)? {
                 return Ok((pat, at));
             }
@@ -174,5 +177,5 @@ pub async fn revoke(vault: &Vault, request: &Request) -> Result<Answer, Error> {
         })
         .await
         .map_err(of_store)?;
-    Ok(answer(200, &view(&pat, at, now)))
+    Ok(shown(200, &view(&pat, at, now)))
 }

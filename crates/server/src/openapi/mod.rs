@@ -13,6 +13,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::api::version::{is_checked, is_tagged};
 use crate::routes::{API, ApiRoute};
 use describe::{Answered, Operation, Query};
 
@@ -151,6 +152,9 @@ fn operation(route: &ApiRoute, names: &[String], schemas: &mut Schemas) -> Value
     let told: Operation = describe::describe(route.route);
     let mut parameters: Vec<Value> = names.iter().map(|name| path_parameter(name)).collect();
     parameters.extend(query_parameters(&told.query, schemas));
+    if is_checked(route.route) {
+        parameters.push(if_match_parameter());
+    }
     if told.creates_something() {
         parameters.push(idempotency_key());
     }
@@ -171,6 +175,16 @@ fn operation(route: &ApiRoute, names: &[String], schemas: &mut Schemas) -> Value
         operation["requestBody"] = json!({"required": body.required, "content": {"application/json": content}});
     }
     operation
+}
+
+fn if_match_parameter() -> Value {
+    json!({
+        "name": "If-Match",
+        "in": "header",
+        "required": false,
+        "description": "ETags of the object, or `*`. In another state it is not changed, and the answer is 409 `version_conflict`.",
+        "schema": {"type": "string", "pattern": "^(\\*|\"[!#-~]*\"(, \"[!#-~]*\")*)$"},
+    })
 }
 
 fn path_parameter(name: &str) -> Value {
@@ -252,6 +266,9 @@ fn codes(route: &ApiRoute, told: &Operation) -> Vec<Code> {
     if route.method != "GET" && route.path.contains("{}") {
         codes.push(Code::Conflict);
     }
+    if is_checked(route.route) {
+        codes.push(Code::VersionConflict);
+    }
     // A text of either may hold what no text may.
     if told.creates_something() {
         // The key may be one of another request, and its answer may not open.
@@ -274,6 +291,11 @@ fn responses(route: &ApiRoute, told: &Operation, schemas: &mut Schemas) -> Value
             "text/csv": {"schema": {"type": "string"}},
         }),
     };
+    let mut headers = json!({"X-Request-Id": request_id()});
+    if is_tagged(route.route) {
+        let what = "Stands for the object in this state: send it back as `If-Match`.";
+        headers["ETag"] = json!({"description": what, "schema": {"type": "string"}});
+    }
     let mut responses = Map::new();
     let mut headers = json!({"X-Request-Id": request_id()});
     if told.creates_something() {
@@ -281,6 +303,10 @@ fn responses(route: &ApiRoute, told: &Operation, schemas: &mut Schemas) -> Value
             "description": "`true` when this is the answer to an earlier request under the same `Idempotency-Key`.",
             "schema": {"type": "string", "enum": ["true"]},
         });
+    }
+    if is_tagged(route.route) {
+        let what = "Stands for the object in this state: send it back as `If-Match`.";
+        headers["ETag"] = json!({"description": what, "schema": {"type": "string"}});
     }
     responses.insert(told.status.to_string(), json!({"description": "Done.", "headers": headers, "content": content}));
     for (status, codes) in by_status(&codes(route, told)) {

@@ -60,4 +60,5 @@ mod signing;
 mod templates;
 mod tenant;
 mod token;
+mod version;
 mod walk;

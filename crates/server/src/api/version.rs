@@ -1,0 +1,209 @@
+//! Optimistic concurrency: `ETag` says which state of an object was read, `If-Match` that only that state may be changed.
+//!
+//! Invariant: a tag is compared inside the write that changes the object, so that of two writers with the same tag one is refused.
+
+use grantd_wire::ids::AppId;
+use grantd_wire::sign::{hex, sha256};
+use grantd_wire::{Code, Error};
+use http::{HeaderMap, HeaderValue, header};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::answer::{Answer, json as answer};
+use crate::routes::Api;
+
+/// What a caller asks of the state that is changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum IfMatch {
+    /// No header: whatever the state is.
+    Absent,
+    /// `*`: the object exists, which it does when it was found.
+    Any,
+    /// One of these, in their quotes. Weak ones are left out: they never match.
+    Tags(Vec<String>),
+}
+
+impl IfMatch {
+    /// Reads the header of a call of `route`. A route that would not look at it refuses it: the caller counts on the check.
+    pub fn parse(headers: &HeaderMap, route: Api) -> Result<Self, Error> {
+        let lines: Vec<&[u8]> = headers.get_all(header::IF_MATCH).iter().map(HeaderValue::as_bytes).collect();
+        if lines.is_empty() {
+            return Ok(Self::Absent);
+        }
+        if !is_checked(route) {
+            return Err(Error::invalid("If-Match", "this call changes no object that has an ETag")
+                .hint("Send the request without the header."));
+        }
+        parse_list(&lines.join(&b','))
+            .ok_or_else(|| Error::invalid("If-Match", "must be `*`, or ETags in their quotes, separated by commas"))
+    }
+
+    /// Refuses the change of an object that is in another state by now.
+    pub fn check(&self, object: &impl Serialize) -> Result<(), Error> {
+        match self {
+            Self::Tags(tags) if !tags.contains(&tag(object)) => Err(Error::new(Code::VersionConflict)
+                .hint("Read the object again, look at what changed, and retry with the ETag of that answer.")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The list of RFC 9110, 13.1.1. Empty elements are skipped; a list of nothing else is malformed.
+fn parse_list(text: &[u8]) -> Option<IfMatch> {
+    if text.trim_ascii() == b"*" {
+        return Some(IfMatch::Any);
+    }
+    let (mut rest, mut tags, mut seen) = (text, Vec::new(), false);
+    loop {
+        rest = rest.trim_ascii_start();
+        let is_weak = rest.starts_with(b"W/");
+        let opaque = if is_weak { &rest[2..] } else { rest };
+        if let Some(inner) = opaque.strip_prefix(b"\"") {
+            let end = inner.iter().position(|b| *b == b'"')?;
+            if !inner[..end].iter().all(|b| *b == b'!' || (b'#'..=b'~').contains(b) || *b >= 0x80) {
+                return None;
+            }
+            seen = true;
+            if !is_weak {
+                tags.push(String::from_utf8_lossy(&opaque[..end + 2]).into_owned());
+            }
+            rest = inner[end + 1..].trim_ascii_start();
+        } else if is_weak {
+            return None;
+        }
+        match rest.split_first() {
+            None => return seen.then_some(IfMatch::Tags(tags)),
+            Some((b',', after)) => rest = after,
+            Some(_) => return None,
+        }
+    }
+}
+
+/// Fields that change without anybody changing the object: by its use, and by time passing.
+const VOLATILE: [&str; 2] = ["last_used_at", "status"];
+
+/// The tag of an object as it is shown. It is made from what is shown, id included: it holds for no other object, and any change
+/// that a reader could see gives another one.
+fn tag(object: &impl Serialize) -> String {
+    let mut shown = serde_json::to_value(object).expect("objects of ours have a JSON form");
+    if let Some(fields) = shown.as_object_mut() {
+        fields.retain(|name, _| !VOLATILE.contains(&name.as_str()));
+    }
+    let hash = sha256(shown.to_string().as_bytes());
+    format!("\"{}\"", hex(&hash[..16]))
+}
+
+/// An answer that shows one object.
+pub fn shown(status: u16, object: &impl Serialize) -> Answer {
+    tagged(answer(status, object), object)
+}
+
+/// An answer that tells of one object, with its tag.
+fn tagged(mut answer: Answer, object: &impl Serialize) -> Answer {
+    let tag = HeaderValue::from_str(&tag(object)).expect("digits in quotes are a header's value");
+    answer.headers_mut().insert(header::ETAG, tag);
+    answer
+}
+
+/// What an app has once, as its tag covers it: its own fields name no app.
+pub fn of_app(app: AppId, object: &impl Serialize) -> Value {
+    json!({"app_id": app.to_string(), "object": object})
+}
+
+/// An answer that shows what an app has once.
+pub fn shown_of_app(app: AppId, object: &impl Serialize) -> Answer {
+    tagged(answer(200, object), &of_app(app, object))
+}
+
+/// Whether calls of this route change an object that has a tag.
+pub const fn is_checked(route: Api) -> bool {
+    matches!(
+        route,
+        Api::OrganizationUpdate
+            | Api::OperatorsUpdate
+            | Api::TokensRevoke
+            | Api::AppsUpdate
+            | Api::AppsArchive
+            | Api::AppsUnarchive
+            | Api::AppsDelete
+            | Api::BrandingSet
+            | Api::BrandingReset
+            | Api::RetentionSet
+            | Api::RetentionReset
+            | Api::HoldSet
+            | Api::HoldRelease
+            | Api::KeysRename
+            | Api::KeysRotate
+            | Api::KeysRevoke
+            | Api::SecretsRotate
+            | Api::SecretsSetHosts
+            | Api::SecretsDelete
+            | Api::GrantsUpdate
+            | Api::GrantsRevoke
+    )
+}
+
+/// Whether the answer of this route carries a tag.
+pub const fn is_tagged(route: Api) -> bool {
+    match route {
+        // They answer what was done, not the object, or another one.
+        Api::SecretsDelete | Api::GrantsRevoke | Api::KeysRotate => false,
+        Api::OrganizationShow
+        | Api::OperatorsShow
+        | Api::TokensShow
+        | Api::AppsShow
+        | Api::BrandingShow
+        | Api::RetentionShow
+        | Api::HoldShow
+        | Api::KeysShow
+        | Api::SecretsShow
+        | Api::GrantsShow => true,
+        route => is_checked(route),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_as_the_standard_says() {
+        let tags = |texts: &[&str]| Some(IfMatch::Tags(texts.iter().map(|t| (*t).to_owned()).collect()));
+        assert_eq!(parse_list(b" * "), Some(IfMatch::Any));
+        assert_eq!(parse_list(b"\"a\""), tags(&["\"a\""]));
+        assert_eq!(parse_list(b"\"a,b\" ,\t\"\""), tags(&["\"a,b\"", "\"\""]));
+        assert_eq!(parse_list(b", \"a\",,\"b\","), tags(&["\"a\"", "\"b\""]));
+        assert_eq!(parse_list(b"W/\"a\", \"b\""), tags(&["\"b\""]));
+        assert_eq!(parse_list(b"W/\"a\""), tags(&[]));
+        let malformed: [&[u8]; 12] = [
+            b"",
+            b",",
+            b"a",
+            b"\"a",
+            b"a\"",
+            b"\"a\"\"b\"",
+            b"\"a\" b",
+            b"*, \"a\"",
+            b"\"a\", *",
+            b"W/a",
+            b"w/\"a\"",
+            b"\"a b\"",
+        ];
+        for text in malformed {
+            assert_eq!(parse_list(text), None, "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn a_tag_is_of_one_object_in_one_state() {
+        let object = json!({"id": "a", "name": "n", "status": "active", "last_used_at": null});
+        let used = json!({"id": "a", "name": "n", "status": "expired", "last_used_at": "2026-01-01T00:00:00Z"});
+        assert_eq!(tag(&object), tag(&used));
+        assert_ne!(tag(&object), tag(&json!({"id": "b", "name": "n"})));
+        assert_ne!(tag(&object), tag(&json!({"id": "a", "name": "m"})));
+        assert!(IfMatch::Absent.check(&object).is_ok() && IfMatch::Any.check(&object).is_ok());
+        assert!(IfMatch::Tags(vec!["\"x\"".to_owned(), tag(&used)]).check(&object).is_ok());
+        let refused = IfMatch::Tags(Vec::new()).check(&object).unwrap_err();
+        assert_eq!(refused.code, Code::VersionConflict);
+    }
+}

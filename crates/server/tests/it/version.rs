@@ -1,0 +1,149 @@
+//! `ETag` and `If-Match`: a change is made to the state its author has seen, or not at all.
+
+use grantd_wire::Code;
+use serde_json::{Value, json};
+
+use crate::harness::world::text;
+use crate::harness::{Answer, Server, api_request};
+
+on_every_engine! {
+    of_two_writers_with_one_tag_one_is_refused,
+}
+
+in_memory! {
+    every_change_can_be_bound_to_what_was_read,
+    a_header_that_cannot_be_checked_is_refused,
+}
+
+/// Writers at once with the same tag.
+const WRITERS: usize = 8;
+
+async fn change(server: &Server, method: &str, path: &str, body: &Value, tag: &str) -> Answer {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    server.send(api_request(&server.pat, method, path, body).set("if-match", tag)).await
+}
+
+async fn tag_of(server: &Server, path: &str) -> String {
+    let answer = server.api("GET", path, Value::Null).await;
+    answer.ok(200);
+    let tag = answer.header("etag").to_owned();
+    assert!(tag.len() == 34 && tag.starts_with('"') && tag.ends_with('"'), "{path}: {tag}");
+    tag
+}
+
+async fn every_change_can_be_bound_to_what_was_read(server: Server) {
+    let world = server.world().await;
+    let (key, _) = server.key(&world.app, json!({})).await;
+    let operator = server.api("POST", "/api/v1/operators", json!({"email": "a@example.com", "role": "viewer"})).await;
+    let operator = format!("/api/v1/operators/{}", text(&operator.ok(201), "id"));
+    let token = text(&server.api("POST", "/api/v1/tokens", json!({"name": "t"})).await.ok(201), "id");
+    let token = format!("/api/v1/tokens/{token}");
+    let (app, branding) = (world.path(""), world.path("branding"));
+    let (retention, hold) = (world.path("retention"), world.path("hold"));
+    let (key, grant) = (world.path(&format!("keys/{key}")), world.path(&format!("grants/{}", world.grant)));
+    let secret = world.path(&format!("managed-secrets/{}", world.secret));
+    let organization = "/api/v1/organization".to_owned();
+    let hosts = json!({"allowed_hosts": ["api.example.org"]});
+    let changes = [
+        ("PATCH", &organization, "", json!({"name": "Other"})),
+        ("PATCH", &operator, "", json!({"role": "developer"})),
+        ("POST", &token, "/revoke", Value::Null),
+        ("PATCH", &branding, "", json!({"display_name": "Shop"})),
+        ("DELETE", &branding, "", Value::Null),
+        ("PUT", &retention, "", json!({"retention": "90d"})),
+        ("DELETE", &retention, "", Value::Null),
+        ("PUT", &hold, "", json!({"reason": "Case 2026/17"})),
+        ("DELETE", &hold, "", Value::Null),
+        ("PATCH", &key, "", json!({"name": "other"})),
+        ("POST", &key, "/rotate", Value::Null),
+        ("POST", &key, "/revoke", Value::Null),
+        ("PATCH", &grant, "", json!({"label": "other"})),
+        ("PUT", &secret, "/allowed-hosts", hosts),
+        ("POST", &secret, "/rotate", json!({"value": "new"})),
+        ("POST", &grant, "/revoke", Value::Null),
+        ("DELETE", &secret, "", Value::Null),
+        ("PATCH", &app, "", json!({"name": "other"})),
+        ("POST", &app, "/archive", Value::Null),
+        ("POST", &app, "/unarchive", Value::Null),
+        ("DELETE", &app, "", Value::Null),
+    ];
+    let checked = grantd_server::openapi::document()["paths"].to_string().matches("\"If-Match\"").count();
+    assert_eq!(changes.len(), checked, "every change that the document says to look at If-Match is here");
+    let foreign = tag_of(&server, "/api/v1/organization").await;
+    for (method, object, action, body) in &changes {
+        if (*method, *object) == ("DELETE", &app) {
+            // Only an archived app can be deleted.
+            server.api("POST", &format!("{app}/archive"), Value::Null).await.ok(200);
+        }
+        let (path, tag) = (format!("{object}{action}"), tag_of(&server, object).await);
+        if **object != organization {
+            let refused = change(&server, method, &path, body, &foreign).await.refused(Code::VersionConflict);
+            assert!(text(&refused, "hint").contains("Read the object again"), "{path}");
+        }
+        let weak = format!("W/{tag}");
+        change(&server, method, &path, body, &weak).await.refused(Code::VersionConflict);
+        assert_eq!(tag_of(&server, object).await, tag, "{path}: what is refused changes nothing");
+        let answer = change(&server, method, &path, body, &format!("\"other\", {tag}")).await;
+        assert!(answer.status < 300, "{method} {path}: {}", answer.text);
+        if (*method, *object) == ("DELETE", &secret) {
+            continue;
+        }
+        let now = tag_of(&server, object).await;
+        assert_ne!(now, tag, "{method} {path}");
+        // A rotation answers the new key, a revoke of a grant what it did.
+        if *action != "/rotate" && path != format!("{grant}/revoke") {
+            assert_eq!(answer.header("etag"), now, "{method} {path}");
+        }
+        change(&server, method, &path, body, &tag).await.refused(Code::VersionConflict);
+    }
+}
+
+async fn a_header_that_cannot_be_checked_is_refused(server: Server) {
+    let world = server.world().await;
+    let (path, body) = (world.path(""), json!({"description": "d"}));
+    for malformed in ["", ",", "1", "\"open", "*, \"a\"", "\"a\" \"b\"", "w/\"a\""] {
+        change(&server, "PATCH", &path, &body, malformed).await.names(Code::InvalidRequest, "If-Match");
+    }
+    change(&server, "GET", &path, &Value::Null, "*").await.names(Code::InvalidRequest, "If-Match");
+    change(&server, "POST", "/api/v1/apps", &json!({"name": "n"}), "*").await.names(Code::InvalidRequest, "If-Match");
+    change(&server, "PATCH", &path, &body, "*").await.ok(200);
+    let tag = tag_of(&server, &path).await;
+    let lines = api_request(&server.pat, "PATCH", &path, body.to_string()).add("if-match", "\"a\"");
+    server.send(lines.clone()).await.refused(Code::VersionConflict);
+    server.send(lines.add("if-match", tag)).await.ok(200);
+}
+
+async fn of_two_writers_with_one_tag_one_is_refused(server: Server) {
+    let world = server.world().await;
+    let replica = server.another("replica", |_| {}).await;
+    let secret = world.path(&format!("managed-secrets/{}", world.secret));
+    for (method, object, action) in [
+        ("PATCH", world.path(""), ""),
+        ("PUT", secret, "/allowed-hosts"),
+        ("PATCH", "/api/v1/organization".to_owned(), ""),
+    ] {
+        let tag = tag_of(&server, &object).await;
+        let sent: Vec<_> = (0..WRITERS)
+            .map(|n| {
+                let server = if n % 2 == 0 { server.clone() } else { replica.clone() };
+                let (path, tag) = (format!("{object}{action}"), tag.clone());
+                let body = match action {
+                    "" => json!({"name": format!("writer {n}")}),
+                    _ => json!({"allowed_hosts": [format!("api{n}.example.com")]}),
+                };
+                tokio::spawn(async move { change(&server, method, &path, &body, &tag).await })
+            })
+            .collect();
+        let mut changed = 0;
+        for answer in sent {
+            let answer = answer.await.unwrap();
+            match answer.status {
+                200 => changed += 1,
+                // Lost to another replica at the same moment, or behind too many.
+                503 => drop(answer.refused(Code::Busy)),
+                _ => drop(answer.refused(Code::VersionConflict)),
+            }
+        }
+        assert_eq!(changed, 1, "{object}: {changed} writers have changed one state");
+    }
+}
