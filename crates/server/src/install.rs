@@ -39,13 +39,13 @@ pub struct Opened {
     pub public_keys: Vec<Value>,
 }
 
-/// Turns the text of an API key into what is stored of it.
+/// Turns what could be guessed into what is stored of it: API keys, and requests that may hold the value of a secret.
 pub struct Pepper(hmac::Key);
 
 impl Pepper {
-    /// The keyed hash of a key's text.
-    pub fn hash(&self, api_key: &str) -> [u8; 32] {
-        hmac::sign(&self.0, api_key.as_bytes()).as_ref().try_into().expect("HMAC-SHA256 is 32 bytes")
+    /// The keyed hash of a text.
+    pub fn hash(&self, text: impl AsRef<[u8]>) -> [u8; 32] {
+        hmac::sign(&self.0, text.as_ref()).as_ref().try_into().expect("HMAC-SHA256 is 32 bytes")
     }
 }
 

@@ -295,16 +295,17 @@ pub struct StoredCheckpoint {
 pub fn checkpoints(tx: &mut Tx<'_>, owner: &Owner, after: i64) -> Result<Vec<StoredCheckpoint>> {
     let sql = "SELECT body, n, key_id, signature FROM checkpoints WHERE app_id = $1 AND n > $2 ORDER BY n LIMIT $3";
     let rows = tx.query("checkpoints", sql, &[owner_id(owner), after.into(), limits::PAGE_MAX.into()])?;
-    rows.into_iter()
-        .map(|mut row| {
-            Ok(StoredCheckpoint {
-                body: row.text("body")?,
-                n: row.int("n")?,
-                key_id: row.id_text("key_id")?,
-                signature: row.text("signature")?,
-            })
-        })
-        .collect()
+    rows.into_iter().map(stored_checkpoint).collect()
+}
+
+/// Reads the columns `body, n, key_id, signature`.
+pub(crate) fn stored_checkpoint(mut row: Row) -> Result<StoredCheckpoint> {
+    Ok(StoredCheckpoint {
+        body: row.text("body")?,
+        n: row.int("n")?,
+        key_id: row.id_text("key_id")?,
+        signature: row.text("signature")?,
+    })
 }
 
 /// The last checkpoint of an owner, and its text.

@@ -218,6 +218,7 @@ pub fn list(tx: &mut Tx<'_>, app: AppId, filter: &GrantFilter, now: TimeMs) -> R
     Ok((rows.into_iter().map(listed).collect::<Result<_>>()?, total))
 }
 
+/// The casts give PostgreSQL the types of what may be null; SQLite, which has no BYTEA, only looks whether it is.
 macro_rules! filtered {
     ($columns:literal, $tail:literal) => {
         concat!(

@@ -10,7 +10,7 @@ use grantd_wire::ids::{AppId, CredentialId, OrganizationId};
 use grantd_wire::sign::hex;
 
 use crate::apps;
-use crate::audit::StoredCheckpoint;
+use crate::audit::{StoredCheckpoint, stored_checkpoint};
 use crate::error::Result;
 use crate::seam::{Tx, id, owner_id, text_id};
 
@@ -46,16 +46,7 @@ pub fn ends(tx: &mut Tx<'_>, head: &HeadAt) -> Result<Vec<String>> {
 /// The last checkpoint of an owner.
 pub fn last_checkpoint(tx: &mut Tx<'_>, owner: &Owner) -> Result<Option<StoredCheckpoint>> {
     let sql = "SELECT body, n, key_id, signature FROM checkpoints WHERE app_id = $1 ORDER BY n DESC LIMIT 1";
-    let row = tx.query_opt("checkpoints", sql, &[owner_id(owner)])?;
-    row.map(|mut row| {
-        Ok(StoredCheckpoint {
-            body: row.text("body")?,
-            n: row.int("n")?,
-            key_id: row.id_text("key_id")?,
-            signature: row.text("signature")?,
-        })
-    })
-    .transpose()
+    tx.query_opt("checkpoints", sql, &[owner_id(owner)])?.map(stored_checkpoint).transpose()
 }
 
 /// The hashes of these links, in hex, as far as there are such links.

@@ -1,11 +1,12 @@
 //! `Idempotency-Key`: whoever sends a creation again under the same key gets the first answer again, and nothing is made twice.
 //!
 //! Invariants: the answer is kept in the write that creates what it tells of, so neither is without the other. It is kept sealed,
-//! because it may hold a text that is shown once. One that does not open is an error, and never a reason to create again.
+//! because it may hold a text that is shown once. One that does not open is an error, and never a reason to create again. Of the
+//! request only keyed hashes are kept: its body may hold a value short enough to be found by trying.
 
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use grantd_domain::seal::Place;
 use grantd_store::idempotency::{self, Kept};
 use grantd_store::operators::{Pat, Role};
@@ -15,9 +16,11 @@ use grantd_wire::{Code, Error, TimeMs, limits};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::Request;
 use crate::answer::{Answer, json, of_store, raw};
+use crate::install::Pepper;
 use crate::vault::Vault;
 
 /// The header that names a call.
@@ -35,13 +38,13 @@ pub struct Attempt {
 
 /// What a write did.
 enum Made {
-    Now(Vec<u8>),
+    Now(Zeroizing<Vec<u8>>),
     Before(Kept),
 }
 
 impl Attempt {
     /// What the head says; `None` without a key. With another role the same words are another call.
-    pub fn parse(parts: &Parts, pat: &Pat, role: Role, body: &[u8]) -> Result<Option<Self>, Error> {
+    pub fn parse(pepper: &Pepper, parts: &Parts, pat: &Pat, role: Role, body: &[u8]) -> Result<Option<Self>, Error> {
         let mut values = parts.headers.get_all(HEADER).iter();
         let Some(key) = values.next() else { return Ok(None) };
         let key = key.as_bytes();
@@ -53,15 +56,18 @@ impl Attempt {
         }
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
         Ok(Some(Self {
-            key_hash: hash(&[pat.id.as_bytes(), key]),
-            request_hash: hash(&[role.as_str().as_bytes(), parts.method.as_str().as_bytes(), target.as_bytes(), body]),
+            key_hash: hash(pepper, &[pat.id.as_bytes(), key]),
+            request_hash: hash(
+                pepper,
+                &[role.as_str().as_bytes(), parts.method.as_str().as_bytes(), target.as_bytes(), body],
+            ),
         }))
     }
 
     /// Where its answer is sealed: for this call alone.
     fn place<'a>(&self, expires_at: TimeMs) -> Place<'a> {
         let mut row = [0; 16];
-        row.copy_from_slice(&hash(&[&self.key_hash, &self.request_hash])[..16]);
+        row.copy_from_slice(&sha256(&[self.key_hash, self.request_hash].concat())[..16]);
         Place { table: "idempotency", app: None, row, field: "answer_sealed", version: expires_at.0 }
     }
 
@@ -72,20 +78,25 @@ impl Attempt {
                 .hint("Use a new key for a new request."));
         }
         let body = vault.keys.open_of_install(self.place(kept.expires_at), &kept.answer_sealed).await?;
-        let mut answer = raw(201, "application/json", Body::from(body.to_vec()));
+        let mut answer = created(body);
         answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         Ok(answer)
     }
 }
 
+/// An answer whose body is wiped when it has been written.
+fn created(body: Zeroizing<Vec<u8>>) -> Answer {
+    raw(201, "application/json", Body::from(Bytes::from_owner(body)))
+}
+
 /// Each part behind its length, so that no two lists of parts read the same.
-fn hash(parts: &[&[u8]]) -> [u8; 32] {
-    let mut text = b"grantd.idempotency.1".to_vec();
+fn hash(pepper: &Pepper, parts: &[&[u8]]) -> [u8; 32] {
+    let mut text = Zeroizing::new(b"grantd.idempotency.1".to_vec());
     for part in parts {
         text.extend_from_slice(&(part.len() as u64).to_be_bytes());
         text.extend_from_slice(part);
     }
-    sha256(&text)
+    pepper.hash(&*text)
 }
 
 impl Request {
@@ -108,7 +119,7 @@ impl Request {
                 if let Some(kept) = idempotency::find(tx, &attempt.key_hash, now)? {
                     return Ok(Made::Before(kept));
                 }
-                let body = serde_json::to_vec(&run(tx)?).expect("bodies of ours have a JSON form");
+                let body = Zeroizing::new(serde_json::to_vec(&run(tx)?).expect("bodies of ours have a JSON form"));
                 // A write that runs again seals again. The bound of a key's seals is half of what the cipher bears.
                 let answer_sealed = key.seal(&*env, attempt.place(expires_at), &body);
                 let kept = Kept { request_hash: attempt.request_hash, answer_sealed, expires_at };
@@ -117,7 +128,7 @@ impl Request {
             })
             .await;
         match made {
-            Ok(Made::Now(body)) => Ok(raw(201, "application/json", Body::from(body))),
+            Ok(Made::Now(body)) => Ok(created(body)),
             Ok(Made::Before(kept)) => attempt.replay(vault, &kept).await,
             Err(lost @ (StoreError::Duplicate | StoreError::Refused(_))) => {
                 // The same call on another replica may have been faster, and be why this one could not.

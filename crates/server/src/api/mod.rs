@@ -77,7 +77,7 @@ pub async fn answer(
     }
     let if_match = IfMatch::parse(&parts.headers, route.route)?;
     let body = body(parts, content, limits::API_BODY_BYTES_MAX).await?;
-    let attempt = if route.method == "POST" { Attempt::parse(parts, &pat, role, &body)? } else { None };
+    let attempt = if route.method == "POST" { Attempt::parse(&vault.pepper, parts, &pat, role, &body)? } else { None };
     let request = Request { operator, pat, role, uri: parts.uri.clone(), params, if_match, body, attempt, source };
     let changes = route.method != "GET";
     match route.route {

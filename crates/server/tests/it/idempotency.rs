@@ -22,6 +22,7 @@ on_kept_engines! {
     a_kept_answer_is_sealed_under_a_key_of_the_install,
     many_at_once_on_two_servers_make_one,
     a_changed_answer_is_an_error_and_creates_nothing,
+    nobody_finds_a_value_by_trying_what_hashes_to_its_request,
 }
 
 async fn send(server: &Server, pat: &str, path: &str, body: &Value, key: &str) -> Answer {
@@ -173,6 +174,26 @@ async fn a_kept_answer_is_sealed_under_a_key_of_the_install(server: Server) {
     let again = send(&started, &server.pat, &world.path("keys"), &json!({"name": "sealed"}), "in-the-clear").await;
     assert_eq!((is_replayed(&again), again.text), (true, minted.text));
     started.vault.close().await;
+}
+
+async fn nobody_finds_a_value_by_trying_what_hashes_to_its_request(server: Server) {
+    let world = server.world().await;
+    let (path, body) = (world.path("managed-secrets"), json!({"name": "Pin", "value": "1234", "allow_any_host": true}));
+    send(&server, &server.pat, &path, &body, "guess").await.ok(201);
+    // All that the hash is made of, but for what only the install knows.
+    let mut text = b"grantd.idempotency.1".to_vec();
+    for part in ["admin", "POST", path.as_str(), &body.to_string()] {
+        text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        text.extend_from_slice(part.as_bytes());
+    }
+    let guess = grantd_wire::sign::hex(&grantd_wire::sign::sha256(&text));
+    let literal = match server.database.location {
+        grantd_store::Location::File(_) => format!("x'{guess}'"),
+        _ => format!("'\\x{guess}'"),
+    };
+    let found = |hash: &str| format!("SELECT COUNT(*) FROM idempotency WHERE request_hash {hash}");
+    assert_eq!(server.database.number(&found(&format!("= {literal}"))).await, 0);
+    assert_eq!(server.database.number(&found("IS NOT NULL")).await, 1);
 }
 
 async fn a_key_keeps_its_bounds(server: Server) {

@@ -18,7 +18,7 @@ use std::sync::{PoisonError, RwLock};
 
 use grantd_domain::audit::Owner;
 use grantd_wire::TimeMs;
-use grantd_wire::ids::Id;
+use grantd_wire::ids::{EventId, Id};
 use serde::de::DeserializeOwned;
 
 use crate::crash;
@@ -104,9 +104,9 @@ pub(crate) fn owner_id(owner: &Owner) -> Value {
     Value::Bytes(owner.bytes().to_vec())
 }
 
-/// An id that travels as text. A text that is none is the id of nothing.
+/// An id that travels as text, of whatever kind. A text that is none, another spelling of one included, is the id of nothing.
 pub(crate) fn text_id(text: &str) -> Value {
-    Value::Bytes(uuid::Uuid::parse_str(text).map_or_else(|_| Vec::new(), |id| id.as_bytes().to_vec()))
+    EventId::parse(text).map_or_else(|| Value::Bytes(Vec::new()), id)
 }
 
 /// A row, read from left to right.

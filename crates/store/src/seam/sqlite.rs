@@ -241,7 +241,7 @@ pub(super) fn prepare(conn: &Connection) -> Result<()> {
     // A plan does not depend on the values it is asked with; else SQLite compiles a statement anew whenever they change.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(|e| error(&e))?;
     conn.set_prepared_statement_cache_capacity(256);
-    batch(conn, "PRAGMA cache_size = -16000; PRAGMA mmap_size = 67108864; PRAGMA temp_store = MEMORY;")
+    batch(conn, "PRAGMA cache_size = -16000; PRAGMA mmap_size = 268435456; PRAGMA temp_store = MEMORY;")
 }
 
 struct Readers {

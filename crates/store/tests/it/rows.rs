@@ -200,6 +200,10 @@ async fn a_secret_is_found_by_id_before_slug(store: &Database) {
     assert_eq!(find(real.to_string()).await.unwrap().unwrap().id, real);
     assert_eq!(find("stripe".to_owned()).await.unwrap().unwrap().id, real);
     assert!(find(secret_id().to_string()).await.unwrap().is_none());
+    let (upper, bare) = (real.to_string().to_uppercase(), real.to_string().replace('-', ""));
+    for spelling in [upper, bare, format!("{{{real}}}")] {
+        assert!(find(spelling.clone()).await.unwrap().is_none(), "{spelling} is no id");
+    }
     let elsewhere = app_id();
     assert!(store.read(move |tx| secrets::find(tx, elsewhere, "stripe")).await.unwrap().is_none());
 }
