@@ -219,16 +219,14 @@ impl Store {
         Commits { groups: self.inner.tally.groups(), calls: self.inner.tally.calls() }
     }
 
-    /// A write that may take longer than a caller would wait.
-    pub(crate) async fn write_at_length<T: Send + 'static>(
+    /// The write of a migration: it may take longer than a caller would wait, and finds no tables.
+    pub(crate) async fn write_schema<T: Send + 'static>(
         &self,
         run: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         match &self.inner.engine {
             Engine::Sqlite(sqlite) => sqlite.write(run).await,
-            Engine::Postgres { pools, .. } => {
-                Lane::new(pools.patient()?, Chains::none(), Arc::clone(&self.inner.tally)).write(run).await
-            }
+            Engine::Postgres { pools, .. } => lane::migrate(&pools.patient()?, run).await,
         }
     }
 

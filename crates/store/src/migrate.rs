@@ -63,7 +63,7 @@ fn translated(sql: &str, sqlite: bool) -> String {
 pub(crate) async fn migrate(store: &Store, now: TimeMs) -> Result<Migrated> {
     let mut last = Ok(Migrated::Nothing);
     for _ in 0..ATTEMPTS_MAX {
-        last = store.write_at_length(move |tx| apply(tx, now)).await;
+        last = store.write_schema(move |tx| apply(tx, now)).await;
         match last {
             Err(Error::Duplicate | Error::Statement { .. } | Error::Busy) => {}
             _ => break,

@@ -2,11 +2,9 @@
 //!
 //! Invariant: a connection whose transaction may still be open is not given back to its pool.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore};
@@ -16,14 +14,19 @@ use super::{Chains, Conn, Tally, Tx, postgres};
 use crate::crash;
 use crate::error::{Error, Result};
 
-/// Times a write closure is run again after a serialization failure.
+/// Times a write closure is run again because it met others.
 const RETRIES_MAX: u32 = 10;
 /// Closures that wait for the lane; one more is `Busy`.
 const QUEUE_MAX: u32 = 8_192;
-/// Longest wait before a first retry; it doubles.
-const RETRY_WAIT_MS: u64 = 4;
-/// Longest wait before any retry.
-const RETRY_WAIT_MS_MAX: u64 = 200;
+/// Times a write closure runs beside those of other processes, before it runs alone.
+const TRIES_BESIDE_OTHERS: u32 = 2;
+/// Begins beside the lanes of other processes. The lock comes before the snapshot. Its table is one that is always there and that
+/// nothing else locks.
+const BEGIN_BESIDE_OTHERS: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE; LOCK TABLE installs IN ROW SHARE MODE";
+/// Begins while no other lane is at work: a closure that kept meeting others gets through, however many replicas there are. Others
+/// wait behind this one, so it does not wait long for a process that hangs.
+const BEGIN_ALONE: &str =
+    "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL lock_timeout = '1s'; LOCK TABLE installs IN EXCLUSIVE MODE";
 
 /// The write lane of this process.
 pub(crate) struct Lane {
@@ -77,9 +80,25 @@ impl Lane {
 /// Reads in one snapshot.
 pub(crate) async fn read<T: Send + 'static>(
     pool: &Pool,
+    run: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    once(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", run).await
+}
+
+/// Writes before there is a lane, because its tables may be missing. What met others is `Busy`.
+pub(crate) async fn migrate<T: Send + 'static>(
+    pool: &Pool,
+    run: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    once(pool, "BEGIN ISOLATION LEVEL SERIALIZABLE", run).await
+}
+
+async fn once<T: Send + 'static>(
+    pool: &Pool,
+    sql: &str,
     mut run: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let client = begin(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let client = begin(pool, sql).await?;
     let runtime = Handle::current();
     blocking(move || transaction(client, &runtime, &mut Chains::none(), &mut run)).await
 }
@@ -97,13 +116,13 @@ fn retried<T>(
 ) -> Result<T> {
     let (mut retries, mut duplicates) = (0, 0);
     loop {
-        let client = runtime.block_on(begin(pool, "BEGIN ISOLATION LEVEL SERIALIZABLE"))?;
-        crash::step("postgres.lane_begun");
-        match transaction(client, runtime, chains, &mut run) {
-            Err(Error::Busy) if retries < RETRIES_MAX => {
-                runtime.block_on(tokio::time::sleep(retry_wait(retries)));
-                retries += 1;
-            }
+        let sql = if retries < TRIES_BESIDE_OTHERS { BEGIN_BESIDE_OTHERS } else { BEGIN_ALONE };
+        let result = runtime.block_on(begin(pool, sql)).and_then(|client| {
+            crash::step("postgres.lane_begun");
+            transaction(client, runtime, chains, &mut run)
+        });
+        match result {
+            Err(Error::Busy) if retries < RETRIES_MAX => retries += 1,
             // PostgreSQL may report a race for a unique value as its violation. The closure that looks first sees it now.
             Err(Error::Duplicate) if duplicates == 0 => duplicates = 1,
             other => return other,
@@ -123,14 +142,6 @@ async fn begin(pool: &Pool, sql: &str) -> Result<Client> {
         }
         tries += 1;
     }
-}
-
-/// Processes must not retry in step.
-fn retry_wait(retries: u32) -> Duration {
-    let longest = (RETRY_WAIT_MS << retries).min(RETRY_WAIT_MS_MAX);
-    // Spreading needs no secret, and every `RandomState` has keys of its own.
-    let random = RandomState::new().build_hasher().finish();
-    Duration::from_millis(1 + random % longest)
 }
 
 /// Runs the closure in the transaction that is open, and ends it.
@@ -174,19 +185,4 @@ fn transaction<T>(
 /// Closes the connection instead of giving it back.
 fn discard(client: Client) {
     drop(Client::take(client));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_before_a_retry_are_bounded_and_spread() {
-        for retries in 0..RETRIES_MAX {
-            let wait = retry_wait(retries).as_millis();
-            assert!((1..=u128::from(RETRY_WAIT_MS_MAX)).contains(&wait), "{wait}");
-        }
-        let waits: std::collections::HashSet<_> = (0..64).map(|_| retry_wait(RETRIES_MAX)).collect();
-        assert!(waits.len() > 1);
-    }
 }

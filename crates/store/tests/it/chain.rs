@@ -245,6 +245,36 @@ async fn a_closure_that_met_another_runs_again(store: &Database) {
     assert_eq!((report.events, report.chains), (2, 2));
 }
 
+/// However many processes want the same row at once, none is sent away.
+async fn processes_that_change_one_row_all_get_through(store: &Database) {
+    const PROCESSES: u32 = 8;
+    const CHANGES: u32 = 25;
+    let world = World::create(store).await;
+    let (organization, id) = (world.organization, world.app.id);
+    let mut at_work = Vec::new();
+    for n in 0..PROCESSES {
+        let process = store.open_again(&format!("replica {n}")).await;
+        let world = world.clone();
+        at_work.push(tokio::spawn(async move {
+            for _ in 0..CHANGES {
+                let event = world.event(NOW, Kind::AppUpdated).prepare();
+                let update = move |tx: &mut grantd_store::Tx<'_>| {
+                    let app = apps::find(tx, organization, id)?.unwrap();
+                    append_event(tx, &event)?;
+                    apps::update(tx, &app, app.version)
+                };
+                process.write(update).await.unwrap();
+            }
+            process.close().await;
+        }));
+    }
+    for process in at_work {
+        process.await.unwrap();
+    }
+    let app = store.read(move |tx| apps::find(tx, organization, id)).await.unwrap().unwrap();
+    assert_eq!(app.version, i64::from(1 + PROCESSES * CHANGES));
+}
+
 on_every_engine! {
     a_crowd_of_calls_leaves_it_whole,
     time_never_falls_within_a_chain,
@@ -265,6 +295,9 @@ mod kept {
 }
 
 mod server {
-    use super::a_closure_that_met_another_runs_again;
-    on_postgres! { a_closure_that_met_another_runs_again, }
+    use super::{a_closure_that_met_another_runs_again, processes_that_change_one_row_all_get_through};
+    on_postgres! {
+        a_closure_that_met_another_runs_again,
+        processes_that_change_one_row_all_get_through,
+    }
 }
