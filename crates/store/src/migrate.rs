@@ -23,7 +23,11 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 6, name: "nonce_groups", sql: include_str!("migrations/0006_nonce_groups.sql") },
     Migration { number: 7, name: "retention", sql: include_str!("migrations/0007_retention.sql") },
     Migration { number: 8, name: "idempotency", sql: include_str!("migrations/0008_idempotency.sql") },
+    Migration { number: 9, name: "statistics", sql: include_str!("migrations/0009_statistics.sql") },
 ];
+
+/// Begins a line of a migration that PostgreSQL does not see.
+const SQLITE_ONLY: &str = "-- sqlite: ";
 
 /// Replicas that start together race for the same migration; the loser looks again.
 const ATTEMPTS_MAX: u32 = 5;
@@ -42,9 +46,13 @@ impl Migration {
         hex(&sha256(self.sql.as_bytes()))
     }
 
-    /// The text for an engine.
+    /// The text for an engine. A line that begins with [`SQLITE_ONLY`] is for that engine alone; other comments are left out.
     fn text(&self, sqlite: bool) -> String {
-        let code: Vec<&str> = self.sql.lines().filter(|line| !line.starts_with("--")).collect();
+        let code = self.sql.lines().filter_map(|line| match line.strip_prefix(SQLITE_ONLY) {
+            Some(line) => sqlite.then_some(line),
+            None => (!line.starts_with("--")).then_some(line),
+        });
+        let code: Vec<&str> = code.collect();
         translated(&code.join("\n"), sqlite)
     }
 }
@@ -173,6 +181,26 @@ mod tests {
             pinned.lines().collect::<Vec<_>>(),
             "an applied migration was edited, or a new one is not pinned yet"
         );
+    }
+
+    /// The engine that has no statistics of its own finds a credential's grants by their index, not among all of the app's.
+    #[tokio::test]
+    async fn the_grants_of_a_credential_are_found_by_their_index() {
+        let store = Store::open(&crate::Location::Memory, "test", 1).await.unwrap();
+        migrate(&store, TimeMs(0)).await.unwrap();
+        for sql in [
+            "EXPLAIN QUERY PLAN SELECT COUNT(*) FROM grants WHERE app_id = $1 AND credential_id = $2 AND status = 'active'",
+            "EXPLAIN QUERY PLAN SELECT id FROM grants WHERE app_id = $1 AND credential_id = $2 AND label = 'x'",
+        ] {
+            let any = || Value::Bytes(vec![1]);
+            let mut rows = store.fetch("plan", sql, vec![any(), any()]).await.unwrap();
+            let row = &mut rows[0];
+            for column in ["id", "parent", "unused"] {
+                row.int(column).unwrap();
+            }
+            let plan = row.text("detail").unwrap();
+            assert!(plan.contains("INDEX grants_credential"), "{plan}: {sql}");
+        }
     }
 
     #[test]

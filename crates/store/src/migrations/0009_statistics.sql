@@ -1,0 +1,5 @@
+-- Without figures, the embedded engine takes the clustered table of grants for as good a way to a credential's grants as their index,
+-- and walks through all of the app's. The figures say what is always so: an app may have many grants, a credential has few.
+-- sqlite: ANALYZE sqlite_schema;
+-- sqlite: INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES ('grants', 'grants', '1000000 100000 1'), ('grants', 'grants_credential', '1000000 100000 2 1');
+-- sqlite: ANALYZE sqlite_schema;
