@@ -26,7 +26,9 @@ impl AppState {
     pub fn check_move(self, to: Self) -> Result<(), Error> {
         let refused = |message: &str| Err(Error::new(Code::Conflict).message(message));
         match (self, to) {
-            (Self::Deleted, Self::Active | Self::Archived) => refused("The app is deleted, and stays so."),
+            (Self::Deleted, Self::Active | Self::Archived) => {
+                refused("The app is deleted, and stays so. Create a new one.")
+            }
             (Self::Active, Self::Deleted) => refused("Only an archived app can be deleted: archive it first."),
             _ => Ok(()),
         }

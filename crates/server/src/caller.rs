@@ -287,8 +287,10 @@ struct Signed<'a> {
 
 impl<'a> Signed<'a> {
     fn read(headers: &'a HeaderMap) -> Result<Self, Error> {
-        let missing =
-            |name: &str| Error::new(Code::SignatureInvalid).message(format!("{name} is missing or malformed."));
+        let missing = |name: &str| {
+            Error::new(Code::SignatureInvalid)
+                .message(format!("{name} is missing or malformed. Sign the request anew."))
+        };
         let text = |name: &'static str| Ok::<_, Error>(single(headers, name)?.unwrap_or_default());
         let timestamp = text(sign::HEADER_TIMESTAMP)?;
         let digits = (1..=12).contains(&timestamp.len()) && timestamp.bytes().all(|b| b.is_ascii_digit());
@@ -322,7 +324,7 @@ impl<'a> Signed<'a> {
 fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Error> {
     let mut values = headers.get_all(name).iter();
     let (first, second) = (values.next(), values.next());
-    let bad = |why: &str| Error::new(Code::SignatureInvalid).message(format!("{name} {why}."));
+    let bad = |why: &str| Error::new(Code::SignatureInvalid).message(format!("{name} {why}. Sign the request anew."));
     match (first, second) {
         (None, _) => Ok(None),
         (Some(value), None) => value.to_str().map(Some).map_err(|_| bad("is not ASCII")),
@@ -366,7 +368,7 @@ async fn read_body(parts: &Parts, body: Body, bytes_max: usize) -> Result<Bytes,
     match tokio::time::timeout(wait, Limited::new(body, bytes_max).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Error::new(Code::InvalidRequest).message("The body could not be read.")),
+        Ok(Err(_)) => Err(Error::new(Code::InvalidRequest).message("The body could not be read. Send it again.")),
         Err(_) => Err(Code::RequestTimeout.into()),
     }
 }

@@ -148,7 +148,8 @@ async fn dispatch(
                 Box::pin(api::answer(vault, &route, params, &parts, body, source)).await
             }
             Found::MethodNotAllowed(methods) => Err(not_allowed(&methods)),
-            Found::Unknown => Err(Error::new(Code::NotFound).message("There is no such route in the management API.")),
+            Found::Unknown => Err(Error::new(Code::NotFound)
+                .message("There is no such route in the management API. `grantd openapi` prints those there are.")),
         };
     }
     Err(Error::new(Code::UnknownRoute).message("There is nothing here. Applications call /sdk, operators /api/v1."))
@@ -164,7 +165,8 @@ fn not_allowed(methods: &[&'static str]) -> Error {
 fn check_path(path: &str) -> Result<(), Error> {
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
     if decoded.chars().any(char::is_control) {
-        return Err(Error::new(Code::InvalidRequest).message("The path holds control characters."));
+        return Err(Error::new(Code::InvalidRequest)
+            .message("The path holds control characters. Leave them out, percent-encoded ones as well."));
     }
     Ok(())
 }

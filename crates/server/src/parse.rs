@@ -14,12 +14,12 @@ pub fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
         let inner = e.into_inner();
         match inner.classify() {
             serde_json::error::Category::Data => bad_field(&path, &inner.to_string()),
-            _ => Error::new(Code::InvalidRequest).message("The body is not JSON."),
+            _ => Error::new(Code::InvalidRequest).message("The body is not JSON. Send one object."),
         }
     })?;
-    deserializer
-        .end()
-        .map_err(|_| Error::new(Code::InvalidRequest).message("There is something after the JSON body."))?;
+    deserializer.end().map_err(|_| {
+        Error::new(Code::InvalidRequest).message("There is something after the JSON body. Send one object.")
+    })?;
     Ok(value)
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $message:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $what:literal, $next:literal;)*) => {
         /// Every code grantd answers. The text and status of a code never change.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum Code { $($(#[$doc])* $name,)* }
@@ -17,78 +17,80 @@ macro_rules! codes {
             pub const fn as_str(self) -> &'static str { match self { $(Code::$name => $text,)* } }
             /// The HTTP status it is answered with.
             pub const fn status(self) -> u16 { match self { $(Code::$name => $status,)* } }
-            /// A sentence that says what happened and what to do next.
-            pub const fn message(self) -> &'static str { match self { $(Code::$name => $message,)* } }
+            /// What happened, and what to do next.
+            pub const fn message(self) -> &'static str { match self { $(Code::$name => concat!($what, " ", $next),)* } }
+            /// What to do next.
+            pub const fn next(self) -> &'static str { match self { $(Code::$name => $next,)* } }
         }
     };
 }
 
 codes! {
     // 400
-    InvalidRequest = "invalid_request", 400, "The request is malformed.";
-    InvalidContext = "invalid_context", 400, "X-Alter-Context must be a JSON object of at most 20 strings: keys up to 64 characters, values up to 512, 4096 in all.";
-    InvalidCaller = "invalid_caller", 400, "X-Alter-Caller must be 1-255 printable ASCII characters, and X-Alter-Caller-Type `agent` or `service`.";
-    InvalidRequestRule = "invalid_request_rule", 400, "X-Alter-Request-Rule must be base64url of {\"rule_type\",\"rule_body\"}, at most 4096 characters.";
-    ConstraintNotNarrowing = "constraint_not_narrowing", 400, "X-Alter-Scope-Constraints may only name scopes that the key has.";
-    RestrictedGrantRequiresProxy = "restricted_grant_requires_proxy", 400, "This grant cannot hand out its credential: its app has retrieve mode switched off (`grantd apps update --retrieve on`).";
+    InvalidRequest = "invalid_request", 400, "The request is malformed.", "Compare it with the API's description.";
+    InvalidContext = "invalid_context", 400, "X-Alter-Context is no JSON object of at most 20 strings.", "Keys have up to 64 characters, values up to 512, and all together 4096.";
+    InvalidCaller = "invalid_caller", 400, "X-Alter-Caller or X-Alter-Caller-Type is malformed.", "A caller has 1-255 printable ASCII characters; its type is `agent` or `service`.";
+    InvalidRequestRule = "invalid_request_rule", 400, "X-Alter-Request-Rule is malformed.", "Send base64url of {\"rule_type\",\"rule_body\"}, at most 4096 characters.";
+    ConstraintNotNarrowing = "constraint_not_narrowing", 400, "X-Alter-Scope-Constraints names a scope that the key lacks.", "Name only scopes of the key, or leave the header out.";
+    RestrictedGrantRequiresProxy = "restricted_grant_requires_proxy", 400, "This grant cannot hand out its credential: its app has retrieve mode switched off.", "An operator switches it on with `grantd apps update --retrieve on`.";
     // 401
-    InvalidKey = "invalid_key", 401, "The API key is unknown. Check ALTER_API_KEY and ALTER_BASE_URL, or mint a new key.";
-    KeyRevoked = "key_revoked", 401, "The API key was revoked. Mint a new one.";
-    KeyExpired = "key_expired", 401, "The API key has expired. Mint a new one.";
-    KeyRotatedGraceExpired = "key_rotated_grace_expired", 401, "The API key was rotated and its overlap is over. Use its successor.";
-    KeyNotActive = "key_not_active", 401, "The API key's app is archived or deleted.";
-    SignatureInvalid = "signature_invalid", 401, "The request signature is missing, malformed or does not match.";
-    TimestampOutOfRange = "timestamp_out_of_range", 401, "X-Alter-Timestamp is more than 60 s off this server's clock. Set the caller's clock.";
-    NonceReplayed = "nonce_replayed", 401, "X-Alter-Nonce was used before. Sign each request anew.";
-    ContentHashMismatch = "content_hash_mismatch", 401, "The body does not match X-Alter-Content-SHA256.";
-    JwtValidationError = "jwt_validation_error", 401, "The user token was not issued by an identity provider of this app.";
-    SessionRequired = "session_required", 401, "Sign in: send a personal access token as `Authorization: Bearer grantd_pat_…`.";
+    InvalidKey = "invalid_key", 401, "The API key is unknown.", "Check ALTER_API_KEY and ALTER_BASE_URL, or mint a new key.";
+    KeyRevoked = "key_revoked", 401, "The API key was revoked.", "Mint a new one.";
+    KeyExpired = "key_expired", 401, "The API key has expired.", "Mint a new one.";
+    KeyRotatedGraceExpired = "key_rotated_grace_expired", 401, "The API key was rotated and its overlap is over.", "Use its successor.";
+    KeyNotActive = "key_not_active", 401, "The API key's app is archived or deleted.", "Use a key of another app, or have an admin make this one active with `grantd apps unarchive`.";
+    SignatureInvalid = "signature_invalid", 401, "The request signature is missing, malformed or does not match.", "Sign with the same key as is sent, over the path and body as they arrive: a proxy in between must not change them.";
+    TimestampOutOfRange = "timestamp_out_of_range", 401, "X-Alter-Timestamp is more than 60 s off this server's clock.", "Set the caller's clock.";
+    NonceReplayed = "nonce_replayed", 401, "X-Alter-Nonce was used before.", "Sign each request anew.";
+    ContentHashMismatch = "content_hash_mismatch", 401, "The body does not match X-Alter-Content-SHA256.", "Hash the very bytes that are sent.";
+    JwtValidationError = "jwt_validation_error", 401, "The user token was not issued by an identity provider of this app.", "Sign the user in again, or leave the token out.";
+    SessionRequired = "session_required", 401, "Sign in first.", "Send a personal access token as `Authorization: Bearer grantd_pat_…`.";
     // 403
-    InsufficientScope = "insufficient_scope", 403, "The API key lacks a scope this call needs. Mint a key that has it.";
-    IpNotAllowed = "ip_not_allowed", 403, "The API key may not be used from this address.";
-    GrantExpired = "grant_expired", 403, "The grant has lapsed. Issue a new one, or extend it.";
-    GrantRevoked = "grant_revoked", 403, "The grant was revoked. Issue a new one.";
-    CredentialRevoked = "credential_revoked", 403, "The credential behind this grant no longer works. Connect it again.";
-    TenantMismatch = "tenant_mismatch", 403, "The call's context does not carry the tenant this grant is bound to.";
-    PolicyDenied = "policy_denied", 403, "A rule denies this call.";
-    AppKeyRequired = "app_key_required", 403, "This call needs an app key.";
-    AgentKeyRequired = "agent_key_required", 403, "This call needs an agent key.";
-    AgentsCannotMint = "agents_cannot_mint", 403, "An agent key cannot make grants.";
-    RoleRequired = "role_required", 403, "Your role does not allow this. Ask an admin.";
+    InsufficientScope = "insufficient_scope", 403, "The API key lacks a scope this call needs.", "Mint a key that has it.";
+    IpNotAllowed = "ip_not_allowed", 403, "The API key may not be used from this address.", "Call from one of its networks, or mint a key with this one.";
+    GrantExpired = "grant_expired", 403, "The grant has lapsed.", "Issue a new one, or extend it.";
+    GrantRevoked = "grant_revoked", 403, "The grant was revoked.", "Issue a new one.";
+    CredentialRevoked = "credential_revoked", 403, "The credential behind this grant no longer works.", "Connect it again.";
+    TenantMismatch = "tenant_mismatch", 403, "The call's context does not carry the tenant this grant is bound to.", "Use the grant of this tenant, or have an admin bind it anew with `grantd grants update --tenant`.";
+    PolicyDenied = "policy_denied", 403, "A rule denies this call.", "`grantd audit show` with the event's id says which.";
+    AppKeyRequired = "app_key_required", 403, "This call needs an app key.", "Use one of the app's own keys.";
+    AgentKeyRequired = "agent_key_required", 403, "This call needs an agent key.", "Use a key of the agent it is for.";
+    AgentsCannotMint = "agents_cannot_mint", 403, "An agent key cannot make grants.", "Make it with a key of the app.";
+    RoleRequired = "role_required", 403, "Your role does not allow this.", "Ask an admin.";
     // 404
-    NotFound = "not_found", 404, "There is no such object here.";
-    GrantNotFound = "grant_not_found", 404, "There is no such grant in this app.";
-    SecretNotFound = "secret_not_found", 404, "There is no such managed secret in this app.";
-    CallerAgentUnresolved = "caller_agent_unresolved", 404, "X-Alter-Caller names no active agent of this app.";
+    NotFound = "not_found", 404, "There is no such object here.", "List what there is; what belongs to others is not shown.";
+    GrantNotFound = "grant_not_found", 404, "There is no such grant in this app.", "Check the id, and that the key is of its app.";
+    SecretNotFound = "secret_not_found", 404, "There is no such managed secret in this app.", "Check its slug or id.";
+    CallerAgentUnresolved = "caller_agent_unresolved", 404, "X-Alter-Caller names no active agent of this app.", "Name an active agent, or send a label that is no UUID.";
     // 405 and on
-    MethodNotAllowed = "method_not_allowed", 405, "This path does not take that method.";
-    RequestTimeout = "request_timeout", 408, "The request body did not arrive in time.";
-    Conflict = "conflict", 409, "Somebody else changed this at the same time. Read it again and retry.";
-    VersionConflict = "version_conflict", 409, "The object is no longer in the state that If-Match names.";
-    NameTaken = "name_taken", 409, "The name is taken.";
-    InUse = "in_use", 409, "Something else still needs this.";
-    LegalHold = "legal_hold", 409, "The app is under a legal hold: nothing of it may be removed. An admin ends it with `grantd apps hold release`.";
-    SiblingLabelConflict = "sibling_label_conflict", 409, "Another living grant on this credential has that label.";
-    CredentialIdRequired = "credential_id_required", 409, "The secret has several credentials: name one as credential_id.";
-    CredentialDestroyed = "credential_destroyed", 409, "The stored value was destroyed with its last grant. Store a new one with `grantd managed-secrets rotate`.";
-    GrantDeleted = "grant_deleted", 410, "What this grant stood on is gone. Issue a new one.";
-    BodyTooLarge = "body_too_large", 413, "The request body is too large.";
-    EncodingUnsupported = "encoding_unsupported", 415, "Send the body without Content-Encoding.";
-    InvalidValue = "invalid_value", 422, "A value is not possible.";
-    TooMany = "too_many", 422, "A limit of this server is reached.";
-    BlockedDestination = "blocked_destination", 422, "The credential may not go to this URL. Its allowed hosts are set with `grantd managed-secrets set-allowed-hosts`.";
-    RateLimitExceeded = "rate_limit_exceeded", 429, "Too many requests. Slow down.";
-    HeadersTooLarge = "headers_too_large", 431, "The request has too many or too large headers.";
+    MethodNotAllowed = "method_not_allowed", 405, "This path does not take that method.", "Use one of those in Allow.";
+    RequestTimeout = "request_timeout", 408, "The request body did not arrive in time.", "Send it again, faster.";
+    Conflict = "conflict", 409, "Somebody else changed this at the same time.", "Read it again and retry.";
+    VersionConflict = "version_conflict", 409, "The object is no longer in the state that If-Match names.", "Read it again, and decide again whether to change it.";
+    NameTaken = "name_taken", 409, "The name is taken.", "Choose another.";
+    InUse = "in_use", 409, "Something else still needs this.", "Remove that first.";
+    LegalHold = "legal_hold", 409, "The app is under a legal hold: nothing of it may be removed.", "An admin ends it with `grantd apps hold release`.";
+    SiblingLabelConflict = "sibling_label_conflict", 409, "Another living grant on this credential has that label.", "Choose another label, or revoke that grant.";
+    CredentialIdRequired = "credential_id_required", 409, "The secret has several credentials.", "Name one as credential_id.";
+    CredentialDestroyed = "credential_destroyed", 409, "The stored value was destroyed with its last grant.", "Store a new one with `grantd managed-secrets rotate`.";
+    GrantDeleted = "grant_deleted", 410, "What this grant stood on is gone.", "Issue a new one.";
+    BodyTooLarge = "body_too_large", 413, "The request body is too large.", "Send less at once: docs/limits.md has the bounds.";
+    EncodingUnsupported = "encoding_unsupported", 415, "The body is encoded.", "Send it without Content-Encoding.";
+    InvalidValue = "invalid_value", 422, "A value is not possible.", "Correct it and send the request again.";
+    TooMany = "too_many", 422, "A limit of this server is reached.", "Remove what is no longer needed: docs/limits.md has the bounds.";
+    BlockedDestination = "blocked_destination", 422, "The credential may not go to this URL.", "Its allowed hosts are set with `grantd managed-secrets set-allowed-hosts`.";
+    RateLimitExceeded = "rate_limit_exceeded", 429, "Too many requests.", "Wait for Retry-After, then go on more slowly.";
+    HeadersTooLarge = "headers_too_large", 431, "The request has too many or too large headers.", "Send at most 100, of 16 KiB each and 64 KiB together.";
     // 5xx
-    Internal = "internal", 500, "Something went wrong here. Give the operator the request id.";
-    UnknownRoute = "unknown_route", 501, "This server has no such route.";
-    FeatureUnavailable = "feature_unavailable", 501, "This part is not built yet.";
-    StorageUnavailable = "storage_unavailable", 503, "The database cannot be reached or written. Nothing was changed; retry.";
-    AuditUnavailable = "audit_unavailable", 503, "The audit event could not be written, so nothing was released. Retry.";
-    Busy = "busy", 503, "Too much is happening at once. Retry.";
-    Draining = "draining", 503, "This server is shutting down. Retry.";
-    ClockRollback = "clock_rollback", 503, "This server's clock runs behind the time it has already seen. Set the clock; calls resume by themselves.";
-    KeyUnavailable = "key_unavailable", 503, "The key that opens this credential is not available.";
+    Internal = "internal", 500, "Something went wrong here.", "Give the operator the request id.";
+    UnknownRoute = "unknown_route", 501, "This server has no such route.", "Check the path and the server's version.";
+    FeatureUnavailable = "feature_unavailable", 501, "This part is not built yet.", "CHANGELOG.md says what is.";
+    StorageUnavailable = "storage_unavailable", 503, "The database cannot be reached or written. Nothing was changed.", "Retry.";
+    AuditUnavailable = "audit_unavailable", 503, "The audit event could not be written, so nothing was released.", "Retry.";
+    Busy = "busy", 503, "Too much is happening at once.", "Retry.";
+    Draining = "draining", 503, "This server is shutting down.", "Retry.";
+    ClockRollback = "clock_rollback", 503, "This server's clock runs behind the time it has already seen.", "Set the server's clock; calls resume by themselves.";
+    KeyUnavailable = "key_unavailable", 503, "The key that opens this credential is not available.", "Retry; if it stays so, `grantd doctor` on the server says why.";
 }
 
 impl Code {
@@ -135,15 +137,21 @@ impl Error {
 
     /// 400 `invalid_request` that names the field.
     pub fn invalid(field: &str, why: &str) -> Self {
-        Self::new(Code::InvalidRequest).message(format!("`{field}`: {why}")).detail("field", field)
+        Self::field(Code::InvalidRequest, field, why)
     }
 
     /// 422 `invalid_value` that names the field.
     pub fn impossible(field: &str, why: &str) -> Self {
-        Self::new(Code::InvalidValue).message(format!("`{field}`: {why}")).detail("field", field)
+        Self::field(Code::InvalidValue, field, why)
     }
 
-    /// With this message instead.
+    /// Why a field is refused says what to write instead.
+    fn field(code: Code, field: &str, why: &str) -> Self {
+        let error = Self { message: format!("`{field}`: {why}"), ..Self::new(code) };
+        error.detail("field", field)
+    }
+
+    /// With this message instead. It, or a hint, says what to do next.
     pub fn message(mut self, message: impl Into<String>) -> Self {
         self.message = message.into();
         self
@@ -188,7 +196,29 @@ mod tests {
     fn codes_are_unique_and_read_back() {
         for code in Code::ALL {
             assert_eq!(Code::parse(code.as_str()), Some(*code));
-            assert!(code.message().ends_with('.') && (400..600).contains(&code.status()), "{code:?}");
+            assert!((400..600).contains(&code.status()), "{code:?}");
+            let what = code.message().strip_suffix(code.next()).unwrap();
+            assert!(
+                what.len() > 10 && what.ends_with(". ") && code.next().len() > 5 && code.next().ends_with('.'),
+                "{code:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_code_stands_in_the_documents_beside_its_status() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/wire.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let errors = page.split_once("\n## Errors").unwrap().1;
+        let (table, management) = errors.split_once("The management API").unwrap();
+        for code in Code::ALL {
+            let (text, status) = (format!("`{}`", code.as_str()), code.status().to_string());
+            let is_row = |row: &str| {
+                let mut cells = row.split('|').map(str::trim);
+                cells.nth(1).is_some_and(|statuses| statuses.split(' ').any(|s| s == status))
+                    && cells.next().is_some_and(|codes| codes.contains(&text))
+            };
+            assert!(table.lines().any(is_row) || management.contains(&text), "{text} {status}");
         }
     }
 

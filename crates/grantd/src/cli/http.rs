@@ -152,7 +152,7 @@ impl Api {
             let message = format!("{} answers with a redirect to {to}", self.shown);
             return Err(Failure::new(Exit::Error, "redirected", message).hint("Set --server to the final URL."));
         }
-        Err(self.refusal(response, path).await)
+        Err(self.refusal(response).await)
     }
 
     fn url(&self, path: &[&str], query: &impl Serialize) -> Url {
@@ -186,7 +186,7 @@ impl Api {
         Ok(bytes)
     }
 
-    async fn refusal(&self, response: Response, path: &[&str]) -> Failure {
+    async fn refusal(&self, response: Response) -> Failure {
         let status = response.status().as_u16();
         let exit = Exit::of_status(status);
         let bytes = match self.bytes(response).await {
@@ -202,7 +202,7 @@ impl Api {
         }
         let field = refusal.details.get("field").and_then(Value::as_str).map(str::to_owned);
         let id = refusal.request_id.filter(|_| status == 500).map(|id| format!("Request id: {id}."));
-        let next = next_step(&refusal.error, &refusal.message, path).map(str::to_owned);
+        let next = next_step(&refusal.error).map(str::to_owned);
         let hint = refusal.hint.or(id).or(next);
         Failure { hint, field, ..Failure::new(exit, &refusal.error, refusal.message) }
     }
@@ -240,23 +240,10 @@ impl Api {
 }
 
 /// Where to see what there is instead of what was not found.
-pub fn next_step(code: &str, message: &str, path: &[&str]) -> Option<&'static str> {
-    match (code, path) {
-        ("grant_not_found", _) => Some("`grantd grants list` shows the grants of this app."),
-        ("secret_not_found", _) => Some("`grantd managed-secrets list` shows the secrets of this app."),
-        ("not_found", _) if message.contains("no such app") => {
-            Some("Apps go by their id, which `grantd apps list` shows.")
-        }
-        ("not_found", ["apps", _, "keys", ..]) => {
-            Some("Keys go by their id, which `grantd keys list` shows for this app.")
-        }
-        ("not_found", ["apps", _, "audit", ..]) => Some(
-            "`grantd audit list` shows the events of this app; those of the organization are shown with --organization.",
-        ),
-        ("not_found", ["operators", ..]) => Some("`grantd operators list` shows them."),
-        ("not_found", ["tokens", ..]) if message.contains("operator") => Some("`grantd operators list` shows them."),
-        ("not_found", ["tokens", ..]) => Some("`grantd tokens list` shows yours."),
-        ("not_found", ["audit", ..]) => Some("`grantd audit list --organization` shows them."),
+pub fn next_step(code: &str) -> Option<&'static str> {
+    match code {
+        "grant_not_found" => Some("`grantd grants list` shows the grants of this app."),
+        "secret_not_found" => Some("`grantd managed-secrets list` shows the secrets of this app."),
         _ => None,
     }
 }

@@ -247,7 +247,7 @@ fn failure_of(error: &Error) -> Failure {
             (None, Error::RateLimit { retry_after: Some(after), .. }) => {
                 failure.hint(format!("Try again in {} s.", after.as_secs()))
             }
-            (None, _) => match next_step(code, &refusal.message, &[]) {
+            (None, _) => match next_step(code) {
                 Some(next) => failure.hint(next),
                 None => failure,
             },

@@ -112,7 +112,11 @@ pub async fn list(vault: &Vault, request: &Request, owner: Owner) -> Result<Answ
 }
 
 pub async fn show(vault: &Vault, owner: Owner, segment: &str) -> Result<Answer, Error> {
-    let missing = || Error::new(Code::NotFound).message("There is no such event here.");
+    let missing = || {
+        Error::new(Code::NotFound)
+            .message("There is no such event here.")
+            .hint("`grantd audit list` shows the events of this app; those of the organization are shown with --organization.")
+    };
     let id = parse::segment(segment).and_then(|text| EventId::parse(&text)).ok_or_else(missing)?;
     let found = vault.store.read(move |tx| audit::find(tx, &owner, id)).await.map_err(of_store)?;
     Ok(answer(200, &view(&found.ok_or_else(missing)?)))

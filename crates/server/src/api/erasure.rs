@@ -79,7 +79,11 @@ async fn which(vault: &Vault, request: &Request, owner: Owner, ask: &Erase) -> R
     let filters = [&grant, &user, &agent, &key, &context].iter().filter(|filter| filter.is_some()).count();
     match (event, filters) {
         (Some(event), 0) => {
-            let missing = || Error::new(Code::NotFound).message("There is no such event here.");
+            let missing = || {
+                Error::new(Code::NotFound)
+                    .message("There is no such event here.")
+                    .hint("`grantd audit list` shows the events of this app; those of the organization are shown with --organization.")
+            };
             let event = EventId::parse(&event).ok_or_else(missing)?;
             let found = vault.store.read(move |tx| audit::find(tx, &owner, event)).await.map_err(of_store)?;
             found.map(|event| Which::One(event.id)).ok_or_else(missing)

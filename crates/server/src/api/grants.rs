@@ -115,7 +115,8 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         _ => return Err(Error::impossible("principal_type", "must be system, user, group or agent")),
     }
     if app.state != AppState::Active {
-        return Err(Error::new(Code::Conflict).message("The app is not active."));
+        return Err(Error::new(Code::Conflict)
+            .message("The app is not active. `grantd apps unarchive` takes an archived one back."));
     }
     if let Some(label) = &ask.label {
         check_text("label", label, limits::LABEL_CHARS_MAX)?;
@@ -174,7 +175,9 @@ pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answe
             if_match.check(&view(&listed, now))?;
             let (old, _, secret) = listed;
             if old.status != GrantStatus::Active {
-                return Err(Error::new(Code::Conflict).message("The grant is revoked, and stays so.").into());
+                return Err(Error::new(Code::Conflict)
+                    .message("The grant is revoked, and stays so. Issue a new one.")
+                    .into());
             }
             let mut grant = old.clone();
             if let Some(label) = &ask.label {

@@ -60,7 +60,9 @@ pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
 }
 
 fn missing() -> Error {
-    Error::new(Code::NotFound).message("There is no such key in this app.")
+    Error::new(Code::NotFound)
+        .message("There is no such key in this app.")
+        .hint("Keys go by their id, which `grantd keys list` shows for this app.")
 }
 
 pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
@@ -112,7 +114,8 @@ pub async fn mint(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
 /// The text of a new key of the app. It and the random bytes are wiped; the caller's copy is the only one that stays.
 fn new_text(vault: &Vault, app: &App) -> Result<Secret, Error> {
     if app.state != AppState::Active {
-        return Err(Error::new(Code::Conflict).message("The app is not active."));
+        return Err(Error::new(Code::Conflict)
+            .message("The app is not active. `grantd apps unarchive` takes an archived one back."));
     }
     let random = zeroize::Zeroizing::new(random::<{ key::RANDOM_LEN }>(&*vault.env));
     Ok(Secret::new(key::mint(KeyType::Runtime, *random)))
@@ -134,7 +137,10 @@ fn minted_event(event: Event, minted: &ApiKey) -> Event {
 fn insert(tx: &mut Tx<'_>, key: &ApiKey, hash: &[u8; 32]) -> grantd_store::Result<()> {
     if keys::count_living(tx, key.app_id)? >= limits::KEYS_PER_APP_MAX {
         return Err(Error::new(Code::TooMany)
-            .message(format!("An app has at most {} keys that are not revoked.", limits::KEYS_PER_APP_MAX))
+            .message(format!(
+                "An app has at most {} keys that are not revoked. Revoke one first.",
+                limits::KEYS_PER_APP_MAX
+            ))
             .into());
     }
     keys::insert(tx, key, hash)

@@ -32,7 +32,7 @@ pub fn role(text: &str) -> Result<Role, Error> {
 }
 
 fn missing() -> Error {
-    Error::new(Code::NotFound).message("There is no such operator.")
+    Error::new(Code::NotFound).message("There is no such operator.").hint("`grantd operators list` shows them.")
 }
 
 pub async fn list(vault: &Vault, request: &Request) -> Result<Answer, Error> {
@@ -72,10 +72,15 @@ pub async fn create(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     let event = event.changed("role", Value::Null, operator.role.as_str()).prepare();
     let insert = move |tx: &mut Tx<'_>| {
         if operators::is_known(tx, operator.organization_id, &operator.email)? {
-            return Err(Error::new(Code::NameTaken).message("There is an operator with this e-mail address.").into());
+            return Err(Error::new(Code::NameTaken)
+                .message("There is an operator with this e-mail address. Change that one, or use another address.")
+                .into());
         }
         if operators::count(tx, operator.organization_id)? >= limits::OPERATORS_MAX {
-            let message = format!("An organization has at most {} operators.", limits::OPERATORS_MAX);
+            let message = format!(
+                "An organization has at most {} operators. Enable one that is disabled instead.",
+                limits::OPERATORS_MAX
+            );
             return Err(Error::new(Code::TooMany).message(message).into());
         }
         operators::insert(tx, &operator, now)?;

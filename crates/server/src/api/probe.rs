@@ -14,7 +14,8 @@ use crate::vault::Vault;
 
 pub async fn test(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
     if app.state != AppState::Active {
-        return Err(Error::new(Code::Conflict).message("The app is not active."));
+        return Err(Error::new(Code::Conflict)
+            .message("The app is not active. `grantd apps unarchive` takes an archived one back."));
     }
     let subject = load(vault, request, app).await?;
     let (slug, template) = (subject.secret.slug.clone(), subject.template.id.clone());

@@ -41,11 +41,11 @@ fn view(pat: &Pat, created_at: TimeMs, now: TimeMs) -> api::Token {
 }
 
 fn missing() -> Error {
-    Error::new(Code::NotFound).message("There is no such token here.")
+    Error::new(Code::NotFound).message("There is no such token here.").hint("`grantd tokens list` shows yours.")
 }
 
 fn no_operator() -> Error {
-    Error::new(Code::NotFound).message("There is no such operator.")
+    Error::new(Code::NotFound).message("There is no such operator.").hint("`grantd operators list` shows them.")
 }
 
 fn no_such_apps() -> Error {
@@ -108,7 +108,8 @@ pub async fn create(vault: &Vault, request: &Request) -> Result<Answer, Error> {
             apps::find(tx, organization, *app)?.ok_or_else(no_such_apps)?;
         }
         if operators::count_living_pats(tx, pat.operator_id, now)? >= limits::PATS_PER_OPERATOR_MAX {
-            let message = format!("An operator has at most {} living tokens.", limits::PATS_PER_OPERATOR_MAX);
+            let message =
+                format!("An operator has at most {} living tokens. Revoke one first.", limits::PATS_PER_OPERATOR_MAX);
             return Err(Error::new(Code::TooMany).message(message).into());
         }
         operators::insert_pat(tx, &pat, &hash, now)?;

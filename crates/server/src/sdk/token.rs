@@ -40,8 +40,9 @@ fn wanted(call: &Call) -> Result<Wanted, Error> {
         return Err(Error::invalid("request.method", "must be an HTTP method"));
     }
     if call.has_request_rule {
-        return Err(Error::new(Code::FeatureUnavailable)
-            .message("Rules are not built yet, so a call that carries one is refused."));
+        return Err(Error::new(Code::FeatureUnavailable).message(
+            "Rules are not built yet, so a call that carries one is refused. Leave X-Alter-Request-Rule out.",
+        ));
     }
     let grant_id = match (ask.grant_id, ask.provider_id) {
         (Some(grant_id), None) => grant_id,
