@@ -343,6 +343,18 @@ def test_core_83_named_credential(world: World):
     assert answer.status in (404, 422), answer
 
 
+async def test_ext_76_the_provider_catalogue_is_asked_for_once(world: World):
+    key = world.mint(["providers:read"])
+    async with world.vault(key) as app:
+        first = await app.oauth_providers.list()
+        again = await app.oauth_providers.list()
+    assert len(world.exchanges(key, "/sdk/oauth/provider-catalog")) == 1
+    assert len(first.providers) == 71 and first.providers == again.providers
+    google = first.providers["google"]
+    assert google.display_name == "Google" and google.supports_refresh and google.supports_pkce
+    assert "openid" in google.required_scopes and google.available_scopes["openid"].required
+
+
 async def test_scope_catalogue(world: World):
     key = world.mint(["spans:emit"])
     async with world.vault(key) as app:

@@ -707,7 +707,6 @@ UNBUILT = [
     ("POST", "/sdk/keys/derive"),
     ("POST", f"/sdk/keys/{UNKNOWN}/rotate"),
     ("DELETE", f"/sdk/keys/{UNKNOWN}"),
-    ("GET", "/sdk/oauth/provider-catalog"),
     ("GET", "/sdk/provider-specs"),
     ("GET", "/sdk/provider-specs/oauth/github"),
     ("GET", "/sdk/provider-specs/oauth/github/operations"),
@@ -736,6 +735,7 @@ BUILT = [
     ("POST", "/sdk/grants/list"),
     ("POST", f"/sdk/oauth/grants/{UNKNOWN}/revoke"),
     ("POST", f"/sdk/managed-secrets/{UNKNOWN}/grants"),
+    ("GET", "/sdk/oauth/provider-catalog"),
     ("GET", "/sdk/scopes"),
 ]
 

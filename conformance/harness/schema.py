@@ -210,6 +210,28 @@ def scope_catalogue(value: object) -> None:
         strings(value["deprecated"], "deprecated")
 
 
+def provider_catalogue(value: object) -> None:
+    keys(value, "provider catalogue", {"providers"})
+    need(isinstance(value["providers"], dict) and value["providers"], "providers is an object")
+    for name, provider in value["providers"].items():
+        lists = {"default_scopes", "required_scopes"}
+        texts = {"id", "name", "display_name", "status"}
+        flags = {"supports_refresh", "supports_pkce"}
+        keys(provider, name, texts | lists | flags | {"available_scopes"}, {"category", "description", "logo_url"})
+        for field in texts:
+            text(provider[field], f"{field} of {name}")
+        need(provider["id"] == name and provider["status"] == "active", f"id and status of {name}", provider)
+        need(all(isinstance(provider[flag], bool) for flag in flags), f"flags of {name}", provider)
+        for field in lists:
+            strings(provider[field], f"{field} of {name}")
+            need(set(provider[field]) <= set(provider["available_scopes"]), f"{field} of {name} are available", provider)
+        for scope, of in provider["available_scopes"].items():
+            keys(of, f"scope {scope}", {"description", "required", "is_default", "requires"})
+            text(of["description"], f"description of {scope}")
+            need(isinstance(of["required"], bool) and isinstance(of["is_default"], bool), f"flags of {scope}", of)
+            strings(of["requires"], f"requires of {scope}")
+
+
 # Status -> the codes it may come with on /sdk.
 CODES = {
     400: """restricted_grant_requires_proxy delegated_grant_requires_proxy hitl_grant_requires_proxy
@@ -279,6 +301,7 @@ ROUTES: tuple[tuple[str, re.Pattern[str], Callable | None, set[int]], ...] = (
     ("POST", re.compile(r"/sdk/oauth/grants/[^/]+/revoke"), revoked, {200}),
     ("POST", re.compile(r"/sdk/managed-secrets/[^/]+/grants"), created_grant, {201}),
     ("GET", re.compile(r"/sdk/scopes"), scope_catalogue, {200}),
+    ("GET", re.compile(r"/sdk/oauth/provider-catalog"), provider_catalogue, {200}),
     ("POST", re.compile(r"/sdk/oauth/audit/api-call"), None, {200, 202, 204}),
     ("POST", re.compile(r"/sdk/grants/[^/]+/report-scope-mismatch"), None, {204}),
 )

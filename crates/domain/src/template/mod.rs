@@ -19,6 +19,7 @@ use grantd_wire::sdk::{INJECTION_SIGV4, INJECTION_TOKEN, InjectionTarget};
 use serde::Deserialize;
 
 use crate::destination::Rule;
+use crate::evidence::{Evidence, is_https};
 
 pub use catalog::{all, find};
 pub use probe::{Call, NoCall, Seen, Verdict};
@@ -182,47 +183,6 @@ pub struct Expect {
     pub value: Option<String>,
 }
 
-/// Where a group of facts is from.
-#[derive(Deserialize, Debug)]
-#[serde(deny_unknown_fields)]
-pub struct Evidence {
-    pub level: Level,
-    pub source: String,
-    /// `YYYY-MM-DD`.
-    pub checked: String,
-}
-
-/// How much a group of facts can be trusted.
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Debug)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// Read in the vendor's own documentation or code.
-    Vendor,
-    /// Read in an open-source client that uses it.
-    Client,
-    /// Read in somebody else's text.
-    ThirdParty,
-    /// Believed; the source is where it should be confirmed.
-    Unconfirmed,
-}
-
-impl Level {
-    /// Stable text.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Vendor => "vendor",
-            Self::Client => "client",
-            Self::ThirdParty => "third_party",
-            Self::Unconfirmed => "unconfirmed",
-        }
-    }
-
-    /// Whether the fact was read where it is made.
-    pub const fn is_verified(self) -> bool {
-        matches!(self, Self::Vendor | Self::Client)
-    }
-}
-
 /// Why a file is no template.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
@@ -274,7 +234,7 @@ impl Template {
         let evidence = [&self.injection.evidence, &self.hosts.evidence];
         let evidence = evidence.into_iter().chain(self.probe.as_ref().map(|probe| &probe.evidence));
         for evidence in evidence {
-            ensure(is_https(&evidence.source) && is_date(&evidence.checked), "evidence")?;
+            ensure(evidence.is_well_formed(), "evidence")?;
         }
         self.probe.as_ref().map_or(Ok(()), |probe| self.check_probe(probe))
     }
@@ -374,12 +334,12 @@ impl Field {
 }
 
 /// The names in braces, in their order.
-fn placeholders(text: &str) -> Vec<&str> {
+pub(crate) fn placeholders(text: &str) -> Vec<&str> {
     text.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name).collect()
 }
 
 /// `text` with `{name}` replaced; none if one has no value.
-fn render(text: &str, value: impl Fn(&str) -> Option<String>) -> Option<String> {
+pub(crate) fn render(text: &str, value: impl Fn(&str) -> Option<String>) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
@@ -392,15 +352,6 @@ fn render(text: &str, value: impl Fn(&str) -> Option<String>) -> Option<String> 
     Some(out)
 }
 
-fn is_https(link: &str) -> bool {
-    link.starts_with("https://") && url::Url::parse(link).is_ok_and(|url| url.domain().is_some_and(|d| d.contains('.')))
-}
-
-fn is_date(text: &str) -> bool {
-    let digits = |range: std::ops::Range<usize>| text.get(range).is_some_and(|t| t.bytes().all(|c| c.is_ascii_digit()));
-    text.len() == 10 && digits(0..4) && &text[4..5] == "-" && digits(5..7) && &text[7..8] == "-" && digits(8..10)
-}
-
-fn http_name(name: &str) -> bool {
+pub(crate) fn http_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
 }

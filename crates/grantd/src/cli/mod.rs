@@ -19,6 +19,7 @@ mod node;
 mod operators;
 mod organization;
 mod progress;
+mod providers;
 mod request;
 mod retention;
 mod secrets;
@@ -121,6 +122,9 @@ enum Command {
     /// Mint, rotate and revoke the keys that applications use
     #[command(subcommand, visible_alias = "key", after_help = "Example:\n  grantd keys mint --name web")]
     Keys(keys::KeysCommand),
+    /// See which OAuth providers are known
+    #[command(subcommand, visible_alias = "provider", after_help = "Example:\n  grantd providers list-catalog")]
+    Providers(providers::ProvidersCommand),
     /// Store, rotate and delete secrets
     #[command(
         subcommand,
@@ -267,6 +271,7 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
         Command::Organization(command) => organization::run(command, context).await,
         Command::Branding(command) => organization::run_branding(command, context).await,
         Command::Operators(command) => operators::run(command, context).await,
+        Command::Providers(command) => providers::run(command, context).await,
         Command::Tokens(command) => tokens::run(command, context).await,
         Command::Operator(OperatorCommand::Reset(args)) => {
             let config = load(&args.settings(), args.config.as_deref(), context)?;

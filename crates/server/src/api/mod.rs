@@ -9,6 +9,7 @@ mod keys;
 mod operators;
 mod organization;
 mod probe;
+mod providers;
 mod retention;
 mod secrets;
 mod templates;
@@ -67,7 +68,7 @@ pub async fn answer(
     };
     if role < route.role {
         return Err(Error::new(Code::RoleRequired).message(format!(
-            "This needs the role {}; yours is {}.",
+            "This needs the role {}; yours is {}. Ask an admin.",
             route.role.as_str(),
             role.as_str()
         )));
@@ -94,6 +95,8 @@ pub async fn answer(
         Api::TokensRevoke => tokens::revoke(vault, &request).await,
         Api::AppsList => apps::list(vault, &request).await,
         Api::AppsCreate => apps::create(vault, &request).await,
+        Api::CatalogList => providers::catalog(&request),
+        Api::CatalogShow => providers::show(&request),
         Api::TemplatesList => templates::list(&request),
         Api::TemplatesShow => templates::show(&request),
         Api::OrganizationEventsList => audit::list(vault, &request, request.organization()?).await,
@@ -129,9 +132,8 @@ pub async fn may_see_metrics(vault: &Vault, parts: &Parts, source: &Source) -> R
 fn every_app(pat: &Pat, what: &str) -> Result<(), Error> {
     match pat.app_ids {
         None => Ok(()),
-        Some(_) => {
-            Err(Error::new(Code::RoleRequired).message(format!("This token is for some apps only, and cannot {what}.")))
-        }
+        Some(_) => Err(Error::new(Code::RoleRequired)
+            .message(format!("This token is for some apps only, and cannot {what}. Use one for all of them."))),
     }
 }
 
@@ -196,6 +198,8 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         | Api::TokensRevoke
         | Api::AppsList
         | Api::AppsCreate
+        | Api::CatalogList
+        | Api::CatalogShow
         | Api::TemplatesList
         | Api::TemplatesShow
         | Api::OrganizationEventsList
@@ -213,10 +217,10 @@ async fn authenticate(vault: &Vault, parts: &Parts, source: &Source) -> Result<(
     let found = vault.store.read(move |tx| operator_rows::find_pat(tx, &hash)).await.map_err(of_store)?;
     let (pat, operator) = found.ok_or_else(refused)?;
     if pat.revoked_at.is_some() || operator.disabled_at.is_some() {
-        return Err(refused().message("The personal access token was revoked, or its operator disabled."));
+        return Err(refused().message("The personal access token was revoked, or its operator disabled. Use another."));
     }
     if pat.expires_at.is_some_and(|t| t <= source.now) {
-        return Err(refused().message("The personal access token has expired."));
+        return Err(refused().message("The personal access token has expired. Use another."));
     }
     let role = pat.role.min(operator.role);
     Ok((pat, operator, role))
@@ -250,7 +254,11 @@ impl Request {
 
     /// The app the path names, if this token may see it.
     async fn app(&self, vault: &Vault) -> Result<App, Error> {
-        let missing = || Error::new(Code::NotFound).message("There is no such app.");
+        let missing = || {
+            Error::new(Code::NotFound)
+                .message("There is no such app.")
+                .hint("Apps go by their id, which `grantd apps list` shows.")
+        };
         let id = AppId::parse(&self.params[0]).ok_or_else(missing)?;
         if self.pat.app_ids.as_ref().is_some_and(|ids| !ids.contains(&id)) {
             return Err(missing());
@@ -264,7 +272,7 @@ impl Request {
     fn admin_only(&self, what: &str) -> Result<(), Error> {
         match self.role {
             Role::Admin => Ok(()),
-            _ => Err(Error::new(Code::RoleRequired).message(format!("Only an admin may {what}."))),
+            _ => Err(Error::new(Code::RoleRequired).message(format!("Only an admin may {what}. Ask one."))),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Templates of managed secrets, as the catalogue has them.
 
+use grantd_domain::evidence::Evidence;
 use grantd_domain::template::{self, Template};
 use grantd_wire::api::{self, ListQuery};
 use grantd_wire::{Code, Error};
@@ -8,7 +9,7 @@ use super::{Request, page};
 use crate::answer::{Answer, json as answer};
 use crate::parse;
 
-fn evidence(evidence: &template::Evidence) -> api::Evidence {
+pub fn evidence(evidence: &Evidence) -> api::Evidence {
     api::Evidence {
         level: evidence.level.as_str().to_owned(),
         source: evidence.source.clone(),
@@ -56,14 +57,26 @@ fn view(template: &Template) -> api::SecretTemplate {
 pub fn list(request: &Request) -> Result<Answer, Error> {
     let query: ListQuery = parse::query(&request.uri)?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
-    let search = query.search.unwrap_or_default().to_lowercase();
-    let is_found = |template: &&Template| {
-        [&template.id, &template.name, &template.category].iter().any(|text| text.to_lowercase().starts_with(&search))
-    };
-    let found: Vec<&Template> = template::all().iter().filter(is_found).collect();
+    let search = query.search.unwrap_or_default();
+    let texts = |template: &'static Template| [&*template.id, &*template.name, &*template.category];
+    let (items, total) = found(template::all(), texts, &search, limit, offset);
+    Ok(page(items.into_iter().map(view).collect(), total, limit, offset))
+}
+
+/// A page of a catalogue's entries of which a text begins with `search`, and how many there are.
+pub fn found<T>(
+    all: &'static [T],
+    texts: impl Fn(&'static T) -> [&'static str; 3],
+    search: &str,
+    limit: i64,
+    offset: i64,
+) -> (Vec<&'static T>, i64) {
+    let search = search.to_lowercase();
+    let is_found = |entry: &&'static T| texts(entry).iter().any(|text| text.to_lowercase().starts_with(&search));
+    let found: Vec<&T> = all.iter().filter(is_found).collect();
     let at = |n: i64| usize::try_from(n).unwrap_or(usize::MAX);
-    let items = found.iter().skip(at(offset)).take(at(limit)).map(|template| view(template)).collect();
-    Ok(page(items, i64::try_from(found.len()).unwrap_or(i64::MAX), limit, offset))
+    let total = i64::try_from(found.len()).unwrap_or(i64::MAX);
+    (found.into_iter().skip(at(offset)).take(at(limit)).collect(), total)
 }
 
 pub fn show(request: &Request) -> Result<Answer, Error> {

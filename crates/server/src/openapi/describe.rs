@@ -51,6 +51,7 @@ pub struct Operation {
 pub const TAGS: &[(&str, &str)] = &[
     ("apps", "Programs that use credentials. All else belongs to one of them."),
     ("keys", "What an app authenticates with."),
+    ("provider-catalog", "What is known of OAuth providers."),
     ("secret-templates", "What the credentials of known vendors need."),
     ("managed-secrets", "Credentials that operators store: never read again, only used, rotated and destroyed."),
     ("grants", "Permission to use one credential."),
@@ -238,6 +239,13 @@ pub fn describe(route: Api) -> Operation {
             .refuses(&[Code::TooMany]),
         Api::KeysRevoke => gives::<api::Key>("revokeKey", "keys", "Revokes a key")
             .about("It is dead when this answers."),
+        Api::CatalogList => {
+            gives::<api::Page<api::CatalogProvider>>("listCatalog", "provider-catalog", "Lists known OAuth providers")
+                .filtered(SEARCHED)
+        }
+        Api::CatalogShow => {
+            gives::<api::CatalogProvider>("showCatalogProvider", "provider-catalog", "Shows a known OAuth provider")
+        }
         Api::TemplatesList => {
             gives::<api::Page<api::SecretTemplate>>("listSecretTemplates", "secret-templates", "Lists templates")
                 .filtered(SEARCHED)

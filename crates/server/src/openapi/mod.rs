@@ -93,6 +93,7 @@ fn parameter_names(path: &str) -> Vec<String> {
     let segments: Vec<&str> = path.split('/').collect();
     let name = |pair: &[&str]| match (pair[0], pair[1]) {
         ("managed-secrets", "{}") => Some("secret".to_owned()),
+        ("provider-catalog", "{}") => Some("provider_id".to_owned()),
         ("secret-templates", "{}") => Some("template_id".to_owned()),
         (plural, "{}") => Some(format!("{}_id", plural.trim_end_matches('s'))),
         _ => None,

@@ -1,5 +1,6 @@
 //! `/sdk`: what applications call, byte-compatible with the official client. Handlers parse, call a flow, render.
 
+mod catalogue;
 mod grants;
 mod report;
 mod token;
@@ -26,6 +27,7 @@ pub async fn answer(vault: &Arc<Vault>, route: &SdkRoute, mut call: Call) -> Res
         Sdk::GrantsList => Box::pin(grants::list(vault, &call)).await,
         Sdk::GrantRevoke => Box::pin(grants::revoke(vault, &call)).await,
         Sdk::SecretGrant => Box::pin(grants::create(vault, &call)).await,
+        Sdk::ProviderCatalogue => Ok(json(200, &*catalogue::PROVIDERS)),
         Sdk::Scopes => Ok(json(200, &scopes())),
         Sdk::Later => Err(Code::FeatureUnavailable.into()),
     }

@@ -169,7 +169,7 @@ async fn every_route_as_another_app(server: Server) {
                         .all(|g| g["managed_secret_id"] != world.secret_id.as_str())
                 );
             }
-            Sdk::Scopes => drop(answer.ok(200)),
+            Sdk::Scopes | Sdk::ProviderCatalogue => drop(answer.ok(200)),
             Sdk::Later => drop(answer.refused(Code::FeatureUnavailable)),
         }
     }
@@ -252,6 +252,9 @@ async fn api_path(server: &Server, route: &ApiRoute, app: &str, objects: &World)
     if route.route == Api::OrganizationEventsShow {
         let page = server.api("GET", "/api/v1/audit/events?kind=install.created", Value::Null).await.ok(200);
         return route.path.replacen("{}", &text(&page["items"][0], "id"), 1);
+    }
+    if route.route == Api::CatalogShow {
+        return route.path.replacen("{}", "google", 1);
     }
     if route.route == Api::TemplatesShow {
         return route.path.replacen("{}", "stripe", 1);

@@ -315,6 +315,40 @@ pub struct ScopeCatalogue {
     pub deprecated: Vec<String>,
 }
 
+/// `GET /sdk/oauth/provider-catalog` (`wire-extended` section 7): OAuth providers by id.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ProviderCatalogue {
+    pub providers: BTreeMap<String, CatalogueProvider>,
+}
+
+/// One OAuth provider of the catalogue.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct CatalogueProvider {
+    pub id: String,
+    pub name: String,
+    pub display_name: String,
+    /// Always `active`: only such are listed.
+    pub status: String,
+    pub supports_refresh: bool,
+    pub supports_pkce: bool,
+    /// Known scopes; others may be asked for, too.
+    pub available_scopes: BTreeMap<String, CatalogueScope>,
+    pub default_scopes: Vec<String>,
+    pub required_scopes: Vec<String>,
+    pub category: String,
+    pub description: String,
+}
+
+/// One scope of a provider.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct CatalogueScope {
+    pub description: String,
+    pub required: bool,
+    pub is_default: bool,
+    /// Scopes it does not work without.
+    pub requires: Vec<String>,
+}
+
 /// CRUD verbs of one resource.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct ResourceVerbs {

@@ -1,0 +1,222 @@
+//! What a token endpoint answered: tokens, or why not.
+//!
+//! Never: an answer that is anything but a token makes a stored pair be replaced or given up, unless the provider itself says that
+//! the grant is over. Nothing of an answer but a known error code is told on.
+
+use base64::Engine as _;
+use grantd_wire::TimeMs;
+use serde_json::{Map, Value};
+use zeroize::Zeroize as _;
+
+use super::{Quirk, Token};
+use crate::secret::Secret;
+
+/// Bytes of an answer that are looked at; more is [`Refusal::Unreadable`].
+pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// Seconds a token can live at most; what is longer is cut.
+const LIFETIME_S_MAX: i64 = 10 * 366 * 24 * 3600;
+/// Characters of an error code that is told on.
+const ERROR_CHARS_MAX: usize = 64;
+
+/// What an answer gave.
+#[derive(Debug)]
+pub struct Tokens {
+    pub access: Secret,
+    /// None: the one before stays.
+    pub refresh: Option<Secret>,
+    pub expiry: Expiry,
+    /// As granted; none: as asked for (RFC 6749 section 5.1).
+    pub scopes: Option<Vec<String>>,
+    pub id_token: Option<Secret>,
+}
+
+/// When an access token ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expiry {
+    At(TimeMs),
+    Never,
+    /// Nobody says; the provider's first 401 will.
+    Unknown,
+}
+
+/// Why there are no tokens, and what that means for what is stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The user's consent is over, once the row was read again and had not moved.
+    Over(String),
+    /// The provider configuration is wrong: no grant is to blame.
+    Configuration(String),
+    /// The provider is busy, down, or says something that is none of these. What is stored stays.
+    Transient(String),
+    /// It answered something else than OAuth: nothing, a page, garbage, too much. What is stored stays.
+    Unreadable,
+}
+
+/// Codes that end a grant: RFC 6749's, and those of providers that have their own.
+const OVER: &[&str] = &["invalid_grant", "bad_refresh_token", "invalid_refresh_token", "token_revoked"];
+/// Codes that blame the client.
+const CONFIGURATION: &[&str] = &[
+    "bad_client_id",
+    "bad_client_secret",
+    "bad_redirect_uri",
+    "incorrect_client_credentials",
+    "invalid_client",
+    "invalid_client_id",
+    "invalid_redirect_uri",
+    "invalid_request",
+    "invalid_scope",
+    "redirect_uri_mismatch",
+    "unauthorized_client",
+    "unsupported_grant_type",
+];
+
+impl Token {
+    /// Reads an answer of the token endpoint.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] for everything that holds no access token, whatever its status.
+    pub fn read(&self, status: u16, body: &[u8], now: TimeMs) -> Result<Tokens, Refusal> {
+        let is_busy = status >= 500 || status == 429 || status == 408;
+        let Some(mut answer) = fields(body) else {
+            return Err(match status {
+                _ if is_busy => Refusal::Transient(format!("status_{status}")),
+                401 => Refusal::Configuration("status_401".to_owned()),
+                _ => Refusal::Unreadable,
+            });
+        };
+        let read = match is_busy {
+            true => Err(Refusal::Transient(format!("status_{status}"))),
+            false => self.tokens(status, &answer, now),
+        };
+        answer.values_mut().for_each(wipe);
+        read
+    }
+
+    fn tokens(&self, status: u16, answer: &Map<String, Value>, now: TimeMs) -> Result<Tokens, Refusal> {
+        let is_failed = self.quirks.contains(&Quirk::OkFalse) && answer.get("ok") == Some(&Value::Bool(false));
+        let root = match self.root.as_deref() {
+            Some(root) => pointer(answer, root).and_then(Value::as_object).unwrap_or(answer),
+            None => answer,
+        };
+        let text = |name: &str| root.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let access = text("access_token").filter(|_| (200..300).contains(&status) && !is_failed);
+        let Some(access) = access else { return Err(refusal(status, answer)) };
+        let mut expiry = self.expiry(root.get("expires_in"), now);
+        if expiry == Expiry::Unknown {
+            expiry = claimed_expiry(access).map_or(Expiry::Unknown, Expiry::At);
+        }
+        let secret = |text: &str| Secret::new(text.to_owned());
+        Ok(Tokens {
+            access: secret(access),
+            refresh: text("refresh_token").map(secret),
+            expiry,
+            scopes: root.get("scope").and_then(scopes),
+            id_token: text("id_token").map(secret),
+        })
+    }
+
+    fn expiry(&self, said: Option<&Value>, now: TimeMs) -> Expiry {
+        let unsaid = match (self.never_expires, self.lifetime_s) {
+            (true, _) => Expiry::Never,
+            (false, Some(seconds)) => after(now, i64::from(seconds)),
+            (false, None) => Expiry::Unknown,
+        };
+        match said.and_then(seconds) {
+            Some(0) if self.quirks.contains(&Quirk::ZeroIsNever) => Expiry::Never,
+            Some(seconds) if seconds > 0 => after(now, seconds),
+            _ => unsaid,
+        }
+    }
+}
+
+fn after(now: TimeMs, seconds: i64) -> Expiry {
+    Expiry::At(now.plus_ms(seconds.min(LIFETIME_S_MAX) * 1000))
+}
+
+/// Seconds as a number or as its text.
+fn seconds(value: &Value) -> Option<i64> {
+    match value {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a fraction of a second does not matter, and a float saturates"
+        )]
+        Value::Number(number) => number.as_i64().or_else(|| number.as_f64().map(|seconds| seconds as i64)),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// Scopes with spaces or commas between them, or as a list.
+fn scopes(value: &Value) -> Option<Vec<String>> {
+    let found: Vec<String> = match value {
+        Value::String(text) => text.split([' ', ',']).filter(|scope| !scope.is_empty()).map(str::to_owned).collect(),
+        Value::Array(items) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => return None,
+    };
+    Some(found).filter(|scopes| !scopes.is_empty())
+}
+
+/// The `exp` of an access token that is a JWT. Nothing is decided by it but when to renew, so its signature is not looked at.
+fn claimed_expiry(token: &str) -> Option<TimeMs> {
+    let mut parts = token.split('.');
+    let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return None;
+    };
+    let claims = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?;
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    seconds(claims.get("exp")?).filter(|exp| (1..LIFETIME_S_MAX * 10).contains(exp)).map(|exp| TimeMs(exp * 1000))
+}
+
+/// A JSON object or a form, whatever the content type says.
+fn fields(body: &[u8]) -> Option<Map<String, Value>> {
+    if body.len() > ANSWER_BYTES_MAX {
+        return None;
+    }
+    let body = body.trim_ascii();
+    if body.starts_with(b"{") {
+        return serde_json::from_slice(body).ok();
+    }
+    if body.is_empty() || body.starts_with(b"<") || body.starts_with(b"[") || !body.contains(&b'=') {
+        return None;
+    }
+    std::str::from_utf8(body).ok()?;
+    Some(url::form_urlencoded::parse(body).map(|(name, value)| (name.into_owned(), Value::from(value))).collect())
+}
+
+fn pointer<'a>(answer: &'a Map<String, Value>, pointer: &str) -> Option<&'a Value> {
+    let (first, rest) =
+        pointer.get(1..)?.split_once('/').map_or((pointer.get(1..)?, None), |(first, rest)| (first, Some(rest)));
+    let value = answer.get(first)?;
+    rest.map_or(Some(value), |rest| value.pointer(&format!("/{rest}")))
+}
+
+fn refusal(status: u16, answer: &Map<String, Value>) -> Refusal {
+    let Some(code) = error_code(answer) else {
+        return if status == 401 { Refusal::Configuration("status_401".to_owned()) } else { Refusal::Unreadable };
+    };
+    match code.as_str() {
+        code if OVER.contains(&code) => Refusal::Over(code.to_owned()),
+        code if CONFIGURATION.contains(&code) => Refusal::Configuration(code.to_owned()),
+        _ => Refusal::Transient(code),
+    }
+}
+
+/// The error's name, if it is one: lower-case words and nothing that could be somebody's secret.
+fn error_code(answer: &Map<String, Value>) -> Option<String> {
+    let error = answer.get("error")?;
+    let named = |name: &str| error.get(name).and_then(Value::as_str);
+    let code = error.as_str().or_else(|| named("code")).or_else(|| named("type"))?;
+    let is_word = |c: u8| c.is_ascii_lowercase() || c == b'_';
+    (!code.is_empty() && code.len() <= ERROR_CHARS_MAX && code.bytes().all(is_word)).then(|| code.to_owned())
+}
+
+/// Nothing of the answer stays in memory.
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(wipe),
+        Value::Object(fields) => fields.values_mut().for_each(wipe),
+        _ => {}
+    }
+}

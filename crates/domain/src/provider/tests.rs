@@ -1,0 +1,193 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use grantd_wire::TimeMs;
+
+use super::catalog::FILES;
+use super::*;
+
+const NOW: TimeMs = TimeMs(1_800_000_000_000);
+
+/// Every id the official client has a constant for.
+const THEIRS: &str = "acuity-scheduling adobe aircall airtable apollo asana atlassian attio autodesk basecamp bitbucket bitly \
+    box brex calendly cal-com canva clickup close constant-contact contentful deel dialpad digitalocean discord docusign dropbox \
+    ebay eventbrite facebook figma github gitlab google hubspot instagram klaviyo linear linkedin mailchimp mercury microsoft \
+    miro monday notion outreach pagerduty paypal pinterest pipedrive quickbooks ramp reddit ringcentral rippling salesforce \
+    sentry slack snapchat spotify square squarespace stripe tiktok todoist twitter typeform webex webflow xero zoom";
+
+#[test]
+fn the_catalogue_holds_every_provider_and_no_other() {
+    let expected: BTreeSet<&str> = THEIRS.split_whitespace().collect();
+    assert_eq!(expected.len(), 71);
+    let ids: Vec<&str> = FILES.iter().map(|(id, _)| *id).collect();
+    assert!(ids.is_sorted());
+    assert_eq!(ids.iter().copied().collect::<BTreeSet<_>>(), expected);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../providers/oauth");
+    let files: BTreeSet<String> =
+        std::fs::read_dir(directory).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(files, ids.iter().map(|id| format!("{id}.toml")).collect());
+    for (provider, id) in all().iter().zip(ids) {
+        assert_eq!(provider.id, id);
+        assert!(std::ptr::eq(find(id).unwrap(), provider));
+    }
+    assert!(find(CUSTOM).is_none() && find("").is_none() && find("Google").is_none());
+}
+
+#[test]
+fn every_entry_is_well_formed() {
+    for (id, text) in FILES {
+        if let Err(e) = Provider::parse(text) {
+            let why = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
+            panic!("{id} {e}: {why}");
+        }
+    }
+}
+
+/// What an answer is judged by: how many hosts an entry opens that anybody could have under a shared domain.
+#[test]
+fn no_entry_opens_a_host_that_belongs_to_an_account() {
+    for provider in all() {
+        for rule in &provider.hosts.allow {
+            assert!(
+                !rule.starts_with("*.") || provider.hosts.pin.is_none(),
+                "{}: {rule} beside a pinned host",
+                provider.id
+            );
+        }
+    }
+}
+
+#[test]
+fn a_wrong_entry_is_refused() {
+    let good = FILES.iter().find(|(id, _)| *id == "google").unwrap().1;
+    Provider::parse(good).unwrap();
+    let wrong = [
+        ("id = \"google\"", "id = \"Google\"", "id"),
+        ("https://oauth2.googleapis.com/token", "http://oauth2.googleapis.com/token", "URL of authorize or token"),
+        ("access_type = \"offline\"", "client_id = \"x\"", "parameter of authorize"),
+        ("required = [\"openid\"]", "required = [\"other\"]", "required scope"),
+        ("auth = \"post\"\nlifetime_s", "auth = \"post\"\nnever_expires = true\nlifetime_s", "lifetime"),
+        ("kind = \"stable\"", "kind = \"exchange\"", "method of refresh"),
+        ("kind = \"stable\"", "kind = \"stable\"\ngrace_s = 5", "grace of refresh"),
+        ("token = \"{token}\"", "token = \"{other}\"", "parameter of revoke"),
+        ("id = [\"/sub\"]", "id = []", "pointer of identity"),
+        ("\"gmail.googleapis.com\"", "\"https://gmail.googleapis.com\"", "host"),
+        ("checked = \"2026-11-23\"", "checked = \"2026\"", "evidence"),
+    ];
+    for (old, new, what) in wrong {
+        assert!(good.contains(old), "{old}");
+        match Provider::parse(&good.replace(old, new)) {
+            Err(ProviderError::Wrong(found)) => assert_eq!(found, what, "{new}"),
+            other => panic!("{new}: {other:?}"),
+        }
+    }
+    assert!(matches!(Provider::parse(&good.replace("pkce", "pcke")), Err(ProviderError::Form(_))));
+}
+
+fn token(change: impl FnOnce(&mut Token)) -> Token {
+    let mut token = Provider::parse(FILES.iter().find(|(id, _)| *id == "google").unwrap().1).unwrap().token;
+    token.lifetime_s = None;
+    change(&mut token);
+    token
+}
+
+fn read(token: &Token, status: u16, body: &str) -> Result<Tokens, Refusal> {
+    token.read(status, body.as_bytes(), NOW)
+}
+
+#[test]
+fn tokens_are_read_from_json_and_forms_alike() {
+    let plain = token(|_| {});
+    for body in [
+        r#"{"access_token":"a","refresh_token":"r","expires_in":3600,"scope":"x y"}"#,
+        r#" {"access_token":"a","refresh_token":"r","expires_in":"3600","scope":["x","y"]}"#,
+        r#"{"access_token":"a","refresh_token":"r","expires_in":3600.9,"scope":"x,y"}"#,
+        "access_token=a&refresh_token=r&expires_in=3600&scope=x+y",
+    ] {
+        let tokens = read(&plain, 200, body).unwrap();
+        assert_eq!((tokens.access.reveal(), tokens.refresh.unwrap().reveal()), ("a", "r"), "{body}");
+        assert_eq!(tokens.expiry, Expiry::At(NOW.plus_ms(3_600_000)), "{body}");
+        assert_eq!(tokens.scopes.unwrap(), ["x", "y"], "{body}");
+    }
+    let bare = read(&plain, 200, r#"{"access_token":"a","refresh_token":null,"scope":""}"#).unwrap();
+    assert!(bare.refresh.is_none() && bare.scopes.is_none() && bare.expiry == Expiry::Unknown);
+}
+
+#[test]
+fn how_long_a_token_lives_is_said_by_the_answer_then_the_catalogue_then_the_token() {
+    let claims = base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, r#"{"exp":1900000000}"#);
+    let jwt = format!(r#"{{"access_token":"h.{claims}.s"}}"#);
+    let is = |change: fn(&mut Token), body: &str| read(&token(change), 200, body).unwrap().expiry;
+    assert_eq!(is(|_| {}, &jwt), Expiry::At(TimeMs(1_900_000_000_000)));
+    assert_eq!(is(|t| t.lifetime_s = Some(60), &jwt), Expiry::At(NOW.plus_ms(60_000)));
+    assert_eq!(is(|t| t.never_expires = true, r#"{"access_token":"a"}"#), Expiry::Never);
+    assert_eq!(
+        is(|t| t.never_expires = true, r#"{"access_token":"a","expires_in":5}"#),
+        Expiry::At(NOW.plus_ms(5_000))
+    );
+    let zero = r#"{"access_token":"a","expires_in":0}"#;
+    assert_eq!(is(|t| t.quirks = vec![Quirk::ZeroIsNever], zero), Expiry::Never);
+    assert_eq!(is(|_| {}, zero), Expiry::Unknown);
+    let for_ever = r#"{"access_token":"a","expires_in":9000000000000000000}"#;
+    assert!(matches!(is(|_| {}, for_ever), Expiry::At(at) if at > NOW));
+    assert_eq!(is(|_| {}, r#"{"access_token":"h.%%%.s","expires_in":-1}"#), Expiry::Unknown);
+}
+
+#[test]
+fn tokens_may_stand_deeper_in_the_answer() {
+    let nested = token(|t| t.root = Some("/data/0".to_owned()));
+    assert_eq!(read(&nested, 200, r#"{"data":[{"access_token":"a"}]}"#).unwrap().access.reveal(), "a");
+    assert_eq!(read(&nested, 200, r#"{"access_token":"a"}"#).unwrap().access.reveal(), "a");
+}
+
+#[test]
+fn a_refusal_says_what_it_means_for_what_is_stored() {
+    let plain = token(|_| {});
+    let ok_flag = token(|t| t.quirks = vec![Quirk::OkFalse]);
+    let over = |code: &str| Refusal::Over(code.to_owned());
+    let configuration = |code: &str| Refusal::Configuration(code.to_owned());
+    let transient = |code: &str| Refusal::Transient(code.to_owned());
+    let cases = [
+        (&plain, 400, r#"{"error":"invalid_grant","error_description":"secret text"}"#, over("invalid_grant")),
+        (&plain, 200, r#"{"error":"bad_refresh_token"}"#, over("bad_refresh_token")),
+        (&plain, 200, "error=bad_refresh_token&error_description=x", over("bad_refresh_token")),
+        (&ok_flag, 200, r#"{"ok":false,"error":"invalid_refresh_token"}"#, over("invalid_refresh_token")),
+        (&ok_flag, 200, r#"{"ok":false,"access_token":"a"}"#, Refusal::Unreadable),
+        (&plain, 401, r#"{"error":"invalid_client"}"#, configuration("invalid_client")),
+        (&plain, 401, "", configuration("status_401")),
+        (&plain, 401, r#"{"message":"no"}"#, configuration("status_401")),
+        (&plain, 400, r#"{"error":{"code":"invalid_scope"}}"#, configuration("invalid_scope")),
+        (&plain, 400, r#"{"error":{"type":"slow_down"}}"#, transient("slow_down")),
+        (&plain, 403, r#"{"error":"temporarily_unavailable"}"#, transient("temporarily_unavailable")),
+        (&plain, 503, r#"{"error":"invalid_grant"}"#, transient("status_503")),
+        (&plain, 429, "<html>slow</html>", transient("status_429")),
+        (&plain, 500, r#"{"access_token":"a"}"#, transient("status_500")),
+        (&plain, 400, r#"{"access_token":"a"}"#, Refusal::Unreadable),
+        (&plain, 400, r#"{"error":"Bearer abc123"}"#, Refusal::Unreadable),
+        (&plain, 200, "", Refusal::Unreadable),
+        (&plain, 200, "{\"access_token\":\"a", Refusal::Unreadable),
+        (&plain, 200, "<html>welcome</html>", Refusal::Unreadable),
+        (&plain, 200, "[]", Refusal::Unreadable),
+        (&plain, 200, r#"{"access_token":""}"#, Refusal::Unreadable),
+        (&plain, 200, r#"{"access_token":7}"#, Refusal::Unreadable),
+    ];
+    for (token, status, body, expected) in cases {
+        assert_eq!(read(token, status, body).unwrap_err(), expected, "{status} {body}");
+    }
+}
+
+#[test]
+fn an_answer_is_read_up_to_its_bound() {
+    let body = |len: usize| format!(r#"{{"access_token":"{}"}}"#, "a".repeat(len - 19));
+    let plain = token(|_| {});
+    assert_eq!(body(100).len(), 100);
+    assert!(read(&plain, 200, &body(ANSWER_BYTES_MAX)).is_ok());
+    assert_eq!(read(&plain, 200, &body(ANSWER_BYTES_MAX + 1)).unwrap_err(), Refusal::Unreadable);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_answer_makes_it_panic(status in 100_u16..600, body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+        drop(token(|_| {}).read(status, &body, NOW));
+    }
+}
