@@ -76,10 +76,12 @@ pub enum Api {
     EventsShow,
     EventsExport,
     EventsErase,
+    CheckpointsList,
     OrganizationEventsList,
     OrganizationEventsShow,
     OrganizationEventsExport,
     OrganizationEventsErase,
+    OrganizationCheckpointsList,
 }
 
 /// Which scopes open a route.
@@ -238,10 +240,12 @@ pub const API: &[ApiRoute] = &[
     api(Api::EventsShow, "GET", "/api/v1/apps/{}/audit/events/{}", Viewer),
     api(Api::EventsExport, "GET", "/api/v1/apps/{}/audit/export", Viewer),
     api(Api::EventsErase, "POST", "/api/v1/apps/{}/audit/erase", Admin),
+    api(Api::CheckpointsList, "GET", "/api/v1/apps/{}/audit/checkpoints", Viewer),
     api(Api::OrganizationEventsList, "GET", "/api/v1/audit/events", Viewer),
     api(Api::OrganizationEventsShow, "GET", "/api/v1/audit/events/{}", Viewer),
     api(Api::OrganizationEventsExport, "GET", "/api/v1/audit/export", Viewer),
     api(Api::OrganizationEventsErase, "POST", "/api/v1/audit/erase", Admin),
+    api(Api::OrganizationCheckpointsList, "GET", "/api/v1/audit/checkpoints", Viewer),
 ];
 
 /// What a method and path lead to.

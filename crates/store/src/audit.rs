@@ -298,6 +298,14 @@ pub fn checkpoints(tx: &mut Tx<'_>, owner: &Owner, after: i64) -> Result<Vec<Sto
     rows.into_iter().map(stored_checkpoint).collect()
 }
 
+/// The last `limit` checkpoints of an owner before the `before`th, newest first.
+pub fn last_checkpoints(tx: &mut Tx<'_>, owner: &Owner, before: i64, limit: i64) -> Result<Vec<StoredCheckpoint>> {
+    let sql =
+        "SELECT body, n, key_id, signature FROM checkpoints WHERE app_id = $1 AND n < $2 ORDER BY n DESC LIMIT $3";
+    let rows = tx.query("checkpoints", sql, &[owner_id(owner), before.into(), limit.into()])?;
+    rows.into_iter().map(stored_checkpoint).collect()
+}
+
 /// Reads the columns `body, n, key_id, signature`.
 pub(crate) fn stored_checkpoint(mut row: Row) -> Result<StoredCheckpoint> {
     Ok(StoredCheckpoint {

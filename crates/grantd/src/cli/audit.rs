@@ -8,7 +8,9 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use grantd_domain::audit::Kind;
 use grantd_wire::TimeMs;
-use grantd_wire::api::{App, CursorPage, Erase, Erased, Event, EventsQuery, Organization};
+use grantd_wire::api::{
+    App, CheckpointPage, CheckpointsQuery, CursorPage, Erase, Erased, Event, EventsQuery, Organization,
+};
 use reqwest::Method;
 
 use super::context::Context;
@@ -46,6 +48,12 @@ pub enum AuditCommand {
   grantd audit verify audit.jsonl
   grantd audit verify audit.jsonl --trust key.jwk --checkpoint last-month.jsonl")]
     Verify(VerifyArgs),
+    /// List signed checkpoints, newest first: keep one elsewhere, and hold later exports against it
+    #[command(after_help = "Examples:
+  grantd audit checkpoints
+  grantd audit checkpoints --limit 1 --output jsonl > checkpoint.json
+  grantd audit verify audit.jsonl --checkpoint checkpoint.json")]
+    Checkpoints(CheckpointsArgs),
     /// Erase the private part of events: path, reason, context, caller, address. Cannot be undone
     #[command(after_help = "Examples:
   grantd audit erase --context user_id=alice --reason 'Request 42'
@@ -136,6 +144,19 @@ pub struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// Events of a page, at most 1000 [default: 100]
+    #[arg(long, value_name = "N", value_parser = limit_range())]
+    limit: Option<i64>,
+    /// Where the page before ended: its next_cursor
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+#[derive(Args)]
+pub struct CheckpointsArgs {
+    /// Those of the organization itself instead of an app's
+    #[arg(long, conflicts_with = "app")]
+    organization: bool,
+    /// Checkpoints of a page, at most 1000 [default: 100]
     #[arg(long, value_name = "N", value_parser = limit_range())]
     limit: Option<i64>,
     /// Where the page before ended: its next_cursor
@@ -284,6 +305,18 @@ pub async fn run(command: AuditCommand, context: &mut Context) -> Result<(), Fai
             let owner = owner(args.filter.organization, &api, context).await?;
             let query = args.filter.query(context.term.now());
             tail::run(&api, &path(&owner, &["events"]), query, context).await
+        }
+        AuditCommand::Checkpoints(args) => {
+            let owner = owner(args.organization, &api, context).await?;
+            let query = CheckpointsQuery { limit: args.limit, cursor: args.cursor };
+            let page: CheckpointPage = api.get(&path(&owner, &["checkpoints"]), &query).await?;
+            let columns = [
+                column("N", "body.n"),
+                column("SIGNED", "body.at"),
+                minor("PRUNED TO", "body.pruned_to"),
+                minor("KEY", "kid"),
+            ];
+            context.show_checkpoints(&page, &columns)
         }
         AuditCommand::Export(args) => export(args, &api, context).await,
         AuditCommand::Erase(args) => erase(args, &api, context).await,

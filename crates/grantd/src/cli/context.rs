@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use grantd_wire::api::{App, CursorPage, Event, ListQuery, Page};
+use grantd_wire::api::{App, Checkpoint, CheckpointPage, CursorPage, Event, ListQuery, Page};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
@@ -232,13 +232,21 @@ impl Context {
                  `grantd apps update --index KEY` changes that for later events",
             );
         }
-        match &page.next_cursor {
-            Some(cursor) if self.format() == Format::Table && page.has_more => {
-                self.term.note(&format!("older events: --cursor {cursor}"));
-            }
-            _ => {}
-        }
+        self.note_older("events", page.next_cursor.as_deref());
         Ok(())
+    }
+
+    /// Writes a page of checkpoints.
+    pub fn show_checkpoints(&mut self, page: &CheckpointPage, columns: &[Column]) -> Result<(), Failure> {
+        self.show_list(&Node::of(page), columns, &Known::of::<Checkpoint>())?;
+        self.note_older("checkpoints", page.next_cursor.as_deref());
+        Ok(())
+    }
+
+    fn note_older(&mut self, what: &str, cursor: Option<&str>) {
+        if let (Some(cursor), Format::Table) = (cursor, self.format()) {
+            self.term.note(&format!("older {what}: --cursor {cursor}"));
+        }
     }
 
     fn show_list(&mut self, page: &Node, columns: &[Column], known: &Known) -> Result<(), Failure> {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::body::Body;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use grantd_domain::audit::{Kind, Owner, context_term, is_indexed, term};
+use grantd_store::Tx;
 use grantd_store::audit::{self, EventFilter, ShownEvent, TERMS_MAX};
-use grantd_wire::api::{CursorPage, Event, EventsQuery};
+use grantd_wire::api::{Checkpoint, CheckpointPage, CheckpointsQuery, CursorPage, Event, EventsQuery};
 use grantd_wire::ids::EventId;
 use grantd_wire::{Code, Error, limits};
 use serde_json::{Map, Value};
@@ -120,6 +121,28 @@ pub async fn show(vault: &Vault, owner: Owner, segment: &str) -> Result<Answer, 
     let id = parse::segment(segment).and_then(|text| EventId::parse(&text)).ok_or_else(missing)?;
     let found = vault.store.read(move |tx| audit::find(tx, &owner, id)).await.map_err(of_store)?;
     Ok(answer(200, &view(&found.ok_or_else(missing)?)))
+}
+
+pub async fn checkpoints(vault: &Vault, request: &Request, owner: Owner) -> Result<Answer, Error> {
+    let query: CheckpointsQuery = parse::query(&request.uri)?;
+    let (limit, _) = parse::page(query.limit, None)?;
+    let before = match &query.cursor {
+        Some(cursor) => cursor.parse().map_err(|_| Error::invalid("cursor", "is not one this list gave"))?,
+        None => i64::MAX,
+    };
+    // One more than asked for tells whether there are more.
+    let look = move |tx: &mut Tx<'_>| audit::last_checkpoints(tx, &owner, before, limit + 1);
+    let mut found = vault.store.read(look).await.map_err(of_store)?;
+    let has_more = found.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+    if has_more {
+        found.pop();
+    }
+    let next_cursor = found.last().filter(|_| has_more).map(|last| last.n.to_string());
+    let items = found.into_iter().map(|stored| {
+        let body = serde_json::from_str(&stored.body).map_err(|_| Code::Internal)?;
+        Ok(Checkpoint { r#type: "checkpoint".to_owned(), body, kid: stored.key_id, signature: stored.signature })
+    });
+    Ok(answer(200, &CheckpointPage { items: items.collect::<Result<_, Code>>()?, next_cursor, has_more }))
 }
 
 pub async fn export(vault: &Arc<Vault>, request: &Request, owner: Owner) -> Result<Answer, Error> {

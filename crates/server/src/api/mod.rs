@@ -102,6 +102,7 @@ pub async fn answer(
         Api::OrganizationEventsList => audit::list(vault, &request, request.organization()?).await,
         Api::OrganizationEventsShow => audit::show(vault, request.organization()?, &request.params[0]).await,
         Api::OrganizationEventsExport => audit::export(vault, &request, request.organization()?).await,
+        Api::OrganizationCheckpointsList => audit::checkpoints(vault, &request, request.organization()?).await,
         Api::OrganizationEventsErase => {
             let owner = request.organization_wide("erase what happened outside of them")?;
             erasure::erase(vault, &request, owner).await
@@ -184,6 +185,7 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::EventsList => audit::list(vault, request, Owner::App(app.id)).await,
         Api::EventsShow => audit::show(vault, Owner::App(app.id), &request.params[1]).await,
         Api::EventsExport => audit::export(vault, request, Owner::App(app.id)).await,
+        Api::CheckpointsList => audit::checkpoints(vault, request, Owner::App(app.id)).await,
         Api::EventsErase => erasure::erase(vault, request, Owner::App(app.id)).await,
         Api::Whoami
         | Api::OrganizationShow
@@ -205,7 +207,8 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         | Api::OrganizationEventsList
         | Api::OrganizationEventsShow
         | Api::OrganizationEventsExport
-        | Api::OrganizationEventsErase => Err(Code::Internal.into()),
+        | Api::OrganizationEventsErase
+        | Api::OrganizationCheckpointsList => Err(Code::Internal.into()),
     }
 }
 

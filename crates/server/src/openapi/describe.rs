@@ -152,6 +152,12 @@ fn events(id: &'static str, summary: &'static str) -> Operation {
     .about("Newest first, by cursor. Filters that no index knows are looked for in the newest events: `partial_scan` says so.")
 }
 
+fn checkpoints(id: &'static str, summary: &'static str) -> Operation {
+    gives::<api::CheckpointPage>(id, "audit", summary).queried::<api::CheckpointsQuery>().about(
+        "Newest first, by cursor. One that is kept elsewhere proves that no later export rewrote what was before it.",
+    )
+}
+
 fn export(id: &'static str, summary: &'static str) -> Operation {
     Operation {
         answer: Answered::Export,
@@ -309,6 +315,10 @@ pub fn describe(route: Api) -> Operation {
         Api::EventsList => events("listEvents", "Lists events of an app"),
         Api::EventsShow => event("showEvent", "Shows an event of an app"),
         Api::EventsExport => export("exportEvents", "Exports events of an app"),
+        Api::CheckpointsList => checkpoints("listCheckpoints", "Lists signed checkpoints of an app's trail"),
+        Api::OrganizationCheckpointsList => {
+            checkpoints("listOrganizationCheckpoints", "Lists signed checkpoints of what happened outside of apps")
+        }
         Api::OrganizationEventsList => events("listOrganizationEvents", "Lists events outside of apps"),
         Api::OrganizationEventsShow => event("showOrganizationEvent", "Shows an event outside of apps"),
         Api::OrganizationEventsExport => export("exportOrganizationEvents", "Exports events outside of apps"),

@@ -27,6 +27,7 @@ on_every_engine! {
     pages_lose_and_double_nothing,
     an_export_verifies_and_says_what_it_is,
     an_export_that_is_overtaken_by_a_checkpoint_verifies,
+    checkpoints_are_listed_newest_first_as_an_export_has_them,
     a_filtered_export_says_that_it_is_partial,
 }
 
@@ -228,6 +229,36 @@ async fn an_export_verifies_and_says_what_it_is(server: Server) {
     let trust = Trust { key: Some(line("header")["keys"][0].clone()), checkpoint: Some(line("checkpoint")) };
     let report = verify(BufReader::new(second.as_bytes()), &trust).unwrap();
     assert!(report.ok, "{:?}", report.problems);
+}
+
+async fn checkpoints_are_listed_newest_first_as_an_export_has_them(server: Server) {
+    let world = server.world().await;
+    let list = async |query: &str| {
+        server.api("GET", &world.path(&format!("audit/checkpoints{query}")), Value::Null).await.ok(200)
+    };
+    assert_eq!(list("").await, json!({"items": [], "next_cursor": null, "has_more": false}));
+    for _ in 0..3 {
+        server.export(&world.path("audit/export")).await;
+    }
+    let (_, export) = server.export(&world.path("audit/export")).await;
+    let is_signed = |line: &&str| line.contains(r#""type":"checkpoint""#);
+    let mut signed: Vec<Value> = export.lines().filter(is_signed).map(|l| serde_json::from_str(l).unwrap()).collect();
+    signed.reverse();
+    assert_eq!(list("").await, json!({"items": signed, "next_cursor": null, "has_more": false}));
+    let (mut paged, mut query) = (Vec::new(), "?limit=1".to_owned());
+    loop {
+        let page = list(&query).await;
+        paged.extend(page["items"].as_array().unwrap().clone());
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        query = format!("?limit=1&cursor={cursor}");
+    }
+    assert_eq!((paged.len(), &paged), (4, &signed));
+    server
+        .api("GET", &world.path("audit/checkpoints?cursor=x"), Value::Null)
+        .await
+        .names(Code::InvalidRequest, "cursor");
+    let outside = server.api("GET", "/api/v1/audit/checkpoints", Value::Null).await.ok(200);
+    assert_eq!(outside["items"], json!([]), "those of the organization are its own");
 }
 
 async fn an_export_that_is_overtaken_by_a_checkpoint_verifies(server: Server) {

@@ -43,6 +43,40 @@ pub struct EventsQuery {
     pub format: Option<String>,
 }
 
+/// Query of `GET …/audit/checkpoints`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointsQuery {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// `GET …/audit/checkpoints`: newest first.
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CheckpointPage {
+    pub items: Vec<Checkpoint>,
+    pub next_cursor: Option<String>,
+    pub has_more: bool,
+}
+
+/// A signed checkpoint of a trail, as a line of an export has it: kept elsewhere, later exports can be held against it.
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Checkpoint {
+    /// `checkpoint`.
+    pub r#type: String,
+    /// What is signed, in its canonical form: `app_id`, `n`, `previous`, `at`, `heads`, `pruned_to`.
+    pub body: Map<String, Value>,
+    /// The key that signed it.
+    pub kid: String,
+    /// Ed25519, in standard base64.
+    pub signature: String,
+}
+
 /// `POST …/audit/erase`: whose private part goes. Every filter given must match; `event` stands alone.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -238,3 +238,23 @@ async fn a_token_is_made_as_it_was_asked_for() {
     assert_eq!(server.run(&["tokens", "list", "--operator", ID]).await.exit, Exit::Ok);
     assert_eq!(server.seen()[1].target, format!("/api/v1/tokens?operator={ID}"));
 }
+
+#[tokio::test]
+async fn a_line_of_checkpoints_is_one_to_verify_with() {
+    let body = json!({"app_id": ID, "n": 2, "previous": "aa", "at": "2026-11-24T10:00:00.000Z", "heads": [], "pruned_to": null});
+    let checkpoint = json!({"type": "checkpoint", "body": body, "kid": ID, "signature": "c2ln"});
+    let page = json!({"items": [checkpoint], "next_cursor": "2", "has_more": true});
+    let server = Server::start(&[(200, page)]).await;
+    let list = ["audit", "checkpoints", "--limit", "1", "--cursor", "3"];
+    let done = server.run(&[&list[..], &["--output", "jsonl"]].concat()).await;
+    assert!(server.seen()[0].target.ends_with("/audit/checkpoints?cursor=3&limit=1"), "{}", server.seen()[0].target);
+    assert_eq!((done.out.lines().count(), serde_json::from_str::<Value>(&done.out).unwrap()), (1, checkpoint));
+    let done = server.run(&[&list[..], &["--output", "table"]].concat()).await;
+    assert_eq!(
+        done.out,
+        format!("N  SIGNED                    PRUNED TO  KEY\n2  2026-11-24T10:00:00.000Z  -          {ID}\n")
+    );
+    assert_eq!(done.err, "older checkpoints: --cursor 2\n");
+    let outside = server.run(&["audit", "checkpoints", "--organization"]).await;
+    assert_eq!((outside.exit, &*server.seen()[2].target), (Exit::Ok, "/api/v1/audit/checkpoints"));
+}

@@ -195,6 +195,8 @@ pub const STORY: &[Step] = &[
     step("audit export --out $DIR/audit.jsonl"),
     Step { wide: true, ..step("audit export --format csv --kind grant.revoked") },
     step("audit verify $DIR/audit.jsonl"),
+    // What it prints depends on the moment; `messages.rs` has it.
+    fails("audit checkpoints --cursor soon", Exit::Usage),
     fails("audit erase --event $EVENT --reason 'Request 42'", Exit::Usage),
     step("audit erase --event $EVENT --reason 'Request 42' --confirm shop"),
     fails("audit erase --reason 'Request 42'", Exit::Usage),
