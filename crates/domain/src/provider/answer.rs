@@ -111,7 +111,7 @@ impl Token {
             access: secret(access),
             refresh: text("refresh_token").map(secret),
             expiry,
-            scopes: root.get("scope").and_then(scopes),
+            scopes: root.get("scope").or_else(|| root.get("scopes")).and_then(scopes),
             id_token: text("id_token").map(secret),
         })
     }

@@ -100,7 +100,7 @@ fn tokens_are_read_from_json_and_forms_alike() {
     let plain = token(|_| {});
     for body in [
         r#"{"access_token":"a","refresh_token":"r","expires_in":3600,"scope":"x y"}"#,
-        r#" {"access_token":"a","refresh_token":"r","expires_in":"3600","scope":["x","y"]}"#,
+        r#" {"access_token":"a","refresh_token":"r","expires_in":"3600","scopes":["x","y"]}"#,
         r#"{"access_token":"a","refresh_token":"r","expires_in":3600.9,"scope":"x,y"}"#,
         "access_token=a&refresh_token=r&expires_in=3600&scope=x+y",
     ] {
