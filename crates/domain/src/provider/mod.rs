@@ -5,6 +5,7 @@
 //! host that the provider does not run, nor one of another account: a host that belongs to one account is pinned when it connects.
 
 mod answer;
+mod call;
 mod catalog;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use crate::evidence::{Evidence, is_https};
 use crate::template::{http_name, placeholders, render};
 
 pub use answer::{ANSWER_BYTES_MAX, Expiry, Refusal, Tokens};
+pub use call::{Call, Client, Link, Pair, new_verifier};
 pub use catalog::{all, find};
 
 /// The id that stands for no entry: everything is said by whoever configures it, or by its issuer.

@@ -5,6 +5,7 @@ use grantd_wire::TimeMs;
 
 use super::catalog::FILES;
 use super::*;
+use crate::secret::Secret;
 
 const NOW: TimeMs = TimeMs(1_800_000_000_000);
 
@@ -190,4 +191,151 @@ proptest::proptest! {
     fn no_answer_makes_it_panic(status in 100_u16..600, body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
         drop(token(|_| {}).read(status, &body, NOW));
     }
+}
+
+fn client() -> Client {
+    Client { id: "id 1".to_owned(), secret: Secret::new("s/canary".to_owned()) }
+}
+
+fn header<'a>(call: &'a Call, name: &str) -> Option<&'a str> {
+    call.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.reveal())
+}
+
+fn pairs(text: &str) -> BTreeMap<String, String> {
+    url::form_urlencoded::parse(text.as_bytes()).into_owned().collect()
+}
+
+fn link(id: &str, scopes: &[String]) -> String {
+    // The example of RFC 7636 appendix B.
+    let verifier = Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".to_owned());
+    let redirect_uri = "https://grantd.example.com/oauth/callback";
+    let link = Link { client_id: "id 1", redirect_uri, scopes, state: "st", verifier: &verifier, nonce: "no" };
+    find(id).unwrap().authorize_link(&link)
+}
+
+#[test]
+fn a_link_carries_what_the_provider_needs() {
+    let google = link("google", &["openid".to_owned(), "https://www.googleapis.com/auth/calendar".to_owned()]);
+    let (url, query) = google.split_once('?').unwrap();
+    let query = pairs(query);
+    assert_eq!(url, "https://accounts.google.com/o/oauth2/v2/auth");
+    for (name, value) in [
+        ("response_type", "code"),
+        ("client_id", "id 1"),
+        ("redirect_uri", "https://grantd.example.com/oauth/callback"),
+        ("state", "st"),
+        ("scope", "openid https://www.googleapis.com/auth/calendar"),
+        ("code_challenge", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"),
+        ("code_challenge_method", "S256"),
+        ("nonce", "no"),
+        ("access_type", "offline"),
+    ] {
+        assert_eq!(query[name], value, "{name}");
+    }
+    let tiktok = pairs(link("tiktok", &[]).split_once('?').unwrap().1);
+    assert!(tiktok["client_key"] == "id 1" && !tiktok.contains_key("client_id") && !tiktok.contains_key("nonce"));
+    assert!(link("apollo", &[]).starts_with("https://app.apollo.io/#/oauth/authorize?response_type=code&"));
+    assert!(!link("square", &[]).contains("code_challenge"), "it refuses PKCE");
+    for provider in all() {
+        let link = link(&provider.id, &[]);
+        let query = pairs(link.split_once('?').unwrap().1);
+        assert!(query["state"] == "st" && query["response_type"] == "code", "{link}");
+        let asked = provider.scopes.asked(&[]).join(&provider.scopes.separator);
+        assert_eq!(query.get("scope").map_or("", String::as_str), asked, "{link}");
+    }
+}
+
+#[test]
+fn required_scopes_are_always_asked_for_and_once() {
+    let scopes = &find("google").unwrap().scopes;
+    assert_eq!(scopes.asked(&["email".to_owned(), "email".to_owned()]), ["email", "openid"]);
+    assert_eq!(scopes.asked(&[]), ["openid", "email", "profile"]);
+}
+
+#[test]
+fn a_token_call_authenticates_as_the_provider_takes_it() {
+    let (code, verifier) = (Secret::new("c".to_owned()), Secret::new("v".to_owned()));
+    let call = |id: &str| {
+        find(id).unwrap().code_call(&client(), &code, "https://grantd.example.com/oauth/callback", &verifier)
+    };
+    let google = call("google");
+    let body = pairs(google.body.as_ref().unwrap().reveal());
+    assert_eq!((body["client_id"].as_str(), body["client_secret"].as_str()), ("id 1", "s/canary"));
+    assert_eq!((body["code"].as_str(), body["code_verifier"].as_str()), ("c", "v"));
+    assert_eq!(header(&google, "Content-Type"), Some("application/x-www-form-urlencoded"));
+    let notion = call("notion");
+    // `id+1:s%2Fcanary`
+    assert_eq!(header(&notion, "Authorization"), Some("Basic aWQrMTpzJTJGY2FuYXJ5"));
+    assert_eq!(header(&notion, "Content-Type"), Some("application/json"));
+    let body: BTreeMap<String, String> = serde_json::from_str(notion.body.as_ref().unwrap().reveal()).unwrap();
+    assert!(body["grant_type"] == "authorization_code" && !body.contains_key("client_secret"));
+}
+
+#[test]
+fn no_secret_stands_in_the_url_of_a_call_that_need_not_have_it_there() {
+    let (access, refresh) = (Secret::new("canary-at".to_owned()), Secret::new("canary-rt".to_owned()));
+    let pair = Pair { access: &access, refresh: Some(&refresh) };
+    for provider in all() {
+        let calls = [
+            Some(provider.code_call(&client(), &access, "https://grantd.example.com/oauth/callback", &refresh)),
+            provider.refresh_call(&client(), pair).filter(|_| provider.refresh.kind != RefreshKind::Exchange),
+            provider
+                .revoke_call(&client(), pair, "account")
+                .filter(|_| provider.revoke.as_ref().is_some_and(|revoke| revoke.body != Body::Query)),
+            provider.identity_call(&access),
+        ];
+        for call in calls.into_iter().flatten() {
+            assert!(!call.url.reveal().contains("canary"), "{}", provider.id);
+            assert!(crate::destination::Target::parse(call.url.reveal()).is_ok(), "{}", provider.id);
+            assert!(!format!("{call:?}").contains("canary"), "{}", provider.id);
+        }
+    }
+}
+
+#[test]
+fn a_token_is_renewed_the_providers_way() {
+    let (access, refresh) = (Secret::new("at".to_owned()), Secret::new("rt".to_owned()));
+    let call = |id: &str, refresh| find(id).unwrap().refresh_call(&client(), Pair { access: &access, refresh });
+    let google = call("google", Some(&refresh)).unwrap();
+    let body = pairs(google.body.as_ref().unwrap().reveal());
+    assert_eq!((body["grant_type"].as_str(), body["refresh_token"].as_str()), ("refresh_token", "rt"));
+    assert!(call("google", None).is_none(), "there is nothing to renew it with");
+    let instagram = call("instagram", None).unwrap();
+    let url = "https://graph.instagram.com/refresh_access_token?access_token=at&grant_type=ig_refresh_token";
+    assert_eq!((instagram.url.reveal(), instagram.method, instagram.body.is_none()), (url, Method::Get, true));
+    let exchange = find("instagram").unwrap().exchange_call(&client(), &access).unwrap();
+    assert!(exchange.url.reveal().contains("client_secret=s%2Fcanary") && exchange.body.is_none());
+    assert!(find("google").unwrap().exchange_call(&client(), &access).is_none());
+    for provider in all() {
+        let call = provider.refresh_call(&client(), Pair { access: &access, refresh: Some(&refresh) });
+        assert_eq!(call.is_some(), provider.is_refreshable(), "{}", provider.id);
+    }
+}
+
+#[test]
+fn a_token_is_ended_the_providers_way() {
+    let (access, refresh) = (Secret::new("at".to_owned()), Secret::new("rt".to_owned()));
+    let call = |id: &str, refresh| find(id).unwrap().revoke_call(&client(), Pair { access: &access, refresh }, "a/1");
+    let google = call("google", Some(&refresh)).unwrap();
+    assert_eq!((google.method, google.body.unwrap().reveal()), (Method::Post, "token=rt"));
+    assert_eq!(call("google", None).unwrap().body.unwrap().reveal(), "token=at");
+    let github = call("github", None).unwrap();
+    assert_eq!(
+        (github.method, github.url.reveal()),
+        (Method::Delete, "https://api.github.com/applications/id%201/token")
+    );
+    assert_eq!(github.body.unwrap().reveal(), r#"{"access_token":"at"}"#);
+    assert!(call("airtable", Some(&refresh)).is_none(), "no such call is known");
+}
+
+#[test]
+fn whose_account_it_is_takes_the_token_in_the_providers_header() {
+    let access = Secret::new("at".to_owned());
+    let call = |id: &str| find(id).unwrap().identity_call(&access);
+    assert_eq!(header(&call("google").unwrap(), "Authorization"), Some("Bearer at"));
+    let mailchimp = call("mailchimp").unwrap();
+    let sent: Vec<&str> =
+        mailchimp.headers.iter().filter(|(n, _)| n == "Authorization").map(|(_, v)| v.reveal()).collect();
+    assert_eq!(sent, ["OAuth at"]);
+    assert!(call("stripe").is_none(), "the token answer says it");
 }
