@@ -18,9 +18,10 @@ use http::{HeaderName, HeaderValue};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::Request;
-use crate::answer::{Answer, json, of_store, raw};
+use super::{Request, version};
+use crate::answer::{Answer, of_store, raw};
 use crate::install::Pepper;
+use crate::routes::Api;
 use crate::vault::Vault;
 
 /// The header that names a call.
@@ -71,22 +72,27 @@ impl Attempt {
         Place { table: "idempotency", app: None, row, field: "answer_sealed", version: expires_at.0 }
     }
 
-    async fn replay(&self, vault: &Vault, kept: &Kept) -> Result<Answer, Error> {
+    async fn replay(&self, vault: &Vault, route: Api, kept: &Kept) -> Result<Answer, Error> {
         if kept.request_hash != self.request_hash {
             return Err(Error::new(Code::Conflict)
                 .message("This Idempotency-Key was used for another request.")
                 .hint("Use a new key for a new request."));
         }
         let body = vault.keys.open_of_install(self.place(kept.expires_at), &kept.answer_sealed).await?;
-        let mut answer = created(body);
+        let mut answer = created(route, body);
         answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         Ok(answer)
     }
 }
 
 /// An answer whose body is wiped when it has been written.
-fn created(body: Zeroizing<Vec<u8>>) -> Answer {
-    raw(201, "application/json", Body::from(Bytes::from_owner(body)))
+fn created(route: Api, body: Zeroizing<Vec<u8>>) -> Answer {
+    let body = Bytes::from_owner(body);
+    version::made(raw(201, "application/json", Body::from(body.clone())), route, &body)
+}
+
+fn body_of(made: &impl Serialize) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(serde_json::to_vec(made).expect("bodies of ours have a JSON form"))
 }
 
 /// Each part behind its length, so that no two lists of parts read the same.
@@ -107,7 +113,7 @@ impl Request {
         mut run: impl FnMut(&mut Tx<'_>) -> Stored<T> + Send + 'static,
     ) -> Result<Answer, Error> {
         let Some(attempt) = self.attempt else {
-            return Ok(json(201, &vault.store.write(run).await.map_err(of_store)?));
+            return Ok(created(self.route, body_of(&vault.store.write(run).await.map_err(of_store)?)));
         };
         let now = self.source.now;
         let expires_at = now.plus_ms(limits::IDEMPOTENCY_KEPT_MS);
@@ -119,7 +125,7 @@ impl Request {
                 if let Some(kept) = idempotency::find(tx, &attempt.key_hash, now)? {
                     return Ok(Made::Before(kept));
                 }
-                let body = Zeroizing::new(serde_json::to_vec(&run(tx)?).expect("bodies of ours have a JSON form"));
+                let body = body_of(&run(tx)?);
                 // A write that runs again seals again. The bound of a key's seals is half of what the cipher bears.
                 let answer_sealed = key.seal(&*env, attempt.place(expires_at), &body);
                 let kept = Kept { request_hash: attempt.request_hash, answer_sealed, expires_at };
@@ -128,13 +134,13 @@ impl Request {
             })
             .await;
         match made {
-            Ok(Made::Now(body)) => Ok(created(body)),
-            Ok(Made::Before(kept)) => attempt.replay(vault, &kept).await,
+            Ok(Made::Now(body)) => Ok(created(self.route, body)),
+            Ok(Made::Before(kept)) => attempt.replay(vault, self.route, &kept).await,
             Err(lost @ (StoreError::Duplicate | StoreError::Refused(_))) => {
                 // The same call on another replica may have been faster, and be why this one could not.
                 let kept = vault.store.read(move |tx| idempotency::find(tx, &attempt.key_hash, now)).await;
                 match kept.map_err(of_store)? {
-                    Some(kept) => attempt.replay(vault, &kept).await,
+                    Some(kept) => attempt.replay(vault, self.route, &kept).await,
                     None => Err(of_store(lost)),
                 }
             }

@@ -40,6 +40,7 @@ use version::IfMatch;
 
 /// An authenticated call of the management API.
 pub struct Request {
+    route: Api,
     pub operator: Operator,
     pub pat: Pat,
     /// What this call may do: the lower of the operator's role and the token's.
@@ -79,7 +80,18 @@ pub async fn answer(
     let if_match = IfMatch::parse(&parts.headers, route.route)?;
     let body = body(parts, content, limits::API_BODY_BYTES_MAX).await?;
     let attempt = if route.method == "POST" { Attempt::parse(&vault.pepper, parts, &pat, role, &body)? } else { None };
-    let request = Request { operator, pat, role, uri: parts.uri.clone(), params, if_match, body, attempt, source };
+    let request = Request {
+        route: route.route,
+        operator,
+        pat,
+        role,
+        uri: parts.uri.clone(),
+        params,
+        if_match,
+        body,
+        attempt,
+        source,
+    };
     let changes = route.method != "GET";
     match route.route {
         Api::Whoami => Ok(json(200, &request.whoami())),

@@ -2,12 +2,15 @@
 //!
 //! Invariant: a tag is compared inside the write that changes the object, so that of two writers with the same tag one is refused.
 
+use std::fmt;
+
 use grantd_wire::ids::AppId;
 use grantd_wire::sign::{hex, sha256};
 use grantd_wire::{Code, Error};
 use http::{HeaderMap, HeaderValue, header};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserializer, Serialize};
+use serde_json::{Map, Value, json};
 
 use crate::answer::{Answer, json as answer};
 use crate::routes::Api;
@@ -105,6 +108,55 @@ fn tagged(mut answer: Answer, object: &impl Serialize) -> Answer {
     answer
 }
 
+/// The answer of a creation, with the tag of what it made.
+pub fn made(answer: Answer, route: Api, body: &[u8]) -> Answer {
+    let mut body = serde_json::Deserializer::from_slice(body);
+    let object = Without(shown_once(route)).deserialize(&mut body).expect("bodies of ours are JSON objects");
+    tagged(answer, &object)
+}
+
+/// Fields of a creation's answer beside those of the object as it is shown from then on.
+const fn shown_once(route: Api) -> &'static [&'static str] {
+    match route {
+        Api::KeysMint => &["api_key"],
+        Api::KeysRotate => &["api_key", "predecessor_id", "predecessor_grace_until"],
+        Api::SecretsCreate => &["grant_id"],
+        Api::TokensCreate => &["token"],
+        _ => &[],
+    }
+}
+
+/// Reads an object without these fields, and without a copy of what they hold.
+struct Without(&'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for Without {
+    type Value = Map<String, Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Without {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let mut shown = Map::new();
+        while let Some(name) = fields.next_key::<String>()? {
+            if self.0.contains(&name.as_str()) {
+                fields.next_value::<IgnoredAny>()?;
+            } else {
+                shown.insert(name, fields.next_value()?);
+            }
+        }
+        Ok(shown)
+    }
+}
+
 /// What an app has once, as its tag covers it: its own fields name no app.
 pub fn of_app(app: AppId, object: &impl Serialize) -> Value {
     json!({"app_id": app.to_string(), "object": object})
@@ -146,9 +198,15 @@ pub const fn is_checked(route: Api) -> bool {
 /// Whether the answer of this route carries a tag.
 pub const fn is_tagged(route: Api) -> bool {
     match route {
-        // They answer what was done, not the object, or another one.
-        Api::SecretsDelete | Api::GrantsRevoke | Api::KeysRotate => false,
-        Api::OrganizationShow
+        // They answer what was done, not the object.
+        Api::SecretsDelete | Api::GrantsRevoke => false,
+        Api::OperatorsCreate
+        | Api::TokensCreate
+        | Api::AppsCreate
+        | Api::KeysMint
+        | Api::SecretsCreate
+        | Api::SecretGrantsCreate
+        | Api::OrganizationShow
         | Api::OperatorsShow
         | Api::TokensShow
         | Api::AppsShow

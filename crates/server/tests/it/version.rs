@@ -12,6 +12,7 @@ on_every_engine! {
 
 in_memory! {
     every_change_can_be_bound_to_what_was_read,
+    what_was_made_has_the_tag_it_is_shown_with,
     a_header_that_cannot_be_checked_is_refused,
 }
 
@@ -90,11 +91,47 @@ async fn every_change_can_be_bound_to_what_was_read(server: Server) {
         }
         let now = tag_of(&server, object).await;
         assert_ne!(now, tag, "{method} {path}");
-        // A rotation answers the new key, a revoke of a grant what it did.
+        // The rotation of a key answers the new one, a revoke of a grant what it did.
         if *action != "/rotate" && path != format!("{grant}/revoke") {
             assert_eq!(answer.header("etag"), now, "{method} {path}");
         }
         change(&server, method, &path, body, &tag).await.refused(Code::VersionConflict);
+    }
+}
+
+async fn what_was_made_has_the_tag_it_is_shown_with(server: Server) {
+    let world = server.world().await;
+    let (keys, secrets, grants) = (world.path("keys"), world.path("managed-secrets"), world.path("grants"));
+    let rotation = world.path(&format!("keys/{}/rotate", world.key_id));
+    let secret_grants = world.path(&format!("managed-secrets/{}/grants", world.secret));
+    let secret = json!({"name": "Other", "value": "canary-other", "allowed_hosts": ["api.example.com"]});
+    let made = [
+        ("/api/v1/apps", "/api/v1/apps", "id", json!({"name": "Made"})),
+        ("/api/v1/operators", "/api/v1/operators", "id", json!({"email": "made@example.com", "role": "viewer"})),
+        ("/api/v1/tokens", "/api/v1/tokens", "id", json!({"name": "made"})),
+        (&keys, &keys, "id", json!({"name": "made"})),
+        (&rotation, &keys, "id", json!({})),
+        (&secrets, &secrets, "slug", secret),
+        (&secret_grants, &grants, "grant_id", json!({"principal_type": "system", "label": "made"})),
+    ];
+    let document = grantd_server::openapi::document()["paths"].to_string();
+    assert_eq!(made.len(), document.matches("\"201\"").count(), "every creation that the document knows is here");
+    for (n, (path, list, id, body)) in made.iter().enumerate() {
+        let send = async |key: Option<String>| {
+            let request = api_request(&server.pat, "POST", path, body.to_string());
+            let request = key.map_or(request.clone(), |key| request.set("idempotency-key", key));
+            server.send(request).await
+        };
+        let first = send(Some(format!("made-{n}"))).await;
+        let object = format!("{list}/{}", text(&first.ok(201), id));
+        let tag = tag_of(&server, &object).await;
+        assert_eq!(first.header("etag"), tag, "{path}");
+        assert_eq!(send(Some(format!("made-{n}"))).await.header("etag"), tag, "{path}: the same answer again");
+        if ["/api/v1/apps", "/api/v1/tokens"].contains(path) {
+            let unkeyed = send(None).await;
+            let object = format!("{list}/{}", text(&unkeyed.ok(201), id));
+            assert_eq!(unkeyed.header("etag"), tag_of(&server, &object).await, "{path}");
+        }
     }
 }
 
