@@ -19,6 +19,8 @@ use crate::{Error, Result};
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 /// A server that no longer answers ends the case this long after its time.
 const OVERTIME: Duration = Duration::from_mins(1);
+/// And one that is asked for every grant has this long for each: many times what it needs.
+const GRANT_TIME: Duration = Duration::from_millis(1);
 
 /// How hard, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +137,13 @@ fn run_thread(common: &Common<'_>, thread: usize, threads: usize) -> Result<Outc
     let (runtime, opened) = opened?;
     runtime.block_on(async {
         let load = common.load;
-        let end = (load.warm_up + load.measured).saturating_add(OVERTIME);
+        let time = match &common.plan {
+            Plan::Retrieve(Retrieve { pick: Pick::Each, grants, .. }) => {
+                GRANT_TIME.saturating_mul(u32::try_from(grants.len()).unwrap_or(u32::MAX))
+            }
+            _ => load.warm_up + load.measured,
+        };
+        let end = time.saturating_add(OVERTIME);
         tokio::time::timeout(end, drive_all(common, opened))
             .await
             .unwrap_or_else(|_| Err(Error("void: the server no longer answers".to_owned())))
