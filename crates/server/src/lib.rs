@@ -17,6 +17,7 @@ pub mod meters;
 pub mod metrics;
 pub mod openapi;
 pub mod outbound;
+pub mod pages;
 pub mod parse;
 pub mod recovery;
 pub mod rewrap;

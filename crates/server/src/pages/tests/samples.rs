@@ -1,0 +1,147 @@
+//! Every page in every form, made of the words given.
+
+use grantd_wire::TimeMs;
+
+use super::super::*;
+
+/// What others name.
+pub(super) struct Words {
+    /// Names of apps, users, providers, accounts, scopes.
+    pub(super) name: String,
+    /// Ids and codes.
+    pub(super) id: String,
+    pub(super) website: String,
+    /// Where a browser is sent.
+    pub(super) url: String,
+    pub(super) base: &'static str,
+}
+
+impl Words {
+    pub(super) fn plain() -> Self {
+        Self {
+            name: "Fernway Travel".to_owned(),
+            id: "google".to_owned(),
+            website: "https://fernway.example/about".to_owned(),
+            url: "https://fernway.example/return?trip=7#top".to_owned(),
+            base: "/vault",
+        }
+    }
+
+    pub(super) fn site(&self) -> Site<'_> {
+        Site { base: self.base, host: "vault.halden.example" }
+    }
+
+    fn app(&self) -> App<'_> {
+        App { name: &self.name, website: Some(&self.website), brand_css_href: Some("/brand/app_1.css?v=0011") }
+    }
+
+    fn session(&self, several: bool) -> Session<'_> {
+        Session { id: &self.id, csrf: &self.id, user: several.then_some(self.name.as_str()), several }
+    }
+
+    fn provider(&self) -> Provider<'_> {
+        Provider { id: &self.id, name: &self.name }
+    }
+
+    fn support(&self) -> Support<'_> {
+        Support { code: &self.id, request_id: &self.id }
+    }
+
+    /// Hands each page over, with a name for it.
+    pub(super) fn each(&self, mut see: impl FnMut(&str, &Page<'_>)) {
+        let bare = App { website: None, brand_css_href: None, ..self.app() };
+        for not_a_link in [false, true] {
+            see("open", &Page::Open(Open { not_a_link }));
+        }
+        self.lists(&mut see);
+        self.consents(&mut see);
+        self.outcomes(&mut see);
+        self.endings(&mut see);
+        for app in [None, Some(bare), Some(self.app())] {
+            see("expired", &Page::Expired(Stale { app }));
+            see("wrong_browser", &Page::WrongBrowser(Stale { app }));
+            for kind in TroubleKind::ALL {
+                let again_href = app.map(|_| "/connect/x?provider=google");
+                see("trouble", &Page::Trouble(Trouble { app, kind, again_href, support: self.support() }));
+            }
+        }
+    }
+
+    fn lists(&self, see: &mut impl FnMut(&str, &Page<'_>)) {
+        let states = [OfferState::ToDo, OfferState::Connected, OfferState::Declined];
+        let offer = |state| Offer {
+            provider: self.provider(),
+            note: (state == OfferState::Connected).then_some(self.name.as_str()),
+            state,
+        };
+        let offers: Vec<Offer<'_>> = states.into_iter().map(offer).collect();
+        for offers in [&offers[..], &offers[1..], &offers[2..], &[]] {
+            see("picker", &Page::Picker(Picker { app: self.app(), session: self.session(true), offers }));
+        }
+    }
+
+    fn consents(&self, see: &mut impl FnMut(&str, &Page<'_>)) {
+        let line = |known| ScopeLine { text: &self.name, known };
+        let scopes = [line(true), line(true), line(false)];
+        for (scopes, several) in [(&scopes[..], true), (&scopes[..2], false), (&scopes[2..], false), (&[], true)] {
+            let consent = Consent {
+                app: self.app(),
+                session: self.session(several),
+                provider: self.provider(),
+                scopes,
+                repair: several.then_some(self.name.as_str()),
+                until: several.then_some(TimeMs(1_795_960_800_000)),
+                direct: !several,
+            };
+            see("consent", &Page::Consent(consent));
+            let (app, session, provider) = (consent.app, consent.session, consent.provider);
+            see("partial", &Page::Partial(Partial { app, session, provider, missing: scopes }));
+        }
+        see("leaving", &Page::Leaving(Leaving { app: self.app(), provider: self.provider(), url: &self.url }));
+    }
+
+    fn outcomes(&self, see: &mut impl FnMut(&str, &Page<'_>)) {
+        let (app, provider) = (self.app(), self.provider());
+        for several in [false, true] {
+            let session = self.session(several);
+            see("declined", &Page::Declined(Declined { app, session, provider }));
+            for reason in Reason::ALL {
+                let account = several.then_some(self.name.as_str());
+                let support = self.support();
+                see("failed", &Page::Failed(Failed { app, session, provider, reason, account, support }));
+            }
+        }
+    }
+
+    fn endings(&self, see: &mut impl FnMut(&str, &Page<'_>)) {
+        let grant = |operation, account: bool| Granted {
+            grant_id: &self.id,
+            provider: &self.id,
+            provider_name: &self.name,
+            account_identifier: account.then_some(self.name.as_str()),
+            timestamp: TimeMs(1_795_960_800_000),
+            operation,
+            scopes: &[],
+        };
+        let grants =
+            [grant(Operation::Creation, true), grant(Operation::Reauth, true), grant(Operation::Creation, false)];
+        let (code, description) = (self.id.as_str(), self.name.as_str());
+        let endings = [
+            Ending::Connected(&grants),
+            Ending::Connected(&grants[..1]),
+            Ending::Connected(&grants[1..2]),
+            Ending::Connected(&grants[2..]),
+            Ending::Connected(&[]),
+            Ending::Declined { code, description },
+            Ending::Failed { code, description },
+        ];
+        for ending in endings {
+            for to in [None, Some(self.url.as_str())] {
+                let names = [description, description];
+                let left_out = if to.is_some() { &names[..] } else { &[] };
+                let finished = Finished { app: self.app(), ending, left_out, target_origin: to, return_url: to };
+                see("finished", &Page::Finished(finished));
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The sentences of the pages: a key each, in one file for each language.
+//!
+//! A sentence is plain text with `{name}` where a value goes. Values are escaped and stand isolated in `<bdi>`, so that a name in
+//! another direction does not turn the sentence around.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use grantd_wire::TimeMs;
+use minijinja::value::Kwargs;
+use minijinja::{Error, ErrorKind, HtmlEscape, Value};
+
+/// The language of the pages.
+pub(super) const LANG: &str = "en";
+
+pub(super) static TEXTS: LazyLock<Texts> = LazyLock::new(|| Texts::parse(include_str!("../../lang/en.toml")));
+
+/// A sentence, cut where values go.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Text(String),
+    Slot(String),
+}
+
+/// The sentences of one language.
+pub(super) struct Texts {
+    pub(super) sentences: BTreeMap<String, Vec<Part>>,
+}
+
+impl Texts {
+    /// Reads a language file. Ours are part of the program, so what is wrong with one is a bug.
+    fn parse(file: &str) -> Self {
+        let file: toml::Table = file.parse().expect("language files are TOML");
+        let mut sentences = BTreeMap::new();
+        flatten(&mut sentences, "", file);
+        Self { sentences }
+    }
+
+    /// The sentence with its values, as HTML.
+    pub(super) fn html(&self, key: &str, values: &Kwargs) -> Result<Value, Error> {
+        let fill = |out: &mut String, value: Value| {
+            // What is HTML already is of ours: a time.
+            let _ = match value.is_safe() {
+                true => write!(out, "{value}"),
+                false => write!(out, "<bdi>{}</bdi>", HtmlEscape(&value.to_string())),
+            };
+        };
+        let html = self.fill(key, values, |out, text| write!(out, "{}", HtmlEscape(text)).unwrap_or_default(), fill)?;
+        Ok(Value::from_safe_string(html))
+    }
+
+    /// The sentence with its values, as text: for titles and attributes, where there are no elements.
+    pub(super) fn plain(&self, key: &str, values: &Kwargs) -> Result<String, Error> {
+        self.fill(key, values, String::push_str, |out, value| out.push_str(&value.to_string()))
+    }
+
+    fn fill(
+        &self,
+        key: &str,
+        values: &Kwargs,
+        text: impl Fn(&mut String, &str),
+        slot: impl Fn(&mut String, Value),
+    ) -> Result<String, Error> {
+        let parts = self
+            .sentences
+            .get(key)
+            .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("there is no sentence {key}")))?;
+        let mut out = String::new();
+        for part in parts {
+            match part {
+                Part::Text(part) => text(&mut out, part),
+                Part::Slot(name) => slot(&mut out, known(key, name, values)?),
+            }
+        }
+        Ok(out)
+    }
+
+    /// A moment as people write it, in UTC. The script of the page puts it into their own zone.
+    pub(super) fn time(&self, at: &str) -> Result<Value, Error> {
+        let unreadable = || Error::new(ErrorKind::InvalidOperation, format!("{at} is no moment"));
+        let moment = TimeMs::parse(at).ok_or_else(unreadable)?.to_string();
+        let (date, time) = moment.split_once('T').ok_or_else(unreadable)?;
+        let mut date = date.split('-');
+        let (Some(year), Some(month), Some(day)) = (date.next(), date.next(), date.next()) else {
+            return Err(unreadable());
+        };
+        let month = self.plain(&format!("month.{month}"), &Kwargs::from_iter(Vec::<(&str, Value)>::new()))?;
+        let values = [
+            ("day", Value::from(day.trim_start_matches('0'))),
+            ("month", Value::from(month)),
+            ("year", Value::from(year)),
+            ("time", Value::from(time.get(..5).ok_or_else(unreadable)?)),
+        ];
+        let text = self.plain("time.utc", &Kwargs::from_iter(values))?;
+        let html = format!("<time datetime=\"{}\" data-local>{}</time>", HtmlEscape(at), HtmlEscape(&text));
+        Ok(Value::from_safe_string(html))
+    }
+}
+
+/// The value of a slot. Values that a sentence has no slot for are fine: its siblings may.
+fn known(key: &str, name: &str, values: &Kwargs) -> Result<Value, Error> {
+    let value: Value = values.get(name)?;
+    match value.is_undefined() || value.is_none() {
+        true => Err(Error::new(ErrorKind::UndefinedError, format!("{key} has no value for {name}"))),
+        false => Ok(value),
+    }
+}
+
+fn flatten(sentences: &mut BTreeMap<String, Vec<Part>>, prefix: &str, table: toml::Table) {
+    for (name, value) in table {
+        let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        match value {
+            toml::Value::Table(table) => flatten(sentences, &key, table),
+            toml::Value::String(text) => drop(sentences.insert(key, cut(&text))),
+            other => panic!("the sentence {key} is no text: {other}"),
+        }
+    }
+}
+
+/// Cuts a sentence where values go.
+fn cut(sentence: &str) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut rest = sentence;
+    while let Some((text, from_slot)) = rest.split_once('{') {
+        let (name, after) = from_slot.split_once('}').expect("a slot of a sentence ends");
+        if !text.is_empty() {
+            parts.push(Part::Text(text.to_owned()));
+        }
+        parts.push(Part::Slot(name.to_owned()));
+        rest = after;
+    }
+    if !rest.is_empty() {
+        parts.push(Part::Text(rest.to_owned()));
+    }
+    parts
+}
