@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,8 +24,13 @@ from harness.tap import Tap
 from harness.tls import Authority
 from harness.world import Admin, Services, World
 
+if TYPE_CHECKING:  # The oldest client's environment has neither Node nor Playwright.
+    from harness.authorization_server import AuthorizationServer
+    from harness.browser import Browsing, HostPage
+
 CLIENT = metadata.version("alter-sdk")
 POSTGRES = os.environ.get("GRANTD_TEST_POSTGRES_URL")
+NODE_MODULES = os.environ.get("GRANTD_TEST_NODE_MODULES")
 ENGINES = ["sqlite", "postgres"] if POSTGRES else ["sqlite"]
 
 # One virtual environment per client version: 0.29.0 runs everything but the smoke set, 0.21.0 runs that alone.
@@ -36,17 +42,20 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"alter-sdk {CLIENT} is installed; these tests are for 0.29.0 (and smoke/ for 0.21.0)")
     if os.environ.get("CI") == "true" and not POSTGRES:
         raise pytest.UsageError("GRANTD_TEST_POSTGRES_URL is not set, and CI must test both engines")
+    if os.environ.get("CI") == "true" and CLIENT == "0.29.0" and not NODE_MODULES:
+        raise pytest.UsageError("GRANTD_TEST_NODE_MODULES is not set, and CI must test with a browser")
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         os.environ.pop(name, None)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Runs `async def` tests, each in an event loop of its own."""
+    """Runs `async def` tests, each in an event loop of its own, or in the browser's."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    asyncio.run(pyfuncitem.obj(**arguments))
+    run = arguments["browsing"].run if "browsing" in arguments else asyncio.run
+    run(pyfuncitem.obj(**arguments))
     return True
 
 
@@ -71,6 +80,43 @@ def services(authority: Authority) -> Iterator[Services]:
     yield Services(provider, tls_provider, aws, port, authority.file)
     for service in (provider, tls_provider, aws, refusing):
         service.close()
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> str:
+    if not NODE_MODULES:
+        pytest.skip("GRANTD_TEST_NODE_MODULES is not set: README.md says how to install what it names")
+    return NODE_MODULES
+
+
+@pytest.fixture(scope="session")
+def authorization_server(node_modules: str) -> Iterator[AuthorizationServer]:
+    """A real one that nobody here wrote; a test makes a client of its own."""
+    from harness.authorization_server import AuthorizationServer
+
+    server = AuthorizationServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def browsing(node_modules: str) -> Iterator[Browsing]:
+    """Chromium. Tests that take it are coroutines, and run in its event loop."""
+    from harness.browser import Browsing
+
+    browsing = Browsing()
+    yield browsing
+    browsing.close()
+
+
+@pytest.fixture
+def host_page(node_modules: str) -> Iterator[HostPage]:
+    """A site of somebody's own with the official browser client."""
+    from harness.browser import HostPage
+
+    page = HostPage()
+    yield page
+    page.close()
 
 
 @pytest.fixture(scope="session", params=ENGINES)

