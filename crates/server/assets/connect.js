@@ -98,11 +98,13 @@
   const [entry] = performance.getEntriesByType("navigation");
   if (direct && !(entry && entry.type === "back_forward")) direct.requestSubmit();
 
-  // Times in the reader's own zone.
+  // Times in the reader's own zone, and in their way of writing this page's language.
+  const { lang } = document.documentElement;
+  const locale = navigator.languages.find((language) => language === lang || language.startsWith(lang + "-")) || lang;
   for (const time of document.querySelectorAll("time[data-local]")) {
     const at = new Date(time.dateTime);
     if (!Number.isNaN(at.getTime())) {
-      time.textContent = at.toLocaleString(document.documentElement.lang, { dateStyle: "long", timeStyle: "short" });
+      time.textContent = at.toLocaleString(locale, { dateStyle: "long", timeStyle: "short" });
     }
   }
 })();

@@ -92,12 +92,10 @@ fn block(accent: Option<Rgb>, background: Option<Rgb>, theme: &Theme) -> String 
     css
 }
 
-/// The page's colour, moved to the theme's own until the faintest text on it is readable.
+/// The page's colour, where the faintest text on it is readable; else the theme's own with a trace of it: it was chosen for the other.
 fn page_of(background: Rgb, theme: &Theme) -> Rgb {
-    let faintest = theme.ink_3;
-    // The dark theme has room below its own page, the light one above.
-    let towards = if theme.away == BLACK { WHITE } else { theme.bg };
-    moved(background, towards, |c| is_readable(faintest, c))
+    let traced = mix(theme.bg, background, 2);
+    [background, traced].into_iter().find(|c| is_readable(theme.ink_3, *c)).unwrap_or(theme.bg)
 }
 
 /// White or black, whichever is readable on the colour. One of them always is.

@@ -316,3 +316,18 @@ fn what_is_kept_for_the_window_is_read_back_as_it_was() {
     assert_eq!(kept.attributes["data-target"], "https://x.example");
     assert_eq!(kept.attributes["data-return"], ending.return_url("https://x.example/").unwrap());
 }
+
+#[test]
+fn the_way_to_the_provider_needs_no_script_and_no_form() {
+    let words = Words { url: "https://a.example/auth?x=1&y='2';z".to_owned(), ..Words::plain() };
+    let mut seen = 0;
+    for (_, page) in documents(&words).into_iter().filter(|(name, _)| name == "leaving") {
+        seen += 1;
+        let refresh = page.all("meta").find(|meta| meta.contains_key("http-equiv")).unwrap();
+        assert_eq!(refresh["http-equiv"], "refresh");
+        assert_eq!(refresh["content"], format!("0;url={}", words.url));
+        assert!(page.all("a").any(|link| link["href"] == words.url), "a link for who does not want to be moved");
+        assert!(page.forms.is_empty());
+    }
+    assert_eq!(seen, 1);
+}
