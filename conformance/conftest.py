@@ -19,6 +19,7 @@ from harness import canary
 from harness.aws import Aws
 from harness.postgres import Database
 from harness.provider import Provider, closed_port
+from harness.quirky import Quirky
 from harness.server import Grantd
 from harness.tap import Tap
 from harness.tls import Authority
@@ -80,6 +81,14 @@ def services(authority: Authority) -> Iterator[Services]:
     yield Services(provider, tls_provider, aws, port, authority.file)
     for service in (provider, tls_provider, aws, refusing):
         service.close()
+
+
+@pytest.fixture(scope="session")
+def quirky() -> Iterator[Quirky]:
+    """OAuth providers that play by script what real ones do."""
+    quirky = Quirky()
+    yield quirky
+    quirky.close()
 
 
 @pytest.fixture(scope="session")
