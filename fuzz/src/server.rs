@@ -69,6 +69,7 @@ impl World {
             let pat = created.expect("a new install").pat.expect("its first token").reveal().to_owned();
             let settings = Settings {
                 base_path: String::new(),
+                public_url: "http://127.0.0.1:8080".to_owned(),
                 trusted_proxies: Vec::new(),
                 replicas: 1,
                 outbound: OutboundAllow::parse(&[] as &[&str]).expect("an empty list is one"),

@@ -11,7 +11,7 @@ use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::credential::SecretValue;
 use grantd_domain::destination::Rule;
 use grantd_domain::env::{Clock as _, new_uuid};
-use grantd_domain::grant::{Credential, CredentialState, Grant, GrantStatus, ManagedSecret, Tenant};
+use grantd_domain::grant::{Credential, CredentialOf, CredentialState, Grant, GrantStatus, ManagedSecret, Tenant};
 use grantd_domain::seal::{DataKey, Place, RootKey, RootKeys};
 use grantd_store::{Append, Appended, Location, Store, credentials, data_keys, grants, secrets};
 use grantd_wire::api::CredentialType;
@@ -130,7 +130,7 @@ fn grant_of(app: AppId, secret: SecretId, data_key: &DataKey) -> (Credential, Gr
     let credential = Credential {
         id,
         app_id: app,
-        secret_id: secret,
+        of: CredentialOf::Secret(secret),
         generation: GenerationId::from_uuid(new_uuid(&Host)),
         version: 1,
         state: CredentialState::Ok { data_key_id: data_key.id(), sealed },

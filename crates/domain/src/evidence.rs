@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// Where a group of facts is from.
-#[derive(Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
     pub level: Level,

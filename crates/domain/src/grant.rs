@@ -1,5 +1,7 @@
 //! Apps, keys, managed secrets, credentials and grants: what they are and in which states they can be.
 
+use std::sync::Arc;
+
 use grantd_wire::TimeMs;
 use grantd_wire::api::{CredentialType, Retrieve, TenantMode};
 use grantd_wire::ids::{AppId, CredentialId, DataKeyId, GenerationId, GrantId, KeyId, OrganizationId, SecretId};
@@ -9,6 +11,7 @@ use grantd_wire::scope::Scope;
 use grantd_wire::sdk::{Injection, Lifetime};
 use grantd_wire::{Code, Error};
 
+use crate::account::{Account, AppProvider};
 use crate::destination;
 
 /// The state of an app.
@@ -137,10 +140,71 @@ pub enum CredentialState {
         data_key_id: DataKeyId,
         sealed: Vec<u8>,
     },
-    /// The value is not to be had any more; rotating puts a new one in its place, and the grants go on.
-    Broken,
+    /// There is no value that could be used; a new one mends it, and the grants go on.
+    Broken(Broken),
     /// Gone with the last grant; final.
     Destroyed,
+}
+
+/// Why there is no value that could be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Broken {
+    /// It was lost here; rotating puts a new one in its place.
+    Lost,
+    /// The provider said that the user's consent is over.
+    Reconnect,
+    /// A refresh token was spent, and the answer to that was never seen.
+    RotationUnknown,
+}
+
+impl Broken {
+    /// The stable text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Reconnect => "reconnect",
+            Self::RotationUnknown => "rotation_unknown",
+        }
+    }
+
+    /// Reads the stable text.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Lost, Self::Reconnect, Self::RotationUnknown].into_iter().find(|broken| broken.as_str() == text)
+    }
+}
+
+/// What a credential holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CredentialOf {
+    /// The value of a managed secret.
+    Secret(SecretId),
+    /// The tokens of an account at a provider.
+    Account(Box<Account>),
+}
+
+/// What stands behind a grant's credential. Many grants share one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Behind {
+    Secret(Arc<ManagedSecret>),
+    Provider(Arc<AppProvider>),
+}
+
+impl Behind {
+    /// A managed secret's slug, or a provider's id.
+    pub fn provider_id(&self) -> &str {
+        match self {
+            Self::Secret(secret) => &secret.slug,
+            Self::Provider(provider) => &provider.provider_id,
+        }
+    }
+
+    /// Whether a value may go anywhere.
+    pub fn any_host(&self) -> bool {
+        match self {
+            Self::Secret(secret) => secret.any_host,
+            Self::Provider(_) => false,
+        }
+    }
 }
 
 /// The sealed material behind grants.
@@ -148,7 +212,7 @@ pub enum CredentialState {
 pub struct Credential {
     pub id: CredentialId,
     pub app_id: AppId,
-    pub secret_id: SecretId,
+    pub of: CredentialOf,
     pub generation: GenerationId,
     pub version: i64,
     pub state: CredentialState,
@@ -167,6 +231,8 @@ pub enum GrantStatus {
 pub enum Tenant {
     /// The guard does not apply.
     Exempt,
+    /// The first value it is used with, while the guard is on, is its own from then on.
+    Unbound,
     /// Only this value of the app's tenant key.
     Bound(String),
 }
@@ -184,6 +250,27 @@ pub struct Grant {
     pub created_at: TimeMs,
     pub last_used_at: Option<TimeMs>,
     pub version: i64,
+}
+
+impl Credential {
+    /// The account whose tokens it holds.
+    pub fn account(&self) -> Option<&Account> {
+        match &self.of {
+            CredentialOf::Account(account) => Some(account),
+            CredentialOf::Secret(_) => None,
+        }
+    }
+
+    /// Whether nothing but the user, connecting again, makes an account's tokens usable at `now`.
+    pub fn needs_reconnect(&self, now: TimeMs) -> bool {
+        let Some(account) = self.account() else { return false };
+        let ended = account.rejected_at.is_some() || account.expiry.at().is_some_and(|at| at <= now);
+        match self.state {
+            CredentialState::Broken(_) => true,
+            CredentialState::Ok { .. } => ended && !account.is_refreshable,
+            CredentialState::Destroyed => false,
+        }
+    }
 }
 
 impl Grant {

@@ -1,6 +1,9 @@
 //! grantd's rules. Pure: no clock, no async, no SQL, no HTTP; time and randomness are arguments.
 
+pub mod account;
 pub mod audit;
+pub mod breaker;
+pub mod connect;
 pub mod context;
 pub mod credential;
 pub mod destination;
@@ -12,6 +15,7 @@ pub mod operator;
 pub mod provider;
 pub mod rate;
 pub mod recovery;
+pub mod refresh;
 pub mod replay;
 pub mod resolve;
 pub mod seal;

@@ -192,6 +192,14 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::AuthFailed
         | Kind::ClockRegressed
         | Kind::ClockAccepted
+        | Kind::ConnectCreated
+        | Kind::ConnectOpened
+        | Kind::ConnectDeclined
+        | Kind::ConnectFailed
+        // The next renewal finds out whether the old refresh token is still good, and says so if it is not.
+        | Kind::CredentialRefreshed
+        | Kind::CredentialRefreshFailed
+        | Kind::CredentialEnded
         // It follows from the revoke of the last grant.
         | Kind::CredentialDestroyed => false,
         Kind::AppCreated
@@ -202,6 +210,10 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::KeyMinted
         | Kind::KeyRotated
         | Kind::KeyRevoked
+        | Kind::ProviderCreated
+        | Kind::ProviderUpdated
+        | Kind::ProviderDeleted
+        | Kind::ConnectDone
         | Kind::SecretCreated
         | Kind::SecretUpdated
         | Kind::SecretDeleted
@@ -239,6 +251,14 @@ pub fn plan(happened: &[Happened]) -> Result<Plan, ReadError> {
                 let version = event.core["credential_version"].as_i64();
                 let version = version.ok_or(malformed("the event names no version"))?;
                 plan.steps.push(Step::BreakCredential { credential, version });
+                if event.kind == Kind::CredentialBroken && !event.core["reason"].is_null() {
+                    plan.lose(
+                        "account",
+                        &credential.to_string(),
+                        "its consent ended after the backup: let its user connect again",
+                    );
+                    continue;
+                }
                 plan.lose(
                     "secret",
                     text("provider_id"),
@@ -280,6 +300,21 @@ pub fn plan(happened: &[Happened]) -> Result<Plan, ReadError> {
             Kind::HoldSet => {
                 plan.note(text("app_id"), "it was put under a legal hold after the backup: see `grantd apps hold set`");
             }
+            Kind::ProviderCreated | Kind::ProviderUpdated => plan.lose(
+                "provider",
+                text("provider_id"),
+                "it was registered or changed after the backup: look with `grantd providers show`",
+            ),
+            Kind::ProviderDeleted => plan.lose(
+                "provider",
+                text("provider_id"),
+                "it was deleted after the backup and is back: delete it again with `grantd providers delete`",
+            ),
+            Kind::ConnectDone => plan.lose(
+                "account",
+                text("credential_id"),
+                "it was connected after the backup: let its user connect again",
+            ),
             Kind::GrantCreated => {
                 plan.lose("grant", text("grant_id"), "it was issued after the backup: issue a new one");
             }

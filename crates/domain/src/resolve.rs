@@ -3,14 +3,13 @@
 //! Default deny: each step refuses with its own code, in this order, so that a caller learns of a grant only what its app
 //! may know. The order is part of the contract: a foreign grant is missing before anything else is looked at.
 
-use std::sync::Arc;
-
 use grantd_wire::api::{Retrieve, TenantMode};
 use grantd_wire::{Code, Error};
 
 use crate::context::Context;
 use crate::destination::{self, OutboundAllow, Target};
-use crate::grant::{App, Credential, CredentialState, Grant, GrantStatus, ManagedSecret, Tenant};
+use crate::grant::{App, Behind, Broken, Credential, CredentialState, Grant, GrantStatus, Tenant};
+use crate::refresh::{self, Need};
 use grantd_wire::TimeMs;
 
 /// What is asked for.
@@ -32,8 +31,7 @@ pub struct Facts<'a> {
 pub struct Held {
     pub grant: Grant,
     pub credential: Credential,
-    /// Many grants share one.
-    pub secret: Arc<ManagedSecret>,
+    pub behind: Behind,
 }
 
 /// What the tenant guard said of an allowed call.
@@ -42,6 +40,8 @@ pub enum TenantVerdict {
     /// The guard is off, or the grant is exempt.
     NotApplied,
     Match,
+    /// The grant has no tenant yet: this call's becomes its own before anything is released.
+    Binds,
     /// The mode is `observe`: released, but it would be refused under `enforce`.
     WouldDeny,
 }
@@ -49,14 +49,14 @@ pub enum TenantVerdict {
 /// The decision of a retrieve.
 #[derive(Debug)]
 pub enum Decision<'a> {
-    Release { held: &'a Held, tenant: TenantVerdict },
+    Release { held: &'a Held, tenant: TenantVerdict, need: Need },
     Deny(Error),
 }
 
 /// Decides a retrieve.
 pub fn decide<'a>(ask: &Ask<'_>, facts: &Facts<'a>, outbound: &OutboundAllow, now: TimeMs) -> Decision<'a> {
     match allowed(ask, facts, outbound, now) {
-        Ok((held, tenant)) => Decision::Release { held, tenant },
+        Ok((held, tenant, need)) => Decision::Release { held, tenant, need },
         Err(error) => Decision::Deny(error),
     }
 }
@@ -66,11 +66,12 @@ fn allowed<'a>(
     facts: &Facts<'a>,
     outbound: &OutboundAllow,
     now: TimeMs,
-) -> Result<(&'a Held, TenantVerdict), Error> {
+) -> Result<(&'a Held, TenantVerdict, Need), Error> {
     let held = facts.held.ok_or(Code::GrantNotFound)?;
     let grant_id = held.grant.id.to_string();
-    let refuse =
-        |code: Code| Error::new(code).with("grant_id", grant_id.clone()).with("provider_id", held.secret.slug.clone());
+    let refuse = |code: Code| {
+        Error::new(code).with("grant_id", grant_id.clone()).with("provider_id", held.behind.provider_id().to_owned())
+    };
     match held.grant.status {
         GrantStatus::Revoked { .. } => return Err(refuse(Code::GrantRevoked)),
         GrantStatus::Active if held.grant.lapsed(now) => return Err(refuse(Code::GrantExpired)),
@@ -78,11 +79,7 @@ fn allowed<'a>(
     }
     match held.credential.state {
         CredentialState::Destroyed => return Err(refuse(Code::GrantDeleted)),
-        CredentialState::Broken => {
-            let what =
-                "The stored value behind this grant was lost. Store it again with `grantd managed-secrets rotate`.";
-            return Err(refuse(Code::CredentialRevoked).message(what));
-        }
+        CredentialState::Broken(why) => return Err(refuse(Code::CredentialRevoked).message(broken(why))),
         CredentialState::Ok { .. } => {}
     }
     match facts.app.retrieve {
@@ -91,16 +88,53 @@ fn allowed<'a>(
     }
     let tenant = tenant(facts.app, &held.grant, ask.context)?;
     let target = ask.target.as_ref().map_err(|blocked| Error::from(*blocked))?;
-    destination::allow(target, &held.secret.hosts, held.secret.any_host, outbound).map_err(Error::from)?;
-    Ok((held, tenant))
+    let need = match (&held.behind, held.credential.account()) {
+        (Behind::Provider(provider), Some(account)) => {
+            destination::allow(target, &provider.rules(account), false, outbound).map_err(Error::from)?;
+            refresh::on_read(account, &provider.facts, held.credential.updated_at, now)
+        }
+        (Behind::Secret(secret), _) => {
+            destination::allow(target, &secret.hosts, secret.any_host, outbound).map_err(Error::from)?;
+            Need::Nothing
+        }
+        (Behind::Provider(_), None) => return Err(Code::Internal.into()),
+    };
+    match need {
+        Need::Reconnect => Err(refuse(Code::CredentialRevoked).message(
+            "The access token has ended, and the provider issued nothing to renew it with. Let the user connect again.",
+        )),
+        need => Ok((held, tenant, need)),
+    }
+}
+
+/// What is wrong, and what to do about it.
+const fn broken(why: Broken) -> &'static str {
+    match why {
+        Broken::Lost => {
+            "The stored value behind this grant was lost. Store it again with `grantd managed-secrets rotate`."
+        }
+        Broken::Reconnect => {
+            "The provider no longer accepts this account's consent. Let the user connect again: the grant stays the same."
+        }
+        Broken::RotationUnknown => {
+            "The refresh token was used, and the answer never seen. Let the user connect again: the grant stays the same."
+        }
+    }
 }
 
 /// The tenant guard: byte-exact, and only ever a refusal.
 fn tenant(app: &App, grant: &Grant, context: &Context) -> Result<TenantVerdict, Error> {
-    let (Some(key), Tenant::Bound(bound)) = (&app.tenant_key, &grant.tenant) else {
+    let (Some(key), false) = (&app.tenant_key, app.tenant_mode == TenantMode::Off) else {
         return Ok(TenantVerdict::NotApplied);
     };
-    match (app.tenant_mode, context.get(key) == Some(bound)) {
+    let given = context.get(key);
+    let is_its_own = match &grant.tenant {
+        Tenant::Exempt => return Ok(TenantVerdict::NotApplied),
+        Tenant::Unbound if given.is_some() => return Ok(TenantVerdict::Binds),
+        Tenant::Unbound => false,
+        Tenant::Bound(bound) => given == Some(bound),
+    };
+    match (app.tenant_mode, is_its_own) {
         (TenantMode::Off, _) => Ok(TenantVerdict::NotApplied),
         (_, true) => Ok(TenantVerdict::Match),
         (TenantMode::Observe, false) => Ok(TenantVerdict::WouldDeny),

@@ -12,6 +12,7 @@ use grantd_server::outbound::authorities;
 use grantd_server::{Settings, Vault};
 use grantd_store::{Location, Store, crash, facts};
 use rustls::RootCertStore;
+use url::Url;
 
 use crate::cli::{Exit, Failure};
 use crate::config::{Config, DatabaseUrl};
@@ -226,17 +227,18 @@ fn read_authorities(file: &Path) -> Result<RootCertStore, Failure> {
     authorities(&pem).map_err(|e| refuse(&e))
 }
 
-/// Opens the install for serving.
+/// Opens the install for serving. `public_url`: where browsers and providers reach it.
 pub async fn open_vault(
     config: &Config,
     env: &Env,
     store: Store,
-    base_path: &str,
+    public_url: &Url,
     also_outbound: &[String],
 ) -> Result<Arc<Vault>, Failure> {
     let root = load_root_keys(config, env)?;
     let settings = Settings {
-        base_path: base_path.trim_end_matches('/').to_owned(),
+        base_path: public_url.path().trim_end_matches('/').to_owned(),
+        public_url: public_url.as_str().trim_end_matches('/').to_owned(),
         trusted_proxies: config.trusted_proxies.clone(),
         replicas: config.replicas,
         cache_bytes: u64::from(config.cache_mb) << 20,

@@ -87,7 +87,9 @@ pub async fn run(config: Config, args: DevArgs, logging: &Logging, context: &mut
     boot::create_install(&config, &data_dir, &context.env, &store).await?;
     let demo = start_demo().await?;
     let demo_host = demo.address.to_string();
-    let vault = boot::open_vault(&config, &context.env, store, "", std::slice::from_ref(&demo_host)).await?;
+    let vault =
+        boot::open_vault(&config, &context.env, store, &serve::url_of(bound, false), std::slice::from_ref(&demo_host))
+            .await?;
     // On loopback, for one developer.
     vault.meters.open();
     vault.meters.add_process(crate::process::write);

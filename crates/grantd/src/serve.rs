@@ -13,6 +13,7 @@ use grantd_wire::limits;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::boot::{self, DataDir};
 use crate::cli::{Context, Failure};
@@ -49,11 +50,11 @@ pub async fn run(config: Config, args: ServeArgs, context: &mut Context) -> Resu
                 .map_err(|e| boot::schema_failure(&e))?;
         }
     }
-    let base_path = config.public_url.as_ref().map_or("", |url| url.path()).to_owned();
-    let vault = boot::open_vault(&config, &context.env, store, &base_path, &[]).await?;
+    let (listener, bound) = bind(config.listen).await?;
+    let public_url = config.public_url.clone().unwrap_or_else(|| url_of(bound, certificate.is_some()));
+    let vault = boot::open_vault(&config, &context.env, store, &public_url, &[]).await?;
     vault.meters.add_process(process::write);
     let certificate = certificate.map(|certificate| certificate.counted_in(&vault.meters));
-    let (listener, bound) = bind(config.listen).await?;
     let metrics = match config.metrics_listen {
         Some(address) => Some(bind(address).await?),
         None => None,
@@ -83,6 +84,12 @@ pub async fn run(config: Config, args: ServeArgs, context: &mut Context) -> Resu
     // Logged, not printed: a reader of stderr that stands still must not hold up the end.
     tracing::info!("Draining: requests under way are finished first; a second signal cuts them");
     server.stop(config.drain_delay, &mut signals).await
+}
+
+/// The URL of a bound address.
+pub fn url_of(bound: SocketAddr, has_tls: bool) -> Url {
+    let scheme = if has_tls { "https" } else { "http" };
+    Url::parse(&format!("{scheme}://{bound}")).expect("an address has a URL")
 }
 
 /// Binds, or says what to do.

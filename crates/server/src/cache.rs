@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use grantd_domain::grant::{CredentialState, ManagedSecret};
+use grantd_domain::account::AppProvider;
+use grantd_domain::grant::{Behind, CredentialState, ManagedSecret};
 use grantd_domain::resolve::Held;
 use grantd_store::hot::{Epochs, Known};
 use grantd_wire::TimeMs;
-use grantd_wire::ids::{AppId, GrantId, SecretId};
+use grantd_wire::ids::{AppId, AppProviderId, GrantId, SecretId};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as Entries;
 
@@ -19,7 +20,7 @@ use quick_cache::sync::Cache as Entries;
 const KEYS_MAX: usize = 10_000;
 /// A key is read again after this long: some of what it tells (that it is deprecated) changes no decision, so nothing else notices.
 const KEY_AGE_MS: i64 = 5_000;
-/// Secrets that are remembered for all of their grants.
+/// Secrets, and providers, that are remembered for all of their grants.
 const SECRETS_MAX: usize = 10_000;
 /// What a grant is counted with, for the first estimate of how many there will be.
 const GRANT_BYTES: u64 = 1_024;
@@ -38,6 +39,7 @@ pub struct Cache {
     grants: Entries<(AppId, GrantId), Arc<Remembered>, Weight>,
     /// Each once: the grants refer to them.
     secrets: Entries<SecretId, Arc<ManagedSecret>>,
+    providers: Entries<AppProviderId, Arc<AppProvider>>,
     pub(crate) key_lookups: Lookups,
     pub(crate) grant_lookups: Lookups,
 }
@@ -62,10 +64,10 @@ struct Weight;
 
 impl Weighter<(AppId, GrantId), Arc<Remembered>> for Weight {
     fn weight(&self, _: &(AppId, GrantId), remembered: &Arc<Remembered>) -> u64 {
-        let Held { grant, credential, secret: _ } = &remembered.held;
+        let Held { grant, credential, behind: _ } = &remembered.held;
         let sealed = match &credential.state {
             CredentialState::Ok { sealed, .. } => sealed.len(),
-            CredentialState::Broken | CredentialState::Destroyed => 0,
+            CredentialState::Broken(_) | CredentialState::Destroyed => 0,
         };
         let label = grant.label.as_ref().map_or(0, String::len);
         (size_of::<Remembered>() + size_of::<(AppId, GrantId)>() + sealed + label + ENTRY_BYTES) as u64
@@ -80,6 +82,7 @@ impl Cache {
             keys: Entries::new(KEYS_MAX),
             grants: Entries::with_weighter(grants, bytes, Weight),
             secrets: Entries::new(SECRETS_MAX),
+            providers: Entries::new(SECRETS_MAX),
             key_lookups: Lookups::default(),
             grant_lookups: Lookups::default(),
         }
@@ -110,14 +113,21 @@ impl Cache {
 
     /// Remembers a grant that was just read.
     pub(crate) fn remember_grant(&self, epochs: Epochs, mut held: Held) -> Arc<Remembered> {
-        let secret = self.secrets.get(&held.secret.id).filter(|known| *known == held.secret);
-        held.secret = secret.unwrap_or_else(|| {
-            self.secrets.insert(held.secret.id, Arc::clone(&held.secret));
-            held.secret
-        });
+        held.behind = match held.behind {
+            Behind::Secret(secret) => Behind::Secret(once(&self.secrets, secret.id, secret)),
+            Behind::Provider(provider) => Behind::Provider(once(&self.providers, provider.id, provider)),
+        };
         let place = (held.grant.app_id, held.grant.id);
         let remembered = Arc::new(Remembered { epochs, held });
         self.grants.insert(place, Arc::clone(&remembered));
         remembered
     }
+}
+
+/// The one that is remembered, if it is the same; else this one from now on.
+fn once<K: Copy + Eq + std::hash::Hash, V: PartialEq>(known: &Entries<K, Arc<V>>, id: K, value: Arc<V>) -> Arc<V> {
+    known.get(&id).filter(|known| *known == value).unwrap_or_else(|| {
+        known.insert(id, Arc::clone(&value));
+        value
+    })
 }

@@ -21,7 +21,7 @@ use crate::answer::{Answer, json, raw, refusal};
 use crate::caller::{self, Source, Told};
 use crate::routes::{self, Found};
 use crate::vault::Vault;
-use crate::{api, metrics, openapi, sdk, trace};
+use crate::{api, hosted, metrics, openapi, sdk, trace};
 
 /// The whole HTTP surface.
 pub fn router(vault: Arc<Vault>) -> Router {
@@ -121,6 +121,10 @@ async fn dispatch(
         _ => {}
     }
     let source = source(vault, &parts, request_id);
+    if let Some((hosted, pattern)) = hosted::find(&path) {
+        seen.route = pattern;
+        return Ok(Box::pin(hosted::answer(vault, hosted, &parts, body, source)).await);
+    }
     if path.starts_with("/sdk/") || path == "/sdk" {
         seen.route = "/sdk";
         check_path(&path)?;

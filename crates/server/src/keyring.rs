@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use grantd_domain::account::{AppProvider, SealedSecret};
 use grantd_domain::env::{Env, new_uuid};
 use grantd_domain::grant::{Credential, CredentialState};
 use grantd_domain::seal::{DATA_KEY_LIFE_MS, DataKey, Place, RootKeys, SEALS_BLOCK, SEALS_MAX, SealError, key_id};
 use grantd_domain::secret::Secret;
 use grantd_store::{Store, apps, crash, data_keys};
-use grantd_wire::ids::{AppId, CredentialId, DataKeyId};
+use grantd_wire::ids::{AppId, AppProviderId, CredentialId, DataKeyId};
 use grantd_wire::{Code, Error, TimeMs};
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -33,6 +34,11 @@ struct Sealing {
 /// Where a credential's value is sealed.
 pub(crate) fn place<'a>(app: AppId, id: CredentialId, version: i64) -> Place<'a> {
     Place { table: "credentials", app: Some(app), row: *id.as_bytes(), field: "sealed", version }
+}
+
+/// Where the secret that an app got from a provider is sealed.
+pub(crate) fn client_secret_place<'a>(app: AppId, id: AppProviderId, version: i64) -> Place<'a> {
+    Place { table: "providers", app: Some(app), row: *id.as_bytes(), field: "client_secret", version }
 }
 
 impl KeyRing {
@@ -80,6 +86,33 @@ impl KeyRing {
             tracing::error!(credential.id = %credential.id, error = %e, "A credential does not open");
             Error::new(Code::KeyUnavailable)
         })
+    }
+
+    /// Opens the secret that an app got from a provider.
+    pub async fn open_client_secret(&self, provider: &AppProvider, secret: &SealedSecret) -> Result<Secret, Error> {
+        let place = client_secret_place(provider.app_id, provider.id, secret.version);
+        self.open_of_app(provider.app_id, place, &secret.sealed).await
+    }
+
+    /// Opens a text of an app, whichever of its keys sealed it.
+    pub(crate) async fn open_of_app(&self, app: AppId, place: Place<'_>, sealed: &[u8]) -> Result<Secret, Error> {
+        let closed = |e: SealError| {
+            tracing::error!(table = place.table, app.id = %app, error = %e, "A value does not open");
+            Error::new(Code::KeyUnavailable)
+        };
+        let id = DataKeyId::from_uuid(Uuid::from_bytes(key_id(sealed).map_err(closed)?));
+        self.find(Some(app), id).await?.open_text(place, sealed).map_err(closed)
+    }
+
+    /// Seals a value of an app.
+    pub async fn seal_of_app(
+        &self,
+        env: &dyn Env,
+        app: AppId,
+        place: Place<'_>,
+        value: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        Ok(self.take_seal(env, Some(app)).await?.seal(env, place, value))
     }
 
     /// Seals a value for the credential at the version it will be stored with.

@@ -8,6 +8,7 @@ pub mod cache;
 mod caller;
 pub mod entry;
 pub mod flow;
+mod hosted;
 pub mod http;
 pub mod install;
 pub mod jobs;

@@ -18,10 +18,16 @@ const REQUEST_TIMES_US: [u64; 14] = [
 ];
 
 /// Routes outside of the tables, and what stands for paths that lead nowhere.
-const OTHER_ROUTES: [(&str, &str); 6] = [
+const OTHER_ROUTES: [(&str, &str); 12] = [
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/metrics"),
+    ("GET", "/sdk/oauth/connect"),
+    ("POST", "/connect/open"),
+    ("any", "/connect/{}"),
+    ("GET", "/oauth/callback"),
+    ("GET", "/assets/{}"),
+    ("GET", "/brand/{}"),
     ("any", "/sdk"),
     ("any", "/api/v1"),
     ("any", "(unknown)"),
@@ -96,6 +102,28 @@ impl Dropped {
     }
 }
 
+/// What became of an attempt to renew a token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Renewal {
+    Renewed,
+    /// The old pair stays.
+    Failed,
+    /// The account must be connected again.
+    Broken,
+}
+
+impl Renewal {
+    const ALL: [Self; 3] = [Self::Renewed, Self::Failed, Self::Broken];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Renewed => "renewed",
+            Self::Failed => "failed",
+            Self::Broken => "broken",
+        }
+    }
+}
+
 /// Counters of one process.
 pub struct Meters {
     routes: Vec<Route>,
@@ -105,6 +133,7 @@ pub struct Meters {
     connections: AtomicU64,
     connections_dropped: [AtomicU64; Dropped::ALL.len()],
     accept_failures: AtomicU64,
+    renewals: [AtomicU64; Renewal::ALL.len()],
     pub(crate) tls: TlsMeters,
     /// Whether `/metrics` of the main listener asks for no token: only `dev` says so.
     is_open: AtomicBool,
@@ -133,6 +162,7 @@ impl Default for Meters {
             connections: AtomicU64::new(0),
             connections_dropped: [const { AtomicU64::new(0) }; Dropped::ALL.len()],
             accept_failures: AtomicU64::new(0),
+            renewals: [const { AtomicU64::new(0) }; Renewal::ALL.len()],
             tls: TlsMeters::default(),
             is_open: AtomicBool::new(false),
             process: OnceLock::new(),
@@ -183,6 +213,10 @@ impl Meters {
 
     pub(crate) fn dropped(&self, why: Dropped) {
         self.connections_dropped[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn renewed(&self, outcome: Renewal) {
+        self.renewals[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn accept_failed(&self) {
@@ -247,6 +281,15 @@ impl Meters {
         }
         let help = "Times that the system refused a new connection.";
         text.counter("grantd_http_accept_failures_total", help, load(&self.accept_failures));
+        text.family(
+            "grantd_oauth_renewals_total",
+            "counter",
+            "Attempts of this process to renew a token, by what became of them.",
+        );
+        for outcome in Renewal::ALL {
+            let count = load(&self.renewals[outcome as usize]);
+            text.sample("grantd_oauth_renewals_total", &[("outcome", outcome.as_str())], count);
+        }
         let help = "When the certificate that is served ends, in seconds since 1970; 0 without TLS.";
         text.gauge(
             "grantd_tls_certificate_expiry_timestamp_seconds",
@@ -280,6 +323,7 @@ mod tests {
     #[test]
     fn outcomes_and_reasons_are_in_the_order_of_their_lists() {
         assert!(Outcome::ALL.iter().enumerate().all(|(n, o)| *o as usize == n));
+        assert!(Renewal::ALL.iter().enumerate().all(|(n, r)| *r as usize == n));
         assert!(Dropped::ALL.iter().enumerate().all(|(n, d)| *d as usize == n));
         assert_eq!([200, 304, 399].map(Outcome::of), [Outcome::Ok; 3]);
         assert_eq!([400, 499].map(Outcome::of), [Outcome::Refused; 2]);

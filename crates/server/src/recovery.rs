@@ -323,7 +323,8 @@ fn take(
 ) -> grantd_store::Result<bool> {
     match step {
         Step::RevokeGrant { grant } | Step::CloseGrant { grant } => {
-            let living = grants::find(tx, app, *grant)?.is_some_and(|(g, ..)| g.status == GrantStatus::Active);
+            let living =
+                grants::find(tx, app, *grant)?.is_some_and(|listed| listed.grant.status == GrantStatus::Active);
             if living {
                 flow::grants::revoke(tx, app, *grant, Some("revoked again after a restore"), now, drafts)?;
             }
@@ -362,7 +363,7 @@ fn take(
             Ok(true)
         }
         Step::UpdateGrant { grant, label, expires_at, exempt } => {
-            let Some((old, ..)) = grants::find(tx, app, *grant)? else { return Ok(false) };
+            let Some(old) = grants::find(tx, app, *grant)?.map(|listed| listed.grant) else { return Ok(false) };
             let mut new = old.clone();
             new.label = label.clone().unwrap_or(new.label);
             new.expires_at = expires_at.unwrap_or(new.expires_at);

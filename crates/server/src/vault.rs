@@ -17,10 +17,12 @@ use grantd_wire::{Retention, TimeMs};
 use ipnet::IpNet;
 use rustls::RootCertStore;
 use serde_json::Value;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::answer::of_store;
 use crate::cache::Cache;
+use crate::flow::refresh::Renewals;
 use crate::install::{self, InstallError, Pepper};
 use crate::keyring::KeyRing;
 use crate::limiter::Limiter;
@@ -33,6 +35,8 @@ use crate::trace;
 pub struct Settings {
     /// The path part of `public_url`, without a trailing slash; empty when there is none.
     pub base_path: String,
+    /// Where browsers and providers reach this server, without a slash at its end.
+    pub public_url: String,
     pub trusted_proxies: Vec<IpNet>,
     /// Processes that share rate limits.
     pub replicas: u32,
@@ -69,6 +73,9 @@ pub struct Vault {
     /// Sources that failed to authenticate, in whose trail that was told, and in which minute.
     pub(crate) failures_told: Mutex<HashMap<(IpAddr, Owner), i64>>,
     pub meters: Arc<Meters>,
+    pub(crate) renewals: Renewals,
+    /// What goes on when its caller has gone; closing waits for it.
+    pub(crate) tasks: TaskTracker,
     actors: Mutex<HashMap<(AppId, String, &'static str), ActorId>>,
     used: Mutex<Used>,
     /// Events this process had appended when it last indexed them.
@@ -110,6 +117,8 @@ impl Vault {
             auth_failures: Limiter::default(),
             failures_told: Mutex::default(),
             meters: Arc::default(),
+            renewals: Renewals::default(),
+            tasks: TaskTracker::new(),
             actors: Mutex::default(),
             used: Mutex::default(),
             indexed: AtomicU64::new(0),
@@ -172,8 +181,10 @@ impl Vault {
 }
 
 impl Vault {
-    /// Waits until everything written is durable, and lets go of the database; later calls find it unavailable.
+    /// Waits until everything begun is done and everything written is durable, and lets go of the database; later calls find it unavailable.
     pub async fn close(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
         self.store.clone().close().await;
     }
 }

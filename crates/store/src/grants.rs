@@ -1,15 +1,24 @@
 //! Grants.
 
-use grantd_domain::grant::{Credential, Grant, GrantStatus, ManagedSecret, Tenant};
+use grantd_domain::grant::{Behind, Credential, Grant, GrantStatus, Tenant};
 use grantd_wire::TimeMs;
-use grantd_wire::ids::{AppId, GrantId, SecretId};
+use grantd_wire::ids::{AppId, CredentialId, GrantId, SecretId};
 
 use crate::apps::since;
+use crate::behind::{self, behind_columns};
 use crate::error::{Error, Result};
 use crate::seam::{Row, Tx, Value, id};
-use crate::{credentials, secrets};
 
-/// Reads the columns `id … version`; `None` when an outer join found nothing.
+/// The columns that [`read_opt`] reads, of the table or alias `g`.
+macro_rules! grant_columns {
+    () => {
+        "g.id, g.app_id, g.credential_id, g.label, g.status, g.reason, g.tenant_value, g.tenant_exempt_at_ms, g.expires_at_ms, \
+         g.created_at_ms, g.revoked_at_ms, g.last_used_at_ms, g.version"
+    };
+}
+pub(crate) use grant_columns;
+
+/// Reads the columns of [`grant_columns`]; `None` when an outer join found nothing.
 pub(crate) fn read_opt(row: &mut Row) -> Result<Option<Grant>> {
     let Some(grant_id) = row.opt_id("grants.id")? else { return Ok(None) };
     let app_id = row.id("grants.app_id")?;
@@ -22,7 +31,8 @@ pub(crate) fn read_opt(row: &mut Row) -> Result<Option<Grant>> {
     let tenant = match (tenant_value, tenant_exempt) {
         (Some(value), None) => Tenant::Bound(value),
         (None, Some(_)) => Tenant::Exempt,
-        _ => return Err(row.inconsistent("grants.tenant_value")),
+        (None, None) => Tenant::Unbound,
+        (Some(_), Some(_)) => return Err(row.inconsistent("grants.tenant_value")),
     };
     let expires_at = row.opt_time("grants.expires_at_ms")?;
     let created_at = row.time("grants.created_at_ms")?;
@@ -55,6 +65,7 @@ fn tenant_columns(tenant: &Tenant, at: TimeMs) -> [Value; 2] {
     match tenant {
         Tenant::Bound(value) => [value.into(), Value::Null],
         Tenant::Exempt => [Value::Null, since(true, at)],
+        Tenant::Unbound => [Value::Null, Value::Null],
     }
 }
 
@@ -140,22 +151,64 @@ pub fn revoke(tx: &mut Tx<'_>, app: AppId, grant: GrantId, reason: Option<&str>,
 }
 
 /// A grant with what stands behind it.
-pub type Listed = (Grant, Credential, ManagedSecret);
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub grant: Grant,
+    pub credential: Credential,
+    pub behind: Behind,
+}
 
 fn listed(mut row: Row) -> Result<Listed> {
-    Ok((read(&mut row)?, credentials::read(&mut row)?, secrets::read(&mut row)?))
+    let grant = read(&mut row)?;
+    let (credential, behind) = behind::read(&mut row)?;
+    Ok(Listed { grant, credential, behind })
+}
+
+/// Where grants and what stands behind them are.
+macro_rules! held {
+    ($columns:expr, $rest:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM grants g JOIN credentials c ON c.app_id = g.app_id AND c.id = g.credential_id \
+             LEFT JOIN managed_secrets s ON s.app_id = c.app_id AND s.id = c.secret_id \
+             LEFT JOIN providers p ON p.app_id = c.app_id AND p.id = c.provider_row WHERE g.app_id = $1 ",
+            $rest
+        )
+    };
+}
+
+macro_rules! held_columns {
+    () => {
+        concat!(grant_columns!(), ", ", behind_columns!())
+    };
 }
 
 /// A grant of the app.
 pub fn find(tx: &mut Tx<'_>, app: AppId, grant: GrantId) -> Result<Option<Listed>> {
-    let sql = "SELECT g.id, g.app_id, g.credential_id, g.label, g.status, g.reason, g.tenant_value, g.tenant_exempt_at_ms, \
-        g.expires_at_ms, g.created_at_ms, g.revoked_at_ms, g.last_used_at_ms, g.version, \
-        c.id, c.app_id, c.secret_id, c.generation, c.state, c.data_key_id, c.sealed, c.updated_at_ms, c.version, \
-        s.id, s.app_id, s.slug, s.name, s.credential_type, s.header, s.format, s.injections, s.field_names, s.hosts, \
-        s.any_host_at_ms, s.created_at_ms, s.version \
-        FROM grants g JOIN credentials c ON c.app_id = g.app_id AND c.id = g.credential_id \
-        JOIN managed_secrets s ON s.app_id = c.app_id AND s.id = c.secret_id WHERE g.app_id = $1 AND g.id = $2";
+    let sql = held!(held_columns!(), "AND g.id = $2");
     tx.query_opt("grants", sql, &[id(app), id(grant)])?.map(listed).transpose()
+}
+
+/// Binds a grant to the first tenant it is used for; `false` when it is bound, or revoked. The caller raises the app's epoch.
+pub fn bind_tenant(tx: &mut Tx<'_>, app: AppId, grant: GrantId, tenant: &str) -> Result<bool> {
+    tx.change_one(
+        "UPDATE grants SET tenant_value = $3, version = version + 1 \
+         WHERE app_id = $1 AND id = $2 AND tenant_value IS NULL AND tenant_exempt_at_ms IS NULL AND status = 'active'",
+        &[id(app), id(grant), tenant.into()],
+    )
+}
+
+/// Grants on a credential that are neither revoked nor lapsed, oldest first.
+pub fn list_living(tx: &mut Tx<'_>, app: AppId, credential: CredentialId, now: TimeMs) -> Result<Vec<Grant>> {
+    let sql = concat!(
+        "SELECT ",
+        grant_columns!(),
+        " FROM grants g WHERE g.app_id = $1 AND g.credential_id = $2 AND g.status = 'active' \
+         AND (g.expires_at_ms IS NULL OR g.expires_at_ms > $3) ORDER BY g.id"
+    );
+    let rows = tx.query("grants", sql, &[id(app), id(credential), now.into()])?;
+    rows.into_iter().map(|mut row| read(&mut row)).collect()
 }
 
 /// Grants on a secret's living credential that are not revoked, lapsed ones too.
@@ -171,7 +224,7 @@ pub fn list_unrevoked(tx: &mut Tx<'_>, app: AppId, secret: SecretId) -> Result<V
 pub struct GrantFilter {
     /// `active`, `expired` or `revoked`.
     pub status: Option<String>,
-    /// A secret's slug.
+    /// A secret's slug, or a provider's id.
     pub provider: Option<String>,
     /// Exactly this secret.
     pub secret: Option<SecretId>,
@@ -179,7 +232,9 @@ pub struct GrantFilter {
     pub grant: Option<GrantId>,
     /// Exactly this label.
     pub label: Option<String>,
-    /// Labels, slugs or secret names that begin so, whatever the case.
+    /// Exactly this account, as its provider names it.
+    pub account: Option<String>,
+    /// Labels, slugs, provider ids or secret names that begin so, whatever the case.
     pub search: Option<String>,
     /// How many.
     pub limit: i64,
@@ -210,41 +265,35 @@ pub fn list(tx: &mut Tx<'_>, app: AppId, filter: &GrantFilter, now: TimeMs) -> R
         low,
         high,
         filter.grant.map(id).into(),
+        filter.account.as_ref().into(),
         filter.limit.into(),
         filter.offset.into(),
     ];
-    let total = tx.count(COUNT_SQL, &params[..10])?;
+    let total = tx.count(COUNT_SQL, &params[..11])?;
     let rows = tx.query("grants", LIST_SQL, &params)?;
     Ok((rows.into_iter().map(listed).collect::<Result<_>>()?, total))
 }
 
 /// The casts give PostgreSQL the types of what may be null; SQLite, which has no BYTEA, only looks whether it is.
 macro_rules! filtered {
-    ($columns:literal, $tail:literal) => {
+    ($columns:expr, $tail:literal) => {
         concat!(
-            "SELECT ",
-            $columns,
-            " FROM grants g JOIN credentials c ON c.app_id = g.app_id AND c.id = g.credential_id \
-             JOIN managed_secrets s ON s.app_id = c.app_id AND s.id = c.secret_id WHERE g.app_id = $1 \
-             AND (CAST($2 AS TEXT) IS NULL OR g.status = $2) \
-             AND (CAST($3 AS BIGINT) IS NULL OR $3 = CASE WHEN g.expires_at_ms <= $4 THEN 1 ELSE 0 END) \
-             AND (CAST($5 AS TEXT) IS NULL OR s.slug = $5) \
-             AND (CAST($6 AS BYTEA) IS NULL OR s.id = $6) \
-             AND (CAST($7 AS TEXT) IS NULL OR g.label = $7) \
-             AND (CAST($8 AS TEXT) IS NULL OR (s.slug >= $8 AND s.slug < $9) OR (s.name_search >= $8 AND s.name_search < $9) \
-                  OR (g.label_search >= $8 AND g.label_search < $9)) \
-             AND (CAST($10 AS BYTEA) IS NULL OR g.id = $10) ",
+            held!(
+                $columns,
+                "AND (CAST($2 AS TEXT) IS NULL OR g.status = $2) \
+                 AND (CAST($3 AS BIGINT) IS NULL OR $3 = CASE WHEN g.expires_at_ms <= $4 THEN 1 ELSE 0 END) \
+                 AND (CAST($5 AS TEXT) IS NULL OR s.slug = $5 OR p.provider_id = $5) \
+                 AND (CAST($6 AS BYTEA) IS NULL OR c.secret_id = $6) \
+                 AND (CAST($7 AS TEXT) IS NULL OR g.label = $7) \
+                 AND (CAST($8 AS TEXT) IS NULL OR (s.slug >= $8 AND s.slug < $9) OR (s.name_search >= $8 AND s.name_search < $9) \
+                      OR (p.provider_id >= $8 AND p.provider_id < $9) OR (g.label_search >= $8 AND g.label_search < $9)) \
+                 AND (CAST($10 AS BYTEA) IS NULL OR g.id = $10) \
+                 AND (CAST($11 AS TEXT) IS NULL OR c.account_identifier = $11) "
+            ),
             $tail
         )
     };
 }
 
 const COUNT_SQL: &str = filtered!("COUNT(*)", "");
-const LIST_SQL: &str = filtered!(
-    "g.id, g.app_id, g.credential_id, g.label, g.status, g.reason, g.tenant_value, g.tenant_exempt_at_ms, \
-     g.expires_at_ms, g.created_at_ms, g.revoked_at_ms, g.last_used_at_ms, g.version, \
-     c.id, c.app_id, c.secret_id, c.generation, c.state, c.data_key_id, c.sealed, c.updated_at_ms, c.version, \
-     s.id, s.app_id, s.slug, s.name, s.credential_type, s.header, s.format, s.injections, s.field_names, s.hosts, \
-     s.any_host_at_ms, s.created_at_ms, s.version",
-    "ORDER BY g.id DESC LIMIT $11 OFFSET $12"
-);
+const LIST_SQL: &str = filtered!(held_columns!(), "ORDER BY g.id DESC LIMIT $12 OFFSET $13");

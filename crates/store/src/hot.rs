@@ -1,7 +1,6 @@
 //! The hot path: who calls, what the grant is, and the append that confirms.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use grantd_domain::audit::Prepared;
 use grantd_domain::grant::{ApiKey, App};
@@ -10,9 +9,11 @@ use grantd_wire::TimeMs;
 use grantd_wire::ids::{AppId, CredentialId, GrantId, KeyId, OrganizationId};
 use tokio_postgres::types::ToSql;
 
+use crate::behind::behind_columns;
 use crate::error::{Error, Result};
+use crate::grants::grant_columns;
 use crate::seam::{Row, Tx, id, postgres};
-use crate::{Engine, Store, apps, credentials, grants, keys, secrets};
+use crate::{Engine, Store, apps, behind, grants, keys};
 
 /// Times a single statement is run again after a deadlock with another process.
 const RETRIES_MAX: u32 = 5;
@@ -103,25 +104,25 @@ impl Store {
 
     /// A grant of the app with what stands behind it, and the epochs of that moment. `None`: the app is gone.
     pub async fn find_held(&self, app: AppId, grant: GrantId) -> Result<Option<(Epochs, Option<Held>)>> {
-        let sql = "SELECT o.epoch, a.epoch, \
-            g.id, g.app_id, g.credential_id, g.label, g.status, g.reason, g.tenant_value, g.tenant_exempt_at_ms, g.expires_at_ms, \
-            g.created_at_ms, g.revoked_at_ms, g.last_used_at_ms, g.version, \
-            c.id, c.app_id, c.secret_id, c.generation, c.state, c.data_key_id, c.sealed, c.updated_at_ms, c.version, \
-            s.id, s.app_id, s.slug, s.name, s.credential_type, s.header, s.format, s.injections, s.field_names, s.hosts, \
-            s.any_host_at_ms, s.created_at_ms, s.version \
-            FROM apps a JOIN organizations o ON o.id = a.organization_id \
-            LEFT JOIN grants g ON g.app_id = a.id AND g.id = $2 \
-            LEFT JOIN credentials c ON c.app_id = a.id AND c.id = g.credential_id \
-            LEFT JOIN managed_secrets s ON s.app_id = a.id AND s.id = c.secret_id WHERE a.id = $1";
+        let sql = concat!(
+            "SELECT o.epoch, a.epoch, ",
+            grant_columns!(),
+            ", ",
+            behind_columns!(),
+            " FROM apps a JOIN organizations o ON o.id = a.organization_id \
+             LEFT JOIN grants g ON g.app_id = a.id AND g.id = $2 \
+             LEFT JOIN credentials c ON c.app_id = a.id AND c.id = g.credential_id \
+             LEFT JOIN managed_secrets s ON s.app_id = a.id AND s.id = c.secret_id \
+             LEFT JOIN providers p ON p.app_id = a.id AND p.id = c.provider_row WHERE a.id = $1"
+        );
         let (era, rows) = self.fetch_in_era("grants", sql, vec![id(app), id(grant)]).await?;
         let Some(mut row) = rows.into_iter().next() else { return Ok(None) };
         let epochs = epochs(era, &mut row)?;
         let held = match grants::read_opt(&mut row)? {
-            Some(grant) => Some(Held {
-                grant,
-                credential: credentials::read(&mut row)?,
-                secret: Arc::new(secrets::read(&mut row)?),
-            }),
+            Some(grant) => {
+                let (credential, behind) = behind::read(&mut row)?;
+                Some(Held { grant, credential, behind })
+            }
             None => None,
         };
         Ok(Some((epochs, held)))

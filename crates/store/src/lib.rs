@@ -9,6 +9,8 @@
 mod append;
 pub mod apps;
 pub mod audit;
+mod behind;
+pub mod connect;
 pub mod crash;
 pub mod credentials;
 pub mod data_keys;
@@ -25,7 +27,9 @@ mod migrate;
 pub mod operators;
 pub mod organizations;
 pub mod processes;
+pub mod providers;
 pub mod recovery;
+pub mod renewals;
 pub mod retention;
 mod seam;
 pub mod secrets;

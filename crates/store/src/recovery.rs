@@ -103,7 +103,8 @@ pub fn break_credential(
     at: TimeMs,
 ) -> Result<bool> {
     let broken = tx.change_one(
-        "UPDATE credentials SET state = 'broken', data_key_id = NULL, sealed = NULL, updated_at_ms = $4, version = $3 + 1 \
+        "UPDATE credentials SET state = 'broken', data_key_id = NULL, sealed = NULL, updated_at_ms = $4, version = $3 + 1, \
+         reason = CASE WHEN provider_row IS NULL THEN NULL ELSE 'reconnect' END, lease_until_ms = NULL, lease_by = NULL \
          WHERE app_id = $1 AND id = $2 AND version < $3 AND state = 'ok'",
         &[id(app), id(credential), replaced_by.into(), at.into()],
     )?;

@@ -27,7 +27,16 @@ fn parse_credential_type(text: &str) -> Option<CredentialType> {
     [BearerToken, HeaderKey, BasicAuth, AwsSigV4].into_iter().find(|t| credential_type_text(*t) == text)
 }
 
-/// Reads the columns `id … version`, as every statement lists them.
+/// The columns that [`read`] reads, of the table or alias `s`.
+macro_rules! secret_columns {
+    () => {
+        "s.id, s.app_id, s.slug, s.name, s.credential_type, s.header, s.format, s.injections, s.field_names, s.hosts, \
+         s.any_host_at_ms, s.created_at_ms, s.version"
+    };
+}
+pub(crate) use secret_columns;
+
+/// Reads the columns of [`secret_columns`].
 pub(crate) fn read(row: &mut Row) -> Result<ManagedSecret> {
     Ok(ManagedSecret {
         id: row.id("managed_secrets.id")?,

@@ -64,6 +64,8 @@ codes! {
     CallerAgentUnresolved = "caller_agent_unresolved", 404, "X-Alter-Caller names no active agent of this app.", "Name an active agent, or send a label that is no UUID.";
     // 405 and on
     MethodNotAllowed = "method_not_allowed", 405, "This path does not take that method.", "Use one of those in Allow.";
+    ScopeNotAllowed = "scope_not_allowed", 400, "A scope cannot be asked for.", "Name scopes of the provider, without blanks.";
+    InvalidRedirectUri = "invalid_redirect_uri", 400, "Users cannot be sent back there.", "Use https, or http on loopback, and nothing behind a #.";
     RequestTimeout = "request_timeout", 408, "The request body did not arrive in time.", "Send it again, faster.";
     Conflict = "conflict", 409, "Somebody else changed this at the same time.", "Read it again and retry.";
     VersionConflict = "version_conflict", 409, "The object is no longer in the state that If-Match names.", "Read it again, and decide again whether to change it.";
@@ -73,6 +75,7 @@ codes! {
     SiblingLabelConflict = "sibling_label_conflict", 409, "Another living grant on this credential has that label.", "Choose another label, or revoke that grant.";
     CredentialIdRequired = "credential_id_required", 409, "The secret has several credentials.", "Name one as credential_id.";
     CredentialDestroyed = "credential_destroyed", 409, "The stored value was destroyed with its last grant.", "Store a new one with `grantd managed-secrets rotate`.";
+    TokenRefreshInProgress = "token_refresh_in_progress", 409, "The access token is being renewed.", "Retry in a second.";
     GrantDeleted = "grant_deleted", 410, "What this grant stood on is gone.", "Issue a new one.";
     BodyTooLarge = "body_too_large", 413, "The request body is too large.", "Send less at once: docs/limits.md has the bounds.";
     EncodingUnsupported = "encoding_unsupported", 415, "The body is encoded.", "Send it without Content-Encoding.";
@@ -82,9 +85,11 @@ codes! {
     RateLimitExceeded = "rate_limit_exceeded", 429, "Too many requests.", "Wait for Retry-After, then go on more slowly.";
     HeadersTooLarge = "headers_too_large", 431, "The request has too many or too large headers.", "Send at most 100, of 16 KiB each and 64 KiB together.";
     // 5xx
+    TokenEndpointFailed = "token_endpoint_failed", 502, "The access token has ended, and the provider did not renew it.", "Retry after Retry-After; the grant is not lost.";
     Internal = "internal", 500, "Something went wrong here.", "Give the operator the request id.";
     UnknownRoute = "unknown_route", 501, "This server has no such route.", "Check the path and the server's version.";
     FeatureUnavailable = "feature_unavailable", 501, "This part is not built yet.", "CHANGELOG.md says what is.";
+    ProviderBreakerOpen = "provider_breaker_open", 503, "The provider's token endpoint has failed repeatedly, so it is left alone for a while.", "Retry after Retry-After; no grant is lost.";
     StorageUnavailable = "storage_unavailable", 503, "The database cannot be reached or written. Nothing was changed.", "Retry.";
     AuditUnavailable = "audit_unavailable", 503, "The audit event could not be written, so nothing was released.", "Retry.";
     Busy = "busy", 503, "Too much is happening at once.", "Retry.";

@@ -88,6 +88,8 @@ id_types! {
     UserId,
     /// A secret the operator stores.
     SecretId,
+    /// A provider as an app is registered with it.
+    AppProviderId,
     /// The sealed material behind grants.
     CredentialId,
     /// Names one value of a credential; changes when the value does.
@@ -102,6 +104,10 @@ id_types! {
     DataKeyId,
     /// A key that signs checkpoints.
     SigningKeyId,
+    /// A short-lived flow in which an end user authorizes providers.
+    ConnectSessionId,
+    /// One attempt to renew a token, by one process.
+    LeaseId,
     /// One HTTP request, for support.
     RequestId,
 }

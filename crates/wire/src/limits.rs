@@ -16,6 +16,8 @@ pub const SDK_BODY_BYTES_MAX: usize = 64 * 1024;
 pub const REPORT_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Body of `/sdk/proxy`.
 pub const PROXY_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Body of a form of a page.
+pub const PAGE_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Body of `/api/v1`.
 pub const API_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Open connections of one process, unless the operator or the limit of open files says otherwise.
@@ -168,3 +170,36 @@ pub const RETENTION_DAYS_DEFAULT: u32 = 365;
 pub const RETENTION_DAYS_MAX: u32 = 36_500;
 /// How long what was cut off a trail lies in the database until it is deleted, so that exports under way end.
 pub const PRUNED_KEPT_MS: i64 = 60 * 60 * 1000;
+
+/// How far the clocks of an issuer of JWTs and of this host may be apart, in seconds.
+pub const JWT_LEEWAY_S: i64 = 60;
+/// Characters of an account's identifier, and of its name.
+pub const ACCOUNT_CHARS_MAX: usize = 255;
+/// Providers of an app.
+pub const PROVIDERS_MAX: i64 = 200;
+/// Scopes of a provider, or of a connect session for one.
+pub const OAUTH_SCOPES_MAX: usize = 100;
+/// Characters of one of them.
+pub const OAUTH_SCOPE_CHARS_MAX: usize = 256;
+/// Characters of a client id, and of a client secret.
+pub const CLIENT_CHARS_MAX: usize = 4_096;
+/// A token is renewed this long before it ends, or in the last quarter of a shorter life.
+pub const REFRESH_MARGIN_MS: i64 = 5 * 60 * 1000;
+/// How long one process may take to renew a token before another may try.
+pub const REFRESH_LEASE_MS: i64 = 60_000;
+/// How long the token endpoint may take, and how long a caller waits for it.
+pub const REFRESH_DEADLINE_MS: u64 = 10_000;
+/// The longest pause between failed attempts to renew a token.
+pub const REFRESH_PAUSE_MS_MAX: i64 = 5 * 60 * 1000;
+/// Attempts to end a token at its provider, within about a day.
+pub const REVOKE_ATTEMPTS_MAX: i64 = 8;
+/// How long a connect session lives, in seconds.
+pub const CONNECT_SESSION_S: i64 = 600;
+/// Bytes of what a connect session is asked with as `metadata`.
+pub const CONNECT_METADATA_BYTES_MAX: usize = 2 * 1024;
+/// Providers of a connect session.
+pub const CONNECT_PROVIDERS_MAX: usize = 100;
+/// How long the answer of a provider is waited for while an account connects, all calls together.
+pub const CONNECT_EXCHANGE_MS: u64 = 20_000;
+/// Characters of a parameter that a provider sends back.
+pub const CALLBACK_CHARS_MAX: usize = 8_192;

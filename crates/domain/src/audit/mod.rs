@@ -66,6 +66,17 @@ kinds! {
     /// Another key takes its place; it ends with its grace.
     KeyRotated = "key.rotated",
     KeyRevoked = "key.revoked",
+    ProviderCreated = "provider.created",
+    ProviderUpdated = "provider.updated",
+    ProviderDeleted = "provider.deleted",
+    /// An app asks for a user's authorization.
+    ConnectCreated = "connect.created",
+    /// A browser opened it.
+    ConnectOpened = "connect.opened",
+    ConnectDeclined = "connect.declined",
+    ConnectFailed = "connect.failed",
+    /// An account was connected, or connected again.
+    ConnectDone = "connect.done",
     SecretCreated = "secret.created",
     SecretUpdated = "secret.updated",
     SecretDeleted = "secret.deleted",
@@ -76,6 +87,12 @@ kinds! {
     /// The call was refused before anything was sent.
     ProbeDenied = "probe.denied",
     CredentialRotated = "credential.rotated",
+    /// The provider issued a new token for it.
+    CredentialRefreshed = "credential.refreshed",
+    /// It did not; the old one stays.
+    CredentialRefreshFailed = "credential.refresh_failed",
+    /// What became of ending its tokens at the provider.
+    CredentialEnded = "credential.revoked_upstream",
     CredentialDestroyed = "credential.destroyed",
     /// Its value is not to be had any more; a new one mends it.
     CredentialBroken = "credential.broken",

@@ -39,6 +39,16 @@ pub enum Expiry {
     Unknown,
 }
 
+impl Expiry {
+    /// The moment, if it is known.
+    pub const fn at(self) -> Option<TimeMs> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::Never | Self::Unknown => None,
+        }
+    }
+}
+
 /// Why there are no tokens, and what that means for what is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
@@ -168,8 +178,8 @@ fn claimed_expiry(token: &str) -> Option<TimeMs> {
     seconds(claims.get("exp")?).filter(|exp| (1..LIFETIME_S_MAX * 10).contains(exp)).map(|exp| TimeMs(exp * 1000))
 }
 
-/// A JSON object or a form, whatever the content type says.
-fn fields(body: &[u8]) -> Option<Map<String, Value>> {
+/// A JSON object or a form, whatever the content type says; none, when it is neither.
+pub fn fields(body: &[u8]) -> Option<Map<String, Value>> {
     if body.len() > ANSWER_BYTES_MAX {
         return None;
     }
@@ -184,7 +194,8 @@ fn fields(body: &[u8]) -> Option<Map<String, Value>> {
     Some(url::form_urlencoded::parse(body).map(|(name, value)| (name.into_owned(), Value::from(value))).collect())
 }
 
-fn pointer<'a>(answer: &'a Map<String, Value>, pointer: &str) -> Option<&'a Value> {
+/// What an RFC 6901 pointer leads to.
+pub(super) fn pointer<'a>(answer: &'a Map<String, Value>, pointer: &str) -> Option<&'a Value> {
     let (first, rest) =
         pointer.get(1..)?.split_once('/').map_or((pointer.get(1..)?, None), |(first, rest)| (first, Some(rest)));
     let value = answer.get(first)?;
@@ -211,8 +222,8 @@ fn error_code(answer: &Map<String, Value>) -> Option<String> {
     (!code.is_empty() && code.len() <= ERROR_CHARS_MAX && code.bytes().all(is_word)).then(|| code.to_owned())
 }
 
-/// Nothing of the answer stays in memory.
-fn wipe(value: &mut Value) {
+/// Nothing of an answer stays in memory.
+pub fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),
         Value::Array(items) => items.iter_mut().for_each(wipe),

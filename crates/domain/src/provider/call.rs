@@ -50,6 +50,8 @@ pub struct Link<'a> {
     pub verifier: &'a Secret,
     /// For an ID token; left out where no `openid` is asked for.
     pub nonce: &'a str,
+    /// The user chooses the account anew, where the provider follows OpenID Connect.
+    pub switches_account: bool,
 }
 
 type Params = Vec<(String, Zeroizing<String>)>;
@@ -91,8 +93,17 @@ impl Provider {
         if scopes.contains(&"openid") {
             query.append_pair("nonce", link.nonce);
         }
+        let chooses = link.switches_account && (self.authorize.issuer.is_some() || scopes.contains(&"openid"));
         for (name, value) in &self.authorize.params {
-            query.append_pair(name, value);
+            if !(chooses && name == "prompt") {
+                query.append_pair(name, value);
+            }
+        }
+        if chooses {
+            // OpenID Connect Core 3.1.2.1: several at once, with blanks between them.
+            let other = self.authorize.params.get("prompt").filter(|prompt| *prompt != "select_account");
+            let prompt = other.map_or_else(|| "select_account".to_owned(), |other| format!("select_account {other}"));
+            query.append_pair("prompt", &prompt);
         }
         // Appended to the text: a provider's route may be in the fragment, and the query belongs behind it.
         with_query(&self.authorize.url, &query.finish())

@@ -7,6 +7,8 @@
 mod answer;
 mod call;
 mod catalog;
+mod custom;
+mod facts;
 #[cfg(test)]
 mod tests;
 
@@ -18,15 +20,17 @@ use crate::destination::Rule;
 use crate::evidence::{Evidence, is_https};
 use crate::template::{http_name, placeholders, render};
 
-pub use answer::{ANSWER_BYTES_MAX, Expiry, Refusal, Tokens};
+pub use answer::{ANSWER_BYTES_MAX, Expiry, Refusal, Tokens, fields, wipe};
 pub use call::{Call, Client, Link, Pair, new_verifier};
 pub use catalog::{all, find};
+pub use custom::{CustomError, Discovery, discovery_url, of_custom};
+pub use facts::{Account, AccountError, Learnt};
 
 /// The id that stands for no entry: everything is said by whoever configures it, or by its issuer.
 pub const CUSTOM: &str = "custom";
 
 /// What is known of one OAuth provider.
-#[derive(Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
     pub id: String,
@@ -56,7 +60,7 @@ pub struct Provider {
 }
 
 /// Where the user is sent.
-#[derive(Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Authorize {
     pub url: String,
@@ -106,7 +110,7 @@ impl Pkce {
 }
 
 /// What is asked for.
-#[derive(Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Scopes {
     /// Between scopes in a request; answers are read with space and comma alike.
@@ -129,7 +133,7 @@ fn space() -> String {
 }
 
 /// How a code becomes a token.
-#[derive(Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Token {
     pub url: String,
@@ -188,7 +192,7 @@ pub enum Quirk {
 }
 
 /// An exchange of an access token for one that lives longer.
-#[derive(Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Exchange {
     pub method: Method,
@@ -199,7 +203,7 @@ pub struct Exchange {
 }
 
 /// How an access token is renewed.
-#[derive(Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Refresh {
     pub kind: RefreshKind,
@@ -251,7 +255,7 @@ impl RefreshKind {
 }
 
 /// How a token is ended at the provider.
-#[derive(Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Revoke {
     #[serde(default = "post")]
@@ -310,7 +314,7 @@ pub enum Ends {
 }
 
 /// Whose account it is.
-#[derive(Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     pub source: IdentitySource,
@@ -359,7 +363,7 @@ pub enum Method {
 }
 
 /// Where an access token may go.
-#[derive(Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Hosts {
     /// Destination rules.
@@ -371,7 +375,7 @@ pub struct Hosts {
 }
 
 /// A host that is known only when an account connects.
-#[derive(Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
     pub source: IdentitySource,
@@ -392,7 +396,7 @@ fn value() -> String {
 }
 
 /// How a token is sent to the provider's API.
-#[derive(Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields, default)]
 pub struct Injection {
     pub header: String,
@@ -407,8 +411,27 @@ impl Default for Injection {
     }
 }
 
+impl Injection {
+    /// Fields and injections of the headers that go with a token.
+    pub fn further(&self, client_id: &str) -> (BTreeMap<String, String>, Vec<grantd_wire::sdk::Injection>) {
+        let mut fields = BTreeMap::new();
+        let mut injections = Vec::new();
+        for (name, value) in &self.further {
+            let Some(value) = render(value, |_| Some(client_id.to_owned())) else { continue };
+            let field = name.to_ascii_lowercase().replace('-', "_");
+            injections.push(grantd_wire::sdk::Injection {
+                target: grantd_wire::sdk::InjectionTarget::Header,
+                key: name.clone(),
+                value_source: format!("additional_credentials.{field}"),
+            });
+            fields.insert(field, value);
+        }
+        (fields, injections)
+    }
+}
+
 /// What is different in another installation of the same provider.
-#[derive(Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
     pub name: String,
@@ -542,6 +565,32 @@ impl Provider {
         ensure(http_name(&injection.header) && injection.format.matches("{token}").count() == 1, "injection")?;
         ensure(are_headers(&injection.further), "injection")?;
         ensure(injection.further.values().all(|value| names_only(value, &["client_id"])), "injection")
+    }
+}
+
+impl Provider {
+    /// The provider in another environment of its own; none: there is no such one.
+    pub fn in_environment(&self, id: &str) -> Option<Self> {
+        let changes = self.environments.get(id)?;
+        let mut here = self.clone();
+        let set = |field: &mut String, change: &Option<String>| {
+            if let Some(change) = change {
+                field.clone_from(change);
+            }
+        };
+        set(&mut here.authorize.url, &changes.authorize);
+        set(&mut here.token.url, &changes.token);
+        here.refresh.url = changes.refresh.clone().or(here.refresh.url);
+        here.authorize.issuer = changes.issuer.clone().or(here.authorize.issuer);
+        if let (Some(revoke), Some(url)) = (&mut here.revoke, &changes.revoke) {
+            revoke.url.clone_from(url);
+        }
+        here.identity.url = changes.identity.clone().or(here.identity.url);
+        here.hosts.allow = changes.hosts.clone().unwrap_or(here.hosts.allow);
+        if let (Some(pin), Some(patterns)) = (&mut here.hosts.pin, &changes.patterns) {
+            pin.patterns.clone_from(patterns);
+        }
+        Some(here)
     }
 }
 

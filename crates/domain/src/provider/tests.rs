@@ -209,7 +209,15 @@ fn link(id: &str, scopes: &[String]) -> String {
     // The example of RFC 7636 appendix B.
     let verifier = Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".to_owned());
     let redirect_uri = "https://grantd.example.com/oauth/callback";
-    let link = Link { client_id: "id 1", redirect_uri, scopes, state: "st", verifier: &verifier, nonce: "no" };
+    let link = Link {
+        client_id: "id 1",
+        redirect_uri,
+        scopes,
+        state: "st",
+        verifier: &verifier,
+        nonce: "no",
+        switches_account: false,
+    };
     find(id).unwrap().authorize_link(&link)
 }
 

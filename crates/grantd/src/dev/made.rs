@@ -142,8 +142,9 @@ async fn find_secret(api: &Api, app_id: &str, earlier: &Earlier) -> Result<Optio
     }
     if let Some(id) = &earlier.grant_id
         && let Some(grant) = find::<Grant>(api, &["apps", app_id, "grants", id]).await?
+        && let Some(secret) = grant.managed_secret_id
     {
-        return find(api, &["apps", app_id, "managed-secrets", &grant.managed_secret_id]).await;
+        return find(api, &["apps", app_id, "managed-secrets", &secret]).await;
     }
     let secret: Option<Secret> = find(api, &["apps", app_id, "managed-secrets", SECRET_SLUG]).await?;
     let is_demo = |secret: &Secret| {
@@ -175,8 +176,10 @@ async fn grant(
     if let Some(id) = &earlier.grant_id {
         let grant: Option<Grant> = find(api, &["apps", app_id, "grants", id]).await?;
         match grant {
-            Some(grant) if grant.status == "active" && grant.managed_secret_id == secret.id => return Ok(id.clone()),
-            Some(grant) if grant.managed_secret_id == secret.id => {
+            Some(grant) if grant.status == "active" && grant.managed_secret_id.as_ref() == Some(&secret.id) => {
+                return Ok(id.clone());
+            }
+            Some(grant) if grant.managed_secret_id.as_ref() == Some(&secret.id) => {
                 notes.push(format!("The grant {id} is {}, so there is a new one on the same secret.", grant.status));
             }
             _ => {}
@@ -251,7 +254,8 @@ mod tests {
         let (listener, bound) = serve::bind(config.listen).await.unwrap();
         let store = boot::open_store(&config).await.unwrap();
         boot::create_install(&config, &directory, &env, &store).await.unwrap();
-        let vault = boot::open_vault(&config, &env, store, "", &[DEMO.to_owned()]).await.unwrap();
+        let vault =
+            boot::open_vault(&config, &env, store, &serve::url_of(bound, false), &[DEMO.to_owned()]).await.unwrap();
         let server = Server::start(vault, listener, None, Bounds::default()).await.unwrap();
         let pat = std::fs::read_to_string(path.join(PAT_FILE)).unwrap().trim().to_owned();
         let url = Url::parse(&format!("http://{bound}")).unwrap();

@@ -2,7 +2,7 @@
 
 use grantd_domain::audit::Kind;
 use grantd_domain::env::new_uuid;
-use grantd_domain::grant::{App, AppState, Grant, GrantStatus, Tenant, check_text};
+use grantd_domain::grant::{App, AppState, Behind, Grant, GrantStatus, Tenant, check_text};
 use grantd_store::grants::{self, GrantFilter, Listed};
 use grantd_store::{Tx, append_event, apps, secrets};
 use grantd_wire::api::{self, GrantCreate, GrantRevoke, GrantUpdate, ListQuery, RevokedGrant, TenantBinding};
@@ -17,7 +17,12 @@ use crate::flow;
 use crate::parse;
 use crate::vault::Vault;
 
-fn view((grant, credential, secret): &Listed, now: TimeMs) -> api::Grant {
+fn view(Listed { grant, credential, behind }: &Listed, now: TimeMs) -> api::Grant {
+    let secret = match behind {
+        Behind::Secret(secret) => Some(secret),
+        Behind::Provider(_) => None,
+    };
+    let account = credential.account();
     let (reason, revoked_at) = match &grant.status {
         GrantStatus::Active => (None, None),
         GrantStatus::Revoked { at, reason } => (reason.clone(), Some(*at)),
@@ -25,14 +30,20 @@ fn view((grant, credential, secret): &Listed, now: TimeMs) -> api::Grant {
     let (tenant, tenant_exempt) = match &grant.tenant {
         Tenant::Bound(value) => (Some(value.clone()), false),
         Tenant::Exempt => (None, true),
+        Tenant::Unbound => (None, false),
     };
     api::Grant {
         grant_id: grant.id.to_string(),
         app_id: grant.app_id.to_string(),
-        grant_kind: "managed_secret".to_owned(),
-        provider_id: secret.slug.clone(),
-        managed_secret_id: secret.id.to_string(),
-        managed_secret_name: secret.name.clone(),
+        grant_kind: if secret.is_some() { "managed_secret" } else { "oauth" }.to_owned(),
+        provider_id: behind.provider_id().to_owned(),
+        managed_secret_id: secret.map(|secret| secret.id.to_string()),
+        managed_secret_name: secret.map(|secret| secret.name.clone()),
+        account_identifier: account.map(|account| account.identifier.clone()),
+        account_name: account.and_then(|account| account.name.clone()),
+        scopes: account.map(|account| account.scopes.clone()),
+        token_expires_at: account.and_then(|account| account.expiry.at()),
+        needs_reconnect: credential.needs_reconnect(now),
         credential_id: credential.id.to_string(),
         principal_type: "system".to_owned(),
         label: grant.label.clone(),
@@ -40,7 +51,7 @@ fn view((grant, credential, secret): &Listed, now: TimeMs) -> api::Grant {
         reason,
         tenant,
         tenant_exempt,
-        allow_any_host: secret.any_host,
+        allow_any_host: behind.any_host(),
         expires_at: grant.expires_at,
         last_used_at: grant.last_used_at,
         created_at: grant.created_at,
@@ -173,7 +184,7 @@ pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         .write(move |tx| {
             let listed = grants::find(tx, app, id)?.ok_or(Code::GrantNotFound)?;
             if_match.check(&view(&listed, now))?;
-            let (old, _, secret) = listed;
+            let Listed { grant: old, behind, .. } = listed;
             if old.status != GrantStatus::Active {
                 return Err(Error::new(Code::Conflict)
                     .message("The grant is revoked, and stays so. Issue a new one.")
@@ -187,12 +198,16 @@ pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answe
             match &ask.tenant {
                 None => {}
                 Some(TenantBinding::Value(value)) => grant.tenant = Tenant::Bound(value.clone()),
-                // A managed secret's grant without a binding is exempt: one shared key serves all tenants.
-                Some(TenantBinding::Clear | TenantBinding::Exempt) => grant.tenant = Tenant::Exempt,
+                Some(TenantBinding::Clear) => {
+                    // A managed secret's grant without a binding is exempt: one shared key serves all tenants.
+                    let is_account = matches!(behind, Behind::Provider(_));
+                    grant.tenant = if is_account { Tenant::Unbound } else { Tenant::Exempt };
+                }
+                Some(TenantBinding::Exempt) => grant.tenant = Tenant::Exempt,
             }
             grants::update(tx, &grant, old.version, now)?;
             apps::raise_epoch(tx, app)?;
-            let mut updated = drafts.of(Kind::GrantUpdated).grant(id).provider(&secret.slug);
+            let mut updated = drafts.of(Kind::GrantUpdated).grant(id).provider(behind.provider_id());
             for (field, before, after) in changes(&old, &grant) {
                 updated = updated.changed(field, before, after);
             }
@@ -210,6 +225,7 @@ fn changes(old: &Grant, new: &Grant) -> Vec<(&'static str, Value, Value)> {
     let tenant = |t: &Tenant| match t {
         Tenant::Bound(_) => json!("bound"),
         Tenant::Exempt => json!("exempt"),
+        Tenant::Unbound => json!("unbound"),
     };
     let mut changes = Vec::new();
     if old.label != new.label {
@@ -242,7 +258,7 @@ pub async fn revoke(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     let body = RevokedGrant {
         grant_id: id.to_string(),
         revoked_at: revoked.at,
-        revoked_upstream: "unsupported".to_owned(),
+        revoked_upstream: revoked.upstream.to_owned(),
         credential_destroyed: revoked.credential_destroyed,
     };
     Ok(answer(200, &body))

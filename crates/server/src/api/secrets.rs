@@ -5,7 +5,7 @@ use grantd_domain::credential::SecretValue;
 use grantd_domain::destination::Rules;
 use grantd_domain::env::new_uuid;
 use grantd_domain::grant::{
-    App, Credential, CredentialState, Grant, GrantStatus, ManagedSecret, Tenant, check_text, slug,
+    App, Credential, CredentialOf, CredentialState, Grant, GrantStatus, ManagedSecret, Tenant, check_text, slug,
 };
 use grantd_domain::inject::{self, Plan};
 use grantd_domain::template;
@@ -94,7 +94,7 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     let credential = Credential {
         id,
         app_id: app.id,
-        secret_id: secret.id,
+        of: CredentialOf::Secret(secret.id),
         generation: GenerationId::from_uuid(new_uuid(env)),
         version: 1,
         state: vault.keys.seal(env, app.id, id, 1, &value.text()).await?,
@@ -256,7 +256,7 @@ async fn prepare_rotation(vault: &Vault, request: &Request, app: &App, ask: Secr
     let new = Credential {
         id,
         app_id: app.id,
-        secret_id: secret.id,
+        of: CredentialOf::Secret(secret.id),
         generation: GenerationId::from_uuid(new_uuid(env)),
         version,
         state,
@@ -354,13 +354,13 @@ pub async fn access(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         label: grant.label.clone(),
         tenant: match &grant.tenant {
             Tenant::Bound(value) => Some(value.clone()),
-            Tenant::Exempt => None,
+            Tenant::Exempt | Tenant::Unbound => None,
         },
         expires_at: grant.expires_at,
         last_used_at: grant.last_used_at,
         created_at: grant.created_at,
     };
-    Ok(page(found.iter().map(|(grant, ..)| access(grant)).collect(), total, limit, offset))
+    Ok(page(found.iter().map(|listed| access(&listed.grant)).collect(), total, limit, offset))
 }
 
 pub async fn delete(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {

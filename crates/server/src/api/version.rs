@@ -83,7 +83,7 @@ fn parse_list(text: &[u8]) -> Option<IfMatch> {
 }
 
 /// Fields that change without anybody changing the object: by its use, and by time passing.
-const VOLATILE: [&str; 2] = ["last_used_at", "status"];
+const VOLATILE: [&str; 4] = ["last_used_at", "needs_reconnect", "status", "token_expires_at"];
 
 /// The tag of an object as it is shown. It is made from what is shown, id included: it holds for no other object, and any change
 /// that a reader could see gives another one.

@@ -1,8 +1,9 @@
 //! Making and revoking grants: the change, its event and the app's epoch in one write.
 
 use grantd_domain::audit::{Event, Kind};
-use grantd_domain::grant::{Grant, ManagedSecret};
-use grantd_store::{Result, Tx, append_event, apps, crash, credentials, grants};
+use grantd_domain::grant::{Behind, Credential, Grant, ManagedSecret};
+use grantd_store::grants::Listed;
+use grantd_store::{Result, Tx, append_event, apps, crash, credentials, grants, renewals};
 use grantd_wire::ids::{AppId, GrantId};
 use grantd_wire::{Code, TimeMs};
 
@@ -12,6 +13,9 @@ use crate::flow::Drafts;
 #[derive(Clone, Copy, Debug)]
 pub struct Revoked {
     pub at: TimeMs,
+    /// What becomes of its tokens at the provider: `pending` until they are ended, `unsupported` where there are none to end, `no`
+    /// while other grants need them.
+    pub upstream: &'static str,
     pub credential_destroyed: bool,
 }
 
@@ -25,9 +29,9 @@ pub fn revoke(
     now: TimeMs,
     drafts: &Drafts,
 ) -> Result<Revoked> {
-    let (held, credential, secret) = grants::find(tx, app, grant)?.ok_or(Code::GrantNotFound)?;
+    let Listed { grant: held, credential, behind } = grants::find(tx, app, grant)?.ok_or(Code::GrantNotFound)?;
     if let grantd_domain::grant::GrantStatus::Revoked { at, .. } = held.status {
-        return Ok(Revoked { at, credential_destroyed: false });
+        return Ok(Revoked { at, upstream: upstream(tx, &behind, &credential)?, credential_destroyed: false });
     }
     grants::revoke(tx, app, grant, reason, now)?;
     crash::step("grant.revoked");
@@ -39,7 +43,7 @@ pub fn revoke(
     let revoked = drafts
         .of(Kind::GrantRevoked)
         .grant(grant)
-        .provider(&secret.slug)
+        .provider(behind.provider_id())
         .credential(credential.id, credential.version)
         .private("reason", reason.map(str::to_owned))
         .changed("status", "active", "revoked");
@@ -47,11 +51,23 @@ pub fn revoke(
     if credential_destroyed {
         let destroyed = drafts
             .of(Kind::CredentialDestroyed)
-            .provider(&secret.slug)
+            .provider(behind.provider_id())
             .credential(credential.id, credential.version + 1);
         append_event(tx, &destroyed.prepare())?;
     }
-    Ok(Revoked { at: now, credential_destroyed })
+    Ok(Revoked { at: now, upstream: upstream(tx, &behind, &credential)?, credential_destroyed })
+}
+
+fn upstream(tx: &mut Tx<'_>, behind: &Behind, credential: &Credential) -> Result<&'static str> {
+    let Behind::Provider(_) = behind else { return Ok("unsupported") };
+    let state = renewals::upstream(tx, (credential.app_id, credential.id))?;
+    Ok(match state.as_deref() {
+        None => "no",
+        Some("pending") => "pending",
+        Some("done") => "yes",
+        Some("failed") => "failed",
+        Some(_) => "unsupported",
+    })
 }
 
 /// Puts a new grant on a secret's living credential.

@@ -1,9 +1,12 @@
 //! Flows: what `grantd_domain` decides is performed here, step by step.
 
 pub mod apps;
+pub mod callback;
+pub mod connect;
 pub mod export;
 pub mod grants;
 pub mod probe;
+pub mod refresh;
 pub mod release;
 pub mod retention;
 pub mod secrets;

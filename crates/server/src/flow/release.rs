@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use grantd_domain::audit::{Kind, Outcome};
 use grantd_domain::destination::{Blocked, Target};
+use grantd_domain::refresh::Need;
 use grantd_domain::resolve::{Ask, Decision, Facts, Held, TenantVerdict, decide};
 use grantd_domain::secret::Secret;
 use grantd_store::hot::Known;
-use grantd_store::{Append, Appended, Confirm, crash};
+use grantd_store::{Append, Appended, Confirm, append_event, apps, crash, grants};
 use grantd_wire::ids::{EventId, GrantId};
 use grantd_wire::{Code, Error, limits};
 use tracing::Instrument as _;
@@ -19,6 +20,7 @@ use crate::answer::of_store;
 use crate::cache::Remembered;
 use crate::caller::Call;
 use crate::flow;
+use crate::flow::refresh::{self, Renewed};
 use crate::trace;
 use crate::vault::Vault;
 
@@ -33,13 +35,13 @@ pub struct Wanted {
 /// A credential that may leave: its event is durable.
 pub struct Released {
     pub of: Arc<Remembered>,
-    /// The stored value and fields, as JSON.
+    /// The stored value and fields, or the pair of tokens, as JSON.
     pub value: Secret,
     pub event_id: EventId,
 }
 
 /// Releases the credential of a grant, or says why not. A refusal is an event too.
-pub async fn run(vault: &Vault, call: &mut Call, wanted: &Wanted) -> Result<Released, Error> {
+pub async fn run(vault: &Arc<Vault>, call: &mut Call, wanted: &Wanted) -> Result<Released, Error> {
     let deadline = Duration::from_millis(limits::TOKEN_DEADLINE_MS);
     match tokio::time::timeout(deadline, release(vault, call, wanted)).await {
         Ok(released) => released,
@@ -47,22 +49,28 @@ pub async fn run(vault: &Vault, call: &mut Call, wanted: &Wanted) -> Result<Rele
     }
 }
 
-async fn release(vault: &Vault, call: &mut Call, wanted: &Wanted) -> Result<Released, Error> {
+async fn release(vault: &Arc<Vault>, call: &mut Call, wanted: &Wanted) -> Result<Released, Error> {
     vault.check_clock()?;
     let remembered = vault.cache.grant(call.known.app.id, wanted.grant_id, call.known.epochs);
     // What is refused or does not open may be old: it is looked at again below.
     if let Some(of) = remembered
-        && let Ok(tenant) = allowed(vault, call, wanted, Some(&of.held))
+        && let Ok((tenant, need)) = allowed(vault, call, wanted, Some(&of.held))
+        && need != Need::Now
+        && tenant != TenantVerdict::Binds
         && let Ok(value) = vault.keys.open(&of.held.credential).await
         && let Some(released) = finish(vault, call, wanted, of, value, tenant).await?
     {
+        if need == Need::Soon {
+            let credential = &released.of.held.credential;
+            refresh::start(vault, (credential.app_id, credential.id), credential.version);
+        }
         return Ok(released);
     }
     Box::pin(release_read(vault, call, wanted)).await
 }
 
 /// As the database has it now.
-async fn release_read(vault: &Vault, call: &mut Call, wanted: &Wanted) -> Result<Released, Error> {
+async fn release_read(vault: &Arc<Vault>, call: &mut Call, wanted: &Wanted) -> Result<Released, Error> {
     for _ in 0..limits::DECISIONS_MAX {
         let reading = vault.store.find_held(call.known.app.id, wanted.grant_id);
         let snapshot = reading.instrument(trace::part!("store.find_grant")).await.map_err(of_store)?;
@@ -76,11 +84,27 @@ async fn release_read(vault: &Vault, call: &mut Call, wanted: &Wanted) -> Result
             }
             continue;
         }
-        let tenant = match allowed(vault, call, wanted, held.as_ref()) {
-            Ok(tenant) => tenant,
+        let (tenant, need) = match allowed(vault, call, wanted, held.as_ref()) {
+            Ok(allowed) => allowed,
             Err(error) => return Err(deny(vault, call, wanted, held.as_ref(), error).await),
         };
         let held = held.ok_or(Code::Internal)?;
+        if tenant == TenantVerdict::Binds {
+            bind(vault, call, &held).await?;
+            continue;
+        }
+        let place = (held.credential.app_id, held.credential.id);
+        match need {
+            Need::Nothing | Need::Reconnect => {}
+            Need::Soon => refresh::start(vault, place, held.credential.version),
+            Need::Now => match Box::pin(refresh::renew(vault, place, held.credential.version)).await {
+                Renewed::Moved => continue,
+                Renewed::Not(error) => {
+                    let error = error.with("grant_id", wanted.grant_id.to_string());
+                    return Err(deny(vault, call, wanted, Some(&held), error).await);
+                }
+            },
+        }
         let value = vault.keys.open(&held.credential).await?;
         let of = vault.cache.remember_grant(epochs, held);
         if let Some(released) = finish(vault, call, wanted, of, value, tenant).await? {
@@ -90,11 +114,32 @@ async fn release_read(vault: &Vault, call: &mut Call, wanted: &Wanted) -> Result
     Err(Code::Busy.into())
 }
 
-fn allowed(vault: &Vault, call: &Call, wanted: &Wanted, held: Option<&Held>) -> Result<TenantVerdict, Error> {
+/// Binds a grant to the tenant of its first use, and tells of it. Whoever loses decides again, on what the winner wrote.
+async fn bind(vault: &Vault, call: &Call, held: &Held) -> Result<(), Error> {
+    let app = &call.known.app;
+    let tenant = app.tenant_key.as_ref().and_then(|key| call.context.get(key)).ok_or(Code::Internal)?.to_owned();
+    let event = call
+        .event(vault, Kind::GrantUpdated, Outcome::Allowed)
+        .grant(held.grant.id)
+        .provider(held.behind.provider_id())
+        .changed("tenant", "unbound", "bound")
+        .prepare();
+    let (app, grant) = (app.id, held.grant.id);
+    let write = move |tx: &mut grantd_store::Tx<'_>| {
+        if grants::bind_tenant(tx, app, grant, &tenant)? {
+            apps::raise_epoch(tx, app)?;
+            append_event(tx, &event)?;
+        }
+        Ok(())
+    };
+    vault.store.write(write).await.map_err(of_store)
+}
+
+fn allowed(vault: &Vault, call: &Call, wanted: &Wanted, held: Option<&Held>) -> Result<(TenantVerdict, Need), Error> {
     let ask = Ask { target: wanted.target.as_ref().map_err(|e| *e), context: &call.context };
     let facts = Facts { app: &call.known.app, held };
     match decide(&ask, &facts, &vault.settings.outbound, vault.env.now()) {
-        Decision::Release { tenant, .. } => Ok(tenant),
+        Decision::Release { tenant, need, .. } => Ok((tenant, need)),
         Decision::Deny(error) => Err(error),
     }
 }
@@ -131,7 +176,7 @@ async fn append(
     let mut event = describe(call.event(vault, Kind::TokenReleased, Outcome::Allowed), wanted, Some(held))
         .generation(held.credential.generation);
     match tenant {
-        TenantVerdict::NotApplied => {}
+        TenantVerdict::NotApplied | TenantVerdict::Binds => {}
         TenantVerdict::Match => event = event.core("tenant", "match"),
         TenantVerdict::WouldDeny => event = event.core("tenant", "would_deny"),
     }
@@ -150,7 +195,8 @@ async fn append(
 
 /// The event of a refusal; what cannot be recorded is not answered as refused but as unavailable.
 async fn deny(vault: &Vault, call: &Call, wanted: &Wanted, held: Option<&Held>, error: Error) -> Error {
-    if error.code.status() >= 500 {
+    // A provider that fails is a refusal to tell of; what fails here may be unable to write.
+    if error.code.status() >= 500 && error.code != Code::TokenEndpointFailed {
         return error;
     }
     let event = call.event(vault, Kind::TokenDenied, Outcome::Denied).code(error.code);
@@ -178,10 +224,10 @@ fn describe(event: grantd_domain::audit::Event, wanted: &Wanted, held: Option<&H
     };
     if let Some(held) = held {
         event = event
-            .provider(&held.secret.slug)
+            .provider(held.behind.provider_id())
             .credential(held.credential.id, held.credential.version)
             .core("principal_type", "system");
-        if held.secret.any_host {
+        if held.behind.any_host() {
             event = event.core("any_host", true);
         }
     }

@@ -1,5 +1,7 @@
 //! Work beside requests: the index of events, checkpoints, retention, the clock floor, old nonces and answers, times of last use.
 
+pub mod oauth;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,6 +28,11 @@ const USED_FLUSH_EVERY: Duration = Duration::from_secs(5);
 const PROCESS_REPORT_EVERY: Duration = Duration::from_secs(limits::PROCESS_REPORT_S);
 /// Processes that ended without a word are forgotten after a day.
 const PROCESS_KEPT_MS: i64 = 86_400_000;
+/// How often it is looked which tokens are to be renewed before they end.
+const RENEW_EVERY: Duration = Duration::from_secs(20);
+/// How often it is looked which tokens are to be ended at their provider.
+const END_EVERY: Duration = Duration::from_secs(2);
+const SESSIONS_PRUNE_EVERY: Duration = Duration::from_mins(5);
 const CLOCK_TICK: Duration = Duration::from_mins(1);
 /// How often it is looked whether a day of a trail has come of age, and whether what was cut off can be deleted.
 const RETENTION_EVERY: Duration = Duration::from_mins(10);
@@ -42,6 +49,9 @@ pub async fn run(vault: Arc<Vault>, stop: CancellationToken) {
         every(INDEX_ALL_EVERY, &stop, || async { vault.store.index_all().await.map(drop) }),
         every(USED_FLUSH_EVERY, &stop, || flush_used(&vault)),
         every(CLOCK_TICK, &stop, || tick_clock(&vault)),
+        every(RENEW_EVERY, &stop, || oauth::renew_due(&vault)),
+        every(END_EVERY, &stop, || oauth::end_revoked(&vault)),
+        every(SESSIONS_PRUNE_EVERY, &stop, || oauth::prune_sessions(&vault)),
         every(PROCESS_REPORT_EVERY, &stop, || report_process(&vault, &process)),
         every(RETENTION_EVERY, &stop, || async {
             // One process is enough; two do no harm.

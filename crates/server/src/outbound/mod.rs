@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod guard;
+pub mod oauth;
 pub mod probe;
 #[cfg(test)]
 mod tests;

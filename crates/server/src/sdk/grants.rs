@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use grantd_domain::account::AppProvider;
 use grantd_domain::audit::{Kind, Outcome};
-use grantd_domain::grant::{Grant, GrantStatus, Tenant, check_text, expires_at};
+use grantd_domain::grant::{Behind, Credential, Grant, GrantStatus, Tenant, check_text, expires_at};
 use grantd_store::grants::{GrantFilter, Listed};
 use grantd_store::hot::use_nonce;
 use grantd_store::{Tx, secrets};
 use grantd_wire::ids::{AppId, CredentialId, GrantId};
 use grantd_wire::sdk::{
-    GrantsListRequest, GrantsPage, ManagedSecretGrant, Principal, RevokeAnswer, RevokeRequest, SecretGrantAnswer,
-    SecretGrantRequest,
+    GrantsListRequest, GrantsPage, ListedGrant, ManagedSecretGrant, OauthGrant, Principal, RevokeAnswer, RevokeRequest,
+    SecretGrantAnswer, SecretGrantRequest,
 };
 use grantd_wire::{Code, Error, TimeMs, limits};
 
@@ -30,14 +31,13 @@ pub async fn list(vault: &Vault, call: &Call) -> Result<Answer, Error> {
         status: ask.status,
         provider: ask.provider_id,
         label: ask.label,
+        account: ask.account,
         limit,
         offset,
         ..GrantFilter::default()
     };
     let (app, now) = (call.known.app.id, call.source.now);
     let (grants, total) = match call.narrowed_to("grants:read") {
-        // An account is something only OAuth grants have.
-        _ if ask.account.is_some() => (Vec::new(), 0),
         None => {
             vault.store.read(move |tx| grantd_store::grants::list(tx, app, &filter, now)).await.map_err(of_store)?
         }
@@ -48,7 +48,7 @@ pub async fn list(vault: &Vault, call: &Call) -> Result<Answer, Error> {
     };
     let has_more = offset + i64::try_from(grants.len()).unwrap_or(i64::MAX) < total;
     let grants = grants.iter().map(|listed| item(listed, now)).collect();
-    Ok(json(200, &GrantsPage::<ManagedSecretGrant> { grants, total, limit, offset, has_more }))
+    Ok(json(200, &GrantsPage::<ListedGrant> { grants, total, limit, offset, has_more }))
 }
 
 /// A page of these grants only, newest first as every list. A key names at most `limits::SCOPES_MAX` of them.
@@ -69,8 +69,12 @@ fn named(
     Ok((found.into_iter().skip(skip).take(take).collect(), total))
 }
 
-fn item((grant, credential, secret): &Listed, now: TimeMs) -> ManagedSecretGrant {
-    ManagedSecretGrant {
+fn item(Listed { grant, credential, behind }: &Listed, now: TimeMs) -> ListedGrant {
+    let secret = match behind {
+        Behind::Secret(secret) => secret,
+        Behind::Provider(provider) => return ListedGrant::Oauth(account_item(grant, credential, provider, now)),
+    };
+    ListedGrant::ManagedSecret(ManagedSecretGrant {
         grant_kind: "managed_secret".to_owned(),
         grant_id: grant.id.to_string(),
         managed_secret_id: secret.id.to_string(),
@@ -90,6 +94,33 @@ fn item((grant, credential, secret): &Listed, now: TimeMs) -> ManagedSecretGrant
         delegable: false,
         credential_id: credential.id.to_string(),
         credential_kind: "developer".to_owned(),
+    })
+}
+
+fn account_item(grant: &Grant, credential: &Credential, provider: &AppProvider, now: TimeMs) -> OauthGrant {
+    let account = credential.account();
+    OauthGrant {
+        grant_kind: "oauth".to_owned(),
+        grant_id: grant.id.to_string(),
+        provider_id: provider.provider_id.clone(),
+        status: grant.status_at(now).to_owned(),
+        principal_type: "system".to_owned(),
+        scopes: account.map(|account| account.scopes.clone()).unwrap_or_default(),
+        account_identifier: account.map(|account| account.identifier.clone()),
+        account_display_name: account.and_then(|account| account.name.clone()),
+        label: grant.label.clone(),
+        credential_id: credential.id.to_string(),
+        api_base_url: account.and_then(|account| account.pinned_host.as_ref()).map(|host| format!("https://{host}")),
+        scope_mismatch: account.is_some_and(|account| account.scope_mismatch_at.is_some()),
+        needs_reconnect: credential.needs_reconnect(now),
+        expires_at: account.and_then(|account| account.expiry.at()),
+        grant_expires_at: grant.expires_at,
+        last_used_at: grant.last_used_at,
+        created_at: grant.created_at,
+        grant_policy: None,
+        access_via: "ownership".to_owned(),
+        depth: 0,
+        delegable: false,
     }
 }
 

@@ -1,9 +1,12 @@
 //! `/sdk`: what applications call, byte-compatible with the official client. Handlers parse, call a flow, render.
 
 mod catalogue;
+mod connect;
 mod grants;
 mod report;
 mod token;
+
+pub use connect::TOKEN_PREFIX as SESSION_PREFIX;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +31,8 @@ pub async fn answer(vault: &Arc<Vault>, route: &SdkRoute, mut call: Call) -> Res
         Sdk::GrantRevoke => Box::pin(grants::revoke(vault, &call)).await,
         Sdk::SecretGrant => Box::pin(grants::create(vault, &call)).await,
         Sdk::ProviderCatalogue => Ok(json(200, &*catalogue::PROVIDERS)),
+        Sdk::ConnectSession => Box::pin(connect::create(vault, &call)).await,
+        Sdk::ConnectPoll => Box::pin(connect::poll(vault, &call)).await,
         Sdk::Scopes => Ok(json(200, &scopes())),
         Sdk::Later => Err(Code::FeatureUnavailable.into()),
     }

@@ -1,9 +1,12 @@
 //! What callers say happened: claims, kept apart from what grantd itself observed. They change no decision.
 
+use std::sync::Arc;
+
 use grantd_domain::audit::{Kind, Outcome, Owner};
 use grantd_domain::context::Context;
 use grantd_domain::destination::Target;
-use grantd_store::{Append, audit, grants};
+use grantd_store::grants::Listed;
+use grantd_store::{Append, audit, grants, renewals};
 use grantd_wire::ids::{GenerationId, GrantId};
 use grantd_wire::sdk::{CallReport, ScopeMismatchReport};
 use grantd_wire::{Code, Error, limits};
@@ -12,6 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::answer::{Answer, empty, json as json_answer, of_store};
 use crate::caller::Call;
 use crate::flow;
+use crate::flow::refresh;
 use crate::parse;
 use crate::vault::Vault;
 
@@ -19,9 +23,9 @@ use crate::vault::Vault;
 const CLAIMED_CHARS_MAX: usize = 500;
 
 /// `POST /sdk/oauth/audit/api-call`.
-pub async fn call(vault: &Vault, call: &Call) -> Result<Answer, Error> {
+pub async fn call(vault: &Arc<Vault>, call: &Call) -> Result<Answer, Error> {
     let report: CallReport = parse::json(&call.body)?;
-    let (grant_id, provider) = known_grant(vault, call, &report.grant_id).await?;
+    let (grant_id, listed) = known_grant(vault, call, &report.grant_id).await?;
     let mut claimed = target(&report.method, &report.url);
     claimed.insert("status".to_owned(), json!(report.response_status));
     if let Some(latency_ms) = report.latency_ms {
@@ -29,13 +33,15 @@ pub async fn call(vault: &Vault, call: &Call) -> Result<Answer, Error> {
     }
     let generation = report.token_generation.as_deref().and_then(GenerationId::parse);
     let claim = match generation {
-        Some(generation) if released(vault, call, grant_id, generation).await? => json!(true),
-        _ => json!("unmatched"),
+        Some(generation) if released(vault, call, grant_id, generation).await? => Some(generation),
+        _ => None,
     };
+    let is_rejected = report.response_status == 401 && claim == Some(listed.credential.generation);
+    let claim = if claim.is_some() { json!(true) } else { json!("unmatched") };
     let mut event = call
         .event(vault, Kind::CallClaimed, Outcome::Unknown)
         .grant(grant_id)
-        .provider(&provider)
+        .provider(listed.behind.provider_id())
         .core("claim", claim)
         .private("claimed", Some(bounded(claimed)))
         .private("reason", report.reason.map(|r| r.chars().take(limits::REASON_CHARS_MAX).collect::<String>()));
@@ -45,12 +51,15 @@ pub async fn call(vault: &Vault, call: &Call) -> Result<Answer, Error> {
         event = event.context(&context, call.known.app.context_index());
     }
     append(vault, call, event).await?;
+    if is_rejected {
+        reject(vault, call, &listed).await?;
+    }
     Ok(json_answer(200, &json!({"accepted": true})))
 }
 
 /// `POST /sdk/grants/{id}/report-scope-mismatch`.
 pub async fn scope_mismatch(vault: &Vault, call: &Call) -> Result<Answer, Error> {
-    let (grant_id, provider) = known_grant(vault, call, &call.params[0]).await?;
+    let (grant_id, listed) = known_grant(vault, call, &call.params[0]).await?;
     let report: ScopeMismatchReport = parse::json(&call.body)?;
     let missing = report.missing_scopes.unwrap_or_default();
     if missing.len() > MISSING_SCOPES_MAX {
@@ -66,11 +75,26 @@ pub async fn scope_mismatch(vault: &Vault, call: &Call) -> Result<Answer, Error>
     let event = call
         .event(vault, Kind::ScopeMismatchClaimed, Outcome::Unknown)
         .grant(grant_id)
-        .provider(&provider)
+        .provider(listed.behind.provider_id())
         .core("claim", true)
         .private("claimed", Some(bounded(claimed)));
     append(vault, call, event).await?;
+    if listed.credential.account().is_some_and(|account| account.scope_mismatch_at.is_none()) {
+        let (place, now) = ((call.known.app.id, listed.credential.id), call.source.now);
+        vault.store.write(move |tx| renewals::mismatch(tx, place, now)).await.map_err(of_store)?;
+    }
     Ok(empty(204))
+}
+
+/// A caller saw the provider refuse the very token it was given: it is renewed, once for each generation.
+async fn reject(vault: &Arc<Vault>, call: &Call, listed: &Listed) -> Result<(), Error> {
+    let Some(account) = listed.credential.account() else { return Ok(()) };
+    let (place, version, now) = ((call.known.app.id, listed.credential.id), listed.credential.version, call.source.now);
+    let is_new = vault.store.write(move |tx| renewals::reject(tx, place, version, now)).await.map_err(of_store)?;
+    if is_new && account.is_refreshable {
+        refresh::start(vault, place, version);
+    }
+    Ok(())
 }
 
 /// Scopes named in one report.
@@ -113,12 +137,12 @@ fn bounded(mut claimed: Map<String, Value>) -> Value {
 
 /// The grant a report is about, if the key may report on it: a key for one grant learns nothing of another.
 /// A grant of the caller's app and its provider: what the caller says of the provider decides nothing.
-async fn known_grant(vault: &Vault, call: &Call, text: &str) -> Result<(GrantId, String), Error> {
+async fn known_grant(vault: &Vault, call: &Call, text: &str) -> Result<(GrantId, Listed), Error> {
     let grant_id = GrantId::parse(text).ok_or(Code::GrantNotFound)?;
     call.check_either("audit:emit", "tokens:retrieve", &grant_id.to_string())?;
     let app = call.known.app.id;
     let found = vault.store.read(move |tx| grants::find(tx, app, grant_id)).await.map_err(of_store)?;
-    found.map(|(_, _, secret)| (grant_id, secret.slug)).ok_or_else(|| Code::GrantNotFound.into())
+    found.map(|listed| (grant_id, listed)).ok_or_else(|| Code::GrantNotFound.into())
 }
 
 async fn released(vault: &Vault, call: &Call, grant: GrantId, generation: GenerationId) -> Result<bool, Error> {

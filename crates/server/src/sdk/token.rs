@@ -1,16 +1,19 @@
 //! `POST /sdk/token`: the raw credential of a grant, for one call.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
+use grantd_domain::account::TokenPair;
 use grantd_domain::credential::SecretValue;
 use grantd_domain::destination::Target;
+use grantd_domain::grant::Behind;
 use grantd_domain::inject;
 use grantd_domain::resolve::Held;
 use grantd_wire::ids::GrantId;
 use grantd_wire::sdk::{Injection, TokenRequest};
-use grantd_wire::{Code, Error, limits};
+use grantd_wire::{Code, Error, TimeMs, limits};
 use http::HeaderValue;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -23,13 +26,13 @@ use crate::sdk::refuse_user_token;
 use crate::vault::Vault;
 
 /// Releases, or refuses and says so in the audit trail.
-pub async fn retrieve(vault: &Vault, call: &mut Call) -> Result<Answer, Error> {
+pub async fn retrieve(vault: &Arc<Vault>, call: &mut Call) -> Result<Answer, Error> {
     let wanted = match wanted(call) {
         Ok(wanted) => wanted,
         Err(error) => return Err(Box::pin(call.refuse(vault, error)).await),
     };
     let released = release::run(vault, call, &wanted).await?;
-    render(&released)
+    render(&released, vault.env.now())
 }
 
 fn wanted(call: &Call) -> Result<Wanted, Error> {
@@ -79,8 +82,8 @@ struct TokenBody<'a> {
     grant_id: GrantId,
     provider_id: &'a str,
     expires_in: Option<i64>,
-    expires_at: Option<&'static str>,
-    scopes: [&'static str; 0],
+    expires_at: Option<TimeMs>,
+    scopes: &'a [String],
     token_generation: String,
     scope_mismatch: bool,
     injection_header: &'a str,
@@ -89,36 +92,77 @@ struct TokenBody<'a> {
     additional_injections: Option<&'a [Injection]>,
 }
 
-fn render(released: &Released) -> Result<Answer, Error> {
-    let Held { grant, credential, secret } = &released.of.held;
+fn render(released: &Released, now: TimeMs) -> Result<Answer, Error> {
+    let Held { credential, behind, .. } = &released.of.held;
     let damaged = |what: &'static str| {
         tracing::error!(credential.id = %credential.id, "A credential holds what its type cannot send: {what}");
         Error::new(Code::Internal)
     };
-    let value = SecretValue::parse(&released.value).ok_or_else(|| damaged("not a value with fields"))?;
-    let token = inject::access_token(secret.credential_type, value.value(), value.fields())
-        .map_err(|_| damaged("an unsendable value"))?;
-    let body = TokenBody {
-        access_token: &token,
-        token_type: "Bearer",
-        grant_id: grant.id,
-        provider_id: &secret.slug,
-        expires_in: None,
-        expires_at: None,
-        scopes: [],
-        token_generation: credential.generation.to_string(),
-        scope_mismatch: false,
-        injection_header: &secret.header,
-        injection_format: &secret.format,
-        additional_credentials: (!value.fields().is_empty()).then(|| value.fields()),
-        additional_injections: (!secret.injections.is_empty()).then_some(&secret.injections),
-    };
-    // One allocation, wiped when the answer has been written.
-    let fields: usize = value.fields().iter().map(|(k, v)| k.len() + v.len() + 8).sum();
-    let mut bytes = Zeroizing::new(Vec::with_capacity(2 * (token.len() + fields) + 4096));
-    serde_json::to_writer(&mut *bytes, &body).expect("strings have a JSON form");
+    match behind {
+        Behind::Secret(secret) => {
+            let value = SecretValue::parse(&released.value).ok_or_else(|| damaged("not a value with fields"))?;
+            let token = inject::access_token(secret.credential_type, value.value(), value.fields())
+                .map_err(|_| damaged("an unsendable value"))?;
+            let body = TokenBody {
+                injection_header: &secret.header,
+                injection_format: &secret.format,
+                additional_credentials: (!value.fields().is_empty()).then(|| value.fields()),
+                additional_injections: (!secret.injections.is_empty()).then_some(&secret.injections),
+                ..TokenBody::of(released, &token)
+            };
+            let fields: usize = value.fields().iter().map(|(k, v)| k.len() + v.len() + 8).sum();
+            Ok(written(released, &body, token.len() + fields))
+        }
+        Behind::Provider(provider) => {
+            let account = credential.account().ok_or_else(|| damaged("no account"))?;
+            let pair = TokenPair::parse(&released.value).ok_or_else(|| damaged("not a pair of tokens"))?;
+            let injection = &provider.facts.injection;
+            let (further, injections) = injection.further(&provider.client_id);
+            let ends = account.expiry.at();
+            let body = TokenBody {
+                expires_in: ends.map(|at| at.since(now).max(0) / 1000),
+                expires_at: ends,
+                scopes: &account.scopes,
+                scope_mismatch: account.scope_mismatch_at.is_some(),
+                injection_header: &injection.header,
+                injection_format: &injection.format,
+                additional_credentials: (!further.is_empty()).then_some(&further),
+                additional_injections: (!injections.is_empty()).then_some(&injections),
+                ..TokenBody::of(released, pair.access())
+            };
+            let scopes: usize = account.scopes.iter().map(|scope| scope.len() + 3).sum();
+            Ok(written(released, &body, pair.access().len() + scopes))
+        }
+    }
+}
+
+impl<'a> TokenBody<'a> {
+    fn of(released: &'a Released, token: &'a str) -> Self {
+        let Held { grant, credential, behind } = &released.of.held;
+        Self {
+            access_token: token,
+            token_type: "Bearer",
+            grant_id: grant.id,
+            provider_id: behind.provider_id(),
+            expires_in: None,
+            expires_at: None,
+            scopes: &[],
+            token_generation: credential.generation.to_string(),
+            scope_mismatch: false,
+            injection_header: "",
+            injection_format: "",
+            additional_credentials: None,
+            additional_injections: None,
+        }
+    }
+}
+
+/// One allocation, wiped when the answer has been written.
+fn written(released: &Released, body: &TokenBody<'_>, variable: usize) -> Answer {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(2 * variable + 4096));
+    serde_json::to_writer(&mut *bytes, body).expect("strings have a JSON form");
     let mut answer = raw(200, "application/json", Body::from(Bytes::from_owner(bytes)));
     let event_id = HeaderValue::from_str(&released.event_id.to_string()).expect("an id is ASCII");
     answer.headers_mut().insert("x-grantd-event-id", event_id);
-    Ok(answer)
+    answer
 }

@@ -44,6 +44,7 @@ mod jobs;
 mod keys;
 mod manage;
 mod metrics;
+mod oauth;
 mod objects;
 mod openapi;
 mod operators;

@@ -115,7 +115,7 @@ async fn a_missing_key_and_a_changed_row_are_told_apart_and_others_go_on(server:
     server
         .store()
         .write(move |tx| {
-            let (_, mut credential, _) = grantd_store::grants::find(tx, app, grant)?.unwrap();
+            let mut credential = grantd_store::grants::find(tx, app, grant)?.unwrap().credential;
             if let grantd_domain::grant::CredentialState::Ok { sealed, .. } = &mut credential.state {
                 sealed[40] ^= 1;
             }

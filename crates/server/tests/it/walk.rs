@@ -44,6 +44,7 @@ fn call(server: &Server, key: &str, route: &SdkRoute, world: &World) -> Raw {
         }
         Sdk::ScopeMismatch => json!({"provider_status_code": 403, "provider_error_code": "insufficient_scope"}),
         Sdk::SecretGrant => json!({"principal": {"type": "system"}}),
+        Sdk::ConnectPoll => json!({"session_token": "sess_x"}),
         _ => json!({}),
     };
     let body = if route.method == "GET" { String::new() } else { body.to_string() };
@@ -169,6 +170,9 @@ async fn every_route_as_another_app(server: Server) {
                         .all(|g| g["managed_secret_id"] != world.secret_id.as_str())
                 );
             }
+            // Of the stranger's own app, which is registered with no provider.
+            Sdk::ConnectSession => drop(answer.refused(Code::InvalidRequest)),
+            Sdk::ConnectPoll => assert_eq!(answer.ok(200)["status"], "expired"),
             Sdk::Scopes | Sdk::ProviderCatalogue => drop(answer.ok(200)),
             Sdk::Later => drop(answer.refused(Code::FeatureUnavailable)),
         }

@@ -132,6 +132,11 @@ impl Row {
         Error::Inconsistent { table: self.table, column, row: self.name.clone() }
     }
 
+    /// Passes over `count` columns.
+    pub(crate) fn skip(&mut self, count: usize) {
+        self.values.by_ref().take(count).for_each(drop);
+    }
+
     fn next(&mut self) -> Value {
         self.values.next().unwrap_or(Value::Null)
     }

@@ -1,7 +1,7 @@
 //! Rows of every table: what is stored comes back, guards hold, and another app finds nothing.
 
 use grantd_domain::grant::{AppState, CredentialState, GrantStatus, Tenant};
-use grantd_store::grants::GrantFilter;
+use grantd_store::grants::{GrantFilter, Listed};
 use grantd_store::{Error, apps, credentials, data_keys, grants, installs, keys, operators, secrets, signing_keys};
 use grantd_wire::api::{Retrieve, TenantMode};
 use grantd_wire::ids::{ActorId, OperatorId, PatId, SigningKeyId};
@@ -158,7 +158,7 @@ async fn times_of_use_only_rise(store: &Database) {
     let used = store
         .read(move |tx| Ok((grants::find(tx, app, grant)?, keys::find(tx, app, key)?)))
         .await
-        .map(|(grant, key)| (grant.unwrap().0.last_used_at, key.unwrap().1.last_used_at))
+        .map(|(grant, key)| (grant.unwrap().grant.last_used_at, key.unwrap().1.last_used_at))
         .unwrap();
     assert_eq!(used, (Some(later), Some(later)));
 }
@@ -237,7 +237,7 @@ async fn a_label_is_unique_among_living_siblings(store: &Database) {
     assert_eq!(refused(insert("live").await), Code::SiblingLabelConflict);
     let second = insert("Live").await.unwrap();
     let (app, first) = (world.app.id, world.grant.id);
-    let (mut renamed, ..) = store.read(move |tx| grants::find(tx, app, second)).await.unwrap().unwrap();
+    let Listed { grant: mut renamed, .. } = store.read(move |tx| grants::find(tx, app, second)).await.unwrap().unwrap();
     renamed.label = Some("live".to_owned());
     let rename = || {
         let grant = renamed.clone();
@@ -308,7 +308,7 @@ async fn grants_are_filtered_and_paged(store: &Database) {
     let list = |filter: GrantFilter| async move {
         let filter = GrantFilter { limit: if filter.limit == 0 { 100 } else { filter.limit }, ..filter };
         let (listed, total) = store.read(move |tx| grants::list(tx, app, &filter, NOW)).await.unwrap();
-        (listed.into_iter().map(|(g, ..)| g.label.unwrap()).collect::<Vec<_>>(), total)
+        (listed.into_iter().map(|listed| listed.grant.label.unwrap()).collect::<Vec<_>>(), total)
     };
     let text = |text: &str| Some(text.to_owned());
     let labels = |labels: &[&str], total| (labels.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>(), total);

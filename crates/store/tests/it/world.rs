@@ -8,7 +8,7 @@ use grantd_domain::audit::{
 use grantd_domain::destination::Rule;
 use grantd_domain::env::{Entropy, random};
 use grantd_domain::grant::{
-    ApiKey, App, AppState, Credential, CredentialState, Grant, GrantStatus, ManagedSecret, Tenant,
+    ApiKey, App, AppState, Credential, CredentialOf, CredentialState, Grant, GrantStatus, ManagedSecret, Tenant,
 };
 use grantd_store::hot::{Epochs, Nonce};
 use grantd_store::{
@@ -130,7 +130,7 @@ pub fn credential(secret: &ManagedSecret) -> Credential {
     Credential {
         id: credential_id(),
         app_id: secret.app_id,
-        secret_id: secret.id,
+        of: CredentialOf::Secret(secret.id),
         generation: generation_id(),
         version: 1,
         state: CredentialState::Ok { data_key_id: data_key_id(), sealed: vec![7; 64] },

@@ -26,12 +26,25 @@ pub struct GrantCreate {
 pub struct Grant {
     pub grant_id: String,
     pub app_id: String,
-    /// `managed_secret`.
+    /// `managed_secret` or `oauth`.
     pub grant_kind: String,
-    /// The secret's slug.
+    /// The secret's slug, or the provider's id.
     pub provider_id: String,
-    pub managed_secret_id: String,
-    pub managed_secret_name: String,
+    /// Of a managed secret.
+    pub managed_secret_id: Option<String>,
+    /// Of a managed secret.
+    pub managed_secret_name: Option<String>,
+    /// Of a connected account: how its provider names it.
+    pub account_identifier: Option<String>,
+    /// What a human recognises the account by.
+    pub account_name: Option<String>,
+    /// What its user granted.
+    pub scopes: Option<Vec<String>>,
+    /// When the access token ends; it is renewed before.
+    pub token_expires_at: Option<TimeMs>,
+    /// True: only the user, connecting again, makes it usable.
+    #[serde(default)]
+    pub needs_reconnect: bool,
     pub credential_id: String,
     pub principal_type: String,
     pub label: Option<String>,

@@ -41,3 +41,50 @@ pub struct CatalogProvider {
     /// Where the facts are from, by group.
     pub evidence: BTreeMap<String, Evidence>,
 }
+
+/// What is known of a provider that is not in the catalogue. What is left out is taken from the issuer's discovery document, if an
+/// issuer is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct CustomProvider {
+    /// As in its discovery document and in `iss` of its answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorize_url: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_url: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoke_url: Option<String>,
+    /// Without one, the account is read from the ID token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub userinfo_url: Option<String>,
+    /// `basic` (the default) or `post`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_auth: Option<String>,
+    /// True: no PKCE, for a server that fails when it is sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_pkce: bool,
+    /// A space (the default) or a comma.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope_separator: Option<String>,
+    /// Asked for when nothing else is configured; `openid` when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// Further parameters of the link to consent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub authorize_params: BTreeMap<String, String>,
+    /// JSON pointers into what tells of the account, joined they name it for good. `/sub` when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub account_id: Vec<String>,
+    /// JSON pointers to what a human recognises, the first that is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub account_name: Vec<String>,
+    /// The header a token is sent in; `Authorization` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// Its value, with `{token}` once; `Bearer {token}` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+}

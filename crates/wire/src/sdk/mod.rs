@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::TimeMs;
 use crate::object::object;
@@ -235,6 +235,45 @@ pub struct ManagedSecretGrant {
     pub credential_kind: String,
 }
 
+/// A grant of a list.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum ListedGrant {
+    ManagedSecret(ManagedSecretGrant),
+    Oauth(OauthGrant),
+}
+
+/// A grant of a connected account in a list (wire-core 4.1).
+#[derive(Debug, Serialize)]
+pub struct OauthGrant {
+    /// Always `oauth`.
+    pub grant_kind: String,
+    pub grant_id: String,
+    pub provider_id: String,
+    /// `active`, `expired` or `revoked`.
+    pub status: String,
+    pub principal_type: String,
+    pub scopes: Vec<String>,
+    pub account_identifier: Option<String>,
+    pub account_display_name: Option<String>,
+    pub label: Option<String>,
+    pub credential_id: String,
+    /// The origin that belongs to the account, where the provider has such.
+    pub api_base_url: Option<String>,
+    pub scope_mismatch: bool,
+    /// The user must connect again before it can be used.
+    pub needs_reconnect: bool,
+    /// The end of the access token.
+    pub expires_at: Option<TimeMs>,
+    pub grant_expires_at: Option<TimeMs>,
+    pub last_used_at: Option<TimeMs>,
+    pub created_at: TimeMs,
+    pub grant_policy: Option<Value>,
+    pub access_via: String,
+    pub depth: i64,
+    pub delegable: bool,
+}
+
 /// `POST /sdk/oauth/grants/{id}/revoke`.
 #[derive(Default, Deserialize, Serialize)]
 pub struct RevokeRequest {
@@ -353,4 +392,123 @@ pub struct CatalogueScope {
 #[derive(Debug, Deserialize, Serialize)]
 pub struct ResourceVerbs {
     pub verbs: Vec<String>,
+}
+
+/// `POST /sdk/oauth/connect/session` (wire-core 5.1).
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub struct ConnectSessionRequest {
+    #[serde(default)]
+    pub allowed_providers: Option<Vec<String>>,
+    #[serde(default)]
+    pub return_url: Option<String>,
+    #[serde(default)]
+    pub allowed_origin: Option<String>,
+    #[serde(default)]
+    pub metadata: Option<Map<String, Value>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub direct: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub switch_account: bool,
+    /// Absent: they are allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_user_policy_rules: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant_policy: Option<Lifetime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required_scopes: Option<BTreeMap<String, Vec<String>>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_grant: Option<RequestedGrant>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair_grant_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegable: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope_constraint: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_token: Option<String>,
+}
+
+/// The grant that is wanted.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RequestedGrant {
+    pub label: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restrictions: Option<Value>,
+}
+
+/// The answer to it.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ConnectSession {
+    pub session_token: String,
+    pub connect_url: String,
+    /// Seconds.
+    pub expires_in: i64,
+    pub expires_at: TimeMs,
+    pub single_provider: bool,
+    pub direct: bool,
+}
+
+/// `POST /sdk/oauth/connect/session/poll`.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ConnectPollRequest {
+    pub session_token: String,
+}
+
+/// The answer to it (wire-core 5.2).
+#[derive(Debug, Serialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum ConnectPoll {
+    Pending { declined_providers: Vec<DeclinedProvider> },
+    Completed { grants: Vec<ConnectedGrant>, failed_grants: Vec<FailedGrant> },
+    Error { error: ConnectError },
+    Expired,
+}
+
+/// A provider that the user did not want to connect, or that refused.
+#[derive(Debug, Serialize)]
+pub struct DeclinedProvider {
+    pub provider_id: String,
+    pub error_code: String,
+    pub declined_at: TimeMs,
+}
+
+/// A grant that a session made, or mended.
+#[derive(Debug, Serialize)]
+pub struct ConnectedGrant {
+    pub grant_id: String,
+    pub provider_id: String,
+    pub account_identifier: String,
+    pub account_display_name: Option<String>,
+    pub scopes: Vec<String>,
+    pub api_base_url: Option<String>,
+    /// `creation` or `reauth`.
+    pub operation: String,
+    pub grant_policy: Option<StoredPolicy>,
+    pub delegation: Option<Value>,
+}
+
+/// How long a grant lives, and who said so.
+#[derive(Debug, Serialize)]
+pub struct StoredPolicy {
+    pub expires_at: Option<TimeMs>,
+    pub created_by: String,
+    pub created_at: TimeMs,
+}
+
+/// A provider of which nothing came. All three are not empty.
+#[derive(Debug, Serialize)]
+pub struct FailedGrant {
+    pub provider_id: String,
+    /// `not_selected`, `activation_failed`.
+    pub reason: String,
+    pub message: String,
+}
+
+/// Why a session ended without a grant.
+#[derive(Debug, Serialize)]
+pub struct ConnectError {
+    pub error_code: String,
+    pub error_message: String,
 }

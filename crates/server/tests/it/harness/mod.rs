@@ -6,6 +6,7 @@
 
 pub mod database;
 pub mod env;
+pub mod issuer;
 pub mod request;
 pub mod watch;
 pub mod world;
@@ -137,7 +138,14 @@ impl Server {
         let mints = path.ends_with("/keys") || (path.contains("/keys/") && path.ends_with("/rotate"));
         let hands_out = (path.ends_with("/sdk/token") && status == 200)
             || (path == "/api/v1/tokens" && method == "POST" && status == 201)
-            || (path.starts_with("/api/v1/") && mints && method == "POST" && status == 201);
+            || (path.starts_with("/api/v1/") && mints && method == "POST" && status == 201)
+            // A session's token, a browser's cookie, and the state that goes along to the provider.
+            || (path == "/sdk/oauth/connect/session" && status == 201)
+            || (path.starts_with("/connect/") && method == "POST");
+        let is_browsers = ["/connect/", "/oauth/", "/assets/", "/brand/"].iter().any(|start| path.starts_with(start));
+        if is_browsers || path == "/sdk/oauth/connect" {
+            return Answer::of_browser(what, hands_out, status, parts.headers, &body);
+        }
         Answer::checked(what, hands_out, status, parts.headers, &body)
     }
 
@@ -212,6 +220,7 @@ pub fn root_key(n: u8) -> RootKey {
 fn settings() -> Settings {
     Settings {
         base_path: String::new(),
+        public_url: "http://127.0.0.1:8080".to_owned(),
         trusted_proxies: Vec::new(),
         replicas: 1,
         outbound: OutboundAllow::parse(&["127.0.0.1:9001"]).unwrap(),

@@ -237,6 +237,31 @@ impl Answer {
         answer
     }
 
+    /// Looks over what a browser is shown. `may_hold_secret`: one that is the browser's own.
+    #[track_caller]
+    pub fn of_browser(what: &str, may_hold_secret: bool, status: u16, mut headers: HeaderMap, body: &Bytes) -> Self {
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        let cookies = headers.remove("set-cookie");
+        watch::clean(&format!("the head of the answer to {what}"), &format!("{headers:?}"));
+        if !may_hold_secret {
+            watch::clean(&format!("the answer to {what}"), &text);
+        }
+        if let Some(cookies) = cookies {
+            headers.insert("set-cookie", cookies);
+        }
+        let answer = Self { status, headers, text };
+        assert!(grantd_wire::ids::RequestId::parse(answer.header("x-request-id")).is_some(), "{what}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{what}");
+        if answer.header("content-type").starts_with("text/html") {
+            let policy = answer.header("content-security-policy");
+            assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+            assert_eq!((answer.header("cache-control"), answer.header("referrer-policy")), ("no-store", "no-referrer"));
+        } else {
+            assert!(status < 400 || answer.header("content-type") == "application/json", "{what}: {status}");
+        }
+        answer
+    }
+
     #[track_caller]
     fn check_error(&self, what: &str) {
         assert_eq!(self.header("content-type"), "application/json", "{what}");

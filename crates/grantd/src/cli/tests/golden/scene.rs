@@ -222,6 +222,7 @@ async fn serve(directory: &Path, clock: Ticking, provider: &str) -> (Server, Str
         boot::create_install(&config, &data_dir, &context.env, &store).await?;
         let settings = Settings {
             base_path: String::new(),
+            public_url: "http://127.0.0.1:8080".to_owned(),
             trusted_proxies: Vec::new(),
             replicas: 1,
             outbound: OutboundAllow::parse(&[provider.to_owned()]).expect("it is a host and a port"),

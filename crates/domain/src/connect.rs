@@ -1,0 +1,238 @@
+//! Connect sessions: what an app asks a user to authorize, and what came of it.
+
+use grantd_wire::TimeMs;
+use grantd_wire::ids::{CredentialId, GrantId, KeyId};
+use grantd_wire::sdk::Lifetime;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::provider::Scopes;
+
+/// What a session was asked with. Stored as it is.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Asked {
+    /// The key that asked.
+    pub key_id: KeyId,
+    pub providers: Vec<Wanted>,
+    /// Straight on to the one provider, without a page of ours before.
+    pub is_direct: bool,
+    /// The user chooses the account anew.
+    pub switches_account: bool,
+    pub return_url: Option<String>,
+    pub allowed_origin: Option<String>,
+    /// Of the grant.
+    pub label: Option<String>,
+    /// How long the grant lives.
+    pub lifetime: Lifetime,
+    /// The grant whose account is connected again, and how its provider names that account.
+    pub repair: Option<Repair>,
+}
+
+/// A provider that may be connected.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Wanted {
+    pub provider_id: String,
+    pub name: String,
+    /// Asked for.
+    pub scopes: Vec<String>,
+    /// Without these the app does not want it.
+    pub required: Vec<String>,
+}
+
+/// A grant to mend.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Repair {
+    pub grant_id: GrantId,
+    pub credential_id: CredentialId,
+    pub account: String,
+    pub account_name: Option<String>,
+}
+
+/// What came of one provider.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// An account is connected.
+    Done {
+        grant_id: GrantId,
+        is_new: bool,
+        account: String,
+        account_name: Option<String>,
+        scopes: Vec<String>,
+        pinned_host: Option<String>,
+        expires_at: Option<TimeMs>,
+        created_at: TimeMs,
+    },
+    /// The user does not want to.
+    Declined,
+    /// It did not work.
+    Failed { why: Why },
+    /// The user granted less than the app needs.
+    Partial { missing: Vec<String> },
+}
+
+/// Why an account could not be connected.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// The provider did not answer.
+    Unreachable,
+    /// The provider refused, with a code of its own.
+    Refused(String),
+    /// The provider does not accept how the app is registered there.
+    Configuration(String),
+    /// This server stopped between the provider's answer and keeping it.
+    Interrupted,
+    /// It is another account than the one to mend.
+    OtherAccount,
+    /// The provider does not say whose account it is.
+    NoAccount,
+    /// The provider's answer is none.
+    Unclear,
+    /// The account's grants are as many as there can be.
+    Full,
+    /// This server could not keep it.
+    Internal,
+}
+
+impl Why {
+    /// The code that polls and the browser's library are told (wire-core 5.2).
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable | Self::Internal => "service_unavailable",
+            Self::Refused(_) => "provider_refused",
+            Self::Configuration(code) => match code.as_str() {
+                "invalid_redirect_uri" | "redirect_uri_mismatch" | "bad_redirect_uri" => "invalid_redirect_uri",
+                "unauthorized_client" => "unauthorized_client",
+                "invalid_scope" | "invalid_request" | "unsupported_grant_type" => "connect_config_error",
+                _ => "invalid_client",
+            },
+            Self::Interrupted => "interrupted",
+            Self::OtherAccount => "account_mismatch",
+            Self::NoAccount => "account_unknown",
+            Self::Unclear => "invalid_response",
+            Self::Full => "grant_limit_exceeded",
+        }
+    }
+
+    /// What it means, for developers.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Unreachable => "The provider did not answer. Let the user try again.".to_owned(),
+            Self::Refused(code) => format!("The provider refused ({code}). Let the user try again."),
+            Self::Configuration(code) => format!(
+                "The provider does not accept how this app is registered there ({code}). An operator compares client id, secret and redirect URI with `grantd providers show`."
+            ),
+            Self::Interrupted => "This server was interrupted. Let the user try again.".to_owned(),
+            Self::OtherAccount => {
+                "The user chose another account than the one to connect again. Let them try again with that one."
+                    .to_owned()
+            }
+            Self::NoAccount => {
+                "The provider does not say whose account it is. Ask for the scopes that its identity needs.".to_owned()
+            }
+            Self::Unclear => "The provider's answer is no token. Let the user try again.".to_owned(),
+            Self::Full => "The account has as many grants as it can have. Revoke one first.".to_owned(),
+            Self::Internal => "The connection could not be kept here. Let the user try again.".to_owned(),
+        }
+    }
+}
+
+/// Scopes that are required and were not granted. Nothing is missing where the provider does not say what was granted.
+pub fn missing(granted: Option<&[String]>, required: &[String]) -> Vec<String> {
+    let Some(granted) = granted else { return Vec::new() };
+    required.iter().filter(|scope| !granted.contains(scope)).cloned().collect()
+}
+
+/// What is asked for of a provider: its own, or what the app is registered with, and what this session needs beside.
+pub fn scopes(facts: &Scopes, registered: &[String], required: &[String]) -> Vec<String> {
+    let mut asked: Vec<String> = facts.asked(registered).into_iter().map(str::to_owned).collect();
+    for scope in required {
+        if !asked.contains(scope) {
+            asked.push(scope.clone());
+        }
+    }
+    asked
+}
+
+/// Whether a scope can be asked for: visible ASCII without quote and backslash (RFC 6749 section 3.3).
+pub fn is_scope(text: &str) -> bool {
+    let is_plain = |c: u8| matches!(c, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    (1..=grantd_wire::limits::OAUTH_SCOPE_CHARS_MAX).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
+/// Whether a browser may be sent back there: `https`, or `http` on loopback, without user info and fragment.
+pub fn is_return_url(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else { return false };
+    let is_plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    is_plain && is_web(&url) && text.len() <= 2_048 && !text.chars().any(|c| c.is_control() || c.is_whitespace())
+}
+
+/// Whether a text is an origin, as browsers write it: `https://host[:port]`, or `http` on loopback.
+pub fn is_origin(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| is_web(&url) && url.origin().ascii_serialization() == text)
+}
+
+fn is_web(url: &Url) -> bool {
+    match url.scheme() {
+        "https" => url.host().is_some(),
+        "http" => match url.host() {
+            Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        },
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_sent_back_to_https_or_loopback_only() {
+        for good in
+            ["https://app.example.com/done?x=1", "http://localhost:3000/", "http://127.0.0.1:8000", "http://[::1]/x"]
+        {
+            assert!(is_return_url(good), "{good}");
+        }
+        for bad in [
+            "http://app.example.com/",
+            "javascript:alert(1)",
+            "https://u@app.example.com/",
+            "https://app.example.com/#x",
+            "//app.example.com",
+            "data:text/html,x",
+            "https://app.example.com/ x",
+            "",
+        ] {
+            assert!(!is_return_url(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_written_as_browsers_do() {
+        assert!(is_origin("https://app.example.com") && is_origin("http://localhost:3000"));
+        for bad in [
+            "https://app.example.com/",
+            "https://APP.example.com",
+            "https://app.example.com:443",
+            "http://app.example.com",
+            "null",
+            "*",
+        ] {
+            assert!(!is_origin(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_what_was_required_and_not_granted() {
+        let list = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+        assert_eq!(missing(Some(&list(&["a", "b"])), &list(&["b", "c"])), list(&["c"]));
+        assert!(missing(None, &list(&["b"])).is_empty());
+        assert!(is_scope("https://www.googleapis.com/auth/drive.file") && is_scope("a:b"));
+        assert!(!is_scope("a b") && !is_scope("") && !is_scope("a\"b") && !is_scope(&"a".repeat(257)));
+        assert!(is_scope(&"a".repeat(256)));
+    }
+}

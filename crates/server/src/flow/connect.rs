@@ -1,0 +1,333 @@
+//! Connecting an account: from the link the user opened to a grant.
+//!
+//! A session belongs to the browser that opened it first. A provider answers to a `state` that is good once. What it answers is exchanged
+//! between two writes: the first takes the step, the second keeps what came of it, or nothing does.
+
+use std::sync::Arc;
+
+use grantd_domain::audit::{Actor, Event, Kind, Outcome as EventOutcome, Owner};
+use grantd_domain::connect::{Asked, Outcome, Why};
+use grantd_domain::env::{new_token, new_uuid};
+use grantd_domain::grant::App;
+use grantd_domain::provider::{Link, new_verifier};
+use grantd_domain::seal::Place;
+use grantd_domain::secret::Secret;
+use grantd_store::connect::{self as rows, SessionState, StepState};
+use grantd_store::{Tx, append_event, apps, providers};
+use grantd_wire::ids::{AppId, ConnectSessionId};
+use grantd_wire::sdk::{ConnectError, ConnectPoll, ConnectedGrant, DeclinedProvider, FailedGrant, StoredPolicy};
+use grantd_wire::sign::sha256;
+use grantd_wire::{Code, Error, TimeMs, limits};
+use serde::{Deserialize, Serialize};
+
+use crate::answer::of_store;
+use crate::caller::Source;
+use crate::vault::Vault;
+
+/// A session of ours.
+pub type Session = rows::Session<Asked>;
+/// A step of one.
+pub type Step = rows::Step<Outcome>;
+
+/// What the user takes along to the provider and back, sealed here.
+#[derive(Deserialize, Serialize)]
+pub struct Carried {
+    verifier: String,
+    pub nonce: String,
+}
+
+impl Carried {
+    /// The PKCE verifier.
+    pub fn verifier(&self) -> Secret {
+        Secret::new(self.verifier.clone())
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.verifier);
+    }
+}
+
+/// Where they are sealed.
+pub fn place(app: AppId, session: ConnectSessionId, provider: &str, attempt: i64) -> Place<'_> {
+    Place { table: "connect_steps", app: Some(app), row: *session.as_bytes(), field: provider, version: attempt }
+}
+
+/// The session with this token, and its steps.
+pub async fn find_by_token(vault: &Vault, token_hash: [u8; 32]) -> Result<Option<(Session, Vec<Step>)>, Error> {
+    let read = move |tx: &mut Tx<'_>| {
+        let Some(session) = rows::find_by_token::<Asked>(tx, &token_hash)? else { return Ok(None) };
+        let steps = rows::list_steps(tx, session.id)?;
+        Ok(Some((session, steps)))
+    };
+    vault.store.read(read).await.map_err(of_store)
+}
+
+/// A session with what its pages show.
+pub struct Opened {
+    pub session: Session,
+    pub steps: Vec<Step>,
+    pub app: App,
+    pub branding: grantd_wire::api::Branding,
+}
+
+/// The session that this browser opened; none: it opened no such one.
+pub async fn find(vault: &Vault, id: ConnectSessionId, browser_hash: [u8; 32]) -> Result<Option<Opened>, Error> {
+    let organization = vault.organization_id;
+    let read = move |tx: &mut Tx<'_>| {
+        let Some(session) = rows::find_of_browser::<Asked>(tx, id, &browser_hash)? else { return Ok(None) };
+        let steps = rows::list_steps(tx, session.id)?;
+        let Some(app) = apps::find(tx, organization, session.app_id)? else { return Ok(None) };
+        let branding = grantd_store::organizations::find_branding(tx, session.app_id)?;
+        Ok(Some(Opened { session, steps, app, branding }))
+    };
+    vault.store.read(read).await.map_err(of_store)
+}
+
+/// How a session stands, for the app (wire-core 5.2).
+pub fn stands(session: &Session, steps: &[Step], now: TimeMs) -> ConnectPoll {
+    let grants: Vec<ConnectedGrant> = steps.iter().filter_map(connected).collect();
+    let is_lapsed = session.expires_at <= now;
+    match session.state {
+        SessionState::Completed => ConnectPoll::Completed { grants, failed_grants: failed(session, steps) },
+        SessionState::Refused => ConnectPoll::Error { error: error(steps) },
+        // What was connected before the time was over is connected.
+        SessionState::Open | SessionState::Claimed if is_lapsed && !grants.is_empty() => {
+            ConnectPoll::Completed { grants, failed_grants: failed(session, steps) }
+        }
+        SessionState::Open | SessionState::Claimed if is_lapsed => ConnectPoll::Expired,
+        SessionState::Open | SessionState::Claimed => {
+            let declined = |step: &&Step| step.state == StepState::Declined;
+            let view = |step: &Step| DeclinedProvider {
+                provider_id: step.provider_id.clone(),
+                error_code: "connect_denied".to_owned(),
+                declined_at: step.updated_at,
+            };
+            ConnectPoll::Pending { declined_providers: steps.iter().filter(declined).map(view).collect() }
+        }
+    }
+}
+
+fn connected(step: &Step) -> Option<ConnectedGrant> {
+    let Some(Outcome::Done { grant_id, is_new, account, account_name, scopes, pinned_host, expires_at, created_at }) =
+        &step.outcome
+    else {
+        return None;
+    };
+    Some(ConnectedGrant {
+        grant_id: grant_id.to_string(),
+        provider_id: step.provider_id.clone(),
+        account_identifier: account.clone(),
+        account_display_name: account_name.clone(),
+        scopes: scopes.clone(),
+        api_base_url: pinned_host.as_ref().map(|host| format!("https://{host}")),
+        operation: if *is_new { "creation" } else { "reauth" }.to_owned(),
+        grant_policy: expires_at.map(|expires_at| StoredPolicy {
+            expires_at: Some(expires_at),
+            created_by: "developer".to_owned(),
+            created_at: *created_at,
+        }),
+        delegation: None,
+    })
+}
+
+/// Providers of a session that is over of which nothing came.
+fn failed(session: &Session, steps: &[Step]) -> Vec<FailedGrant> {
+    let of = |id: &str| steps.iter().find(|step| step.provider_id == id);
+    let failed = |wanted: &grantd_domain::connect::Wanted| {
+        let (reason, message) = match of(&wanted.provider_id).and_then(|step| step.outcome.as_ref()) {
+            Some(Outcome::Done { .. }) => return None,
+            None | Some(Outcome::Declined) => ("not_selected", "The user did not connect it.".to_owned()),
+            Some(Outcome::Failed { why }) => ("activation_failed", why.message()),
+            Some(Outcome::Partial { .. }) => {
+                ("activation_failed", "The user granted less than the app needs.".to_owned())
+            }
+        };
+        Some(FailedGrant { provider_id: wanted.provider_id.clone(), reason: reason.to_owned(), message })
+    };
+    session.request.providers.iter().filter_map(failed).collect()
+}
+
+/// Why a session ended without a grant: what failed last, else that the user did not want to.
+fn error(steps: &[Step]) -> ConnectError {
+    let last = steps.iter().filter(|step| step.state == StepState::Failed).max_by_key(|step| step.updated_at);
+    match last.and_then(|step| step.outcome.as_ref()) {
+        Some(Outcome::Failed { why }) => {
+            ConnectError { error_code: why.code().to_owned(), error_message: why.message() }
+        }
+        _ => ConnectError {
+            error_code: "connect_denied".to_owned(),
+            error_message: "The user did not want to connect.".to_owned(),
+        },
+    }
+}
+
+/// Opens a session in a browser. `browser`: its cookie. A session that another browser opened is [`Claim::Elsewhere`].
+pub async fn open(vault: &Vault, token: &str, browser: &str, source: &Source) -> Result<Claim, Error> {
+    let (token_hash, browser_hash) = (sha256(token.as_bytes()), sha256(browser.as_bytes()));
+    let now = source.now;
+    let Some((session, _)) = find_by_token(vault, token_hash).await? else { return Ok(Claim::Unknown) };
+    if session.state == SessionState::Open && session.expires_at <= now {
+        return Ok(Claim::Unknown);
+    }
+    let id = session.id;
+    let event = event(vault, &session, Kind::ConnectOpened, EventOutcome::Allowed, source).prepare();
+    let write = move |tx: &mut Tx<'_>| {
+        if rows::claim(tx, id, &browser_hash)? {
+            append_event(tx, &event)?;
+            return Ok(true);
+        }
+        Ok(rows::find_of_browser::<Asked>(tx, id, &browser_hash)?.is_some())
+    };
+    let is_ours = vault.store.write(write).await.map_err(of_store)?;
+    Ok(if is_ours { Claim::Ours(id) } else { Claim::Elsewhere })
+}
+
+/// What opening a session came to.
+pub enum Claim {
+    /// This browser's, from now on or before.
+    Ours(ConnectSessionId),
+    /// Another browser's.
+    Elsewhere,
+    /// There is none, or it lapsed before anybody opened it.
+    Unknown,
+}
+
+/// An event of a session. Nobody of ours acts: a user does, in a browser.
+pub fn event(vault: &Vault, session: &Session, kind: Kind, outcome: EventOutcome, source: &Source) -> Event {
+    Event::new(&*vault.env, source.now, Owner::App(session.app_id), kind, outcome, Actor::Nobody)
+        .core_id("session_id", session.id)
+        .core_id("request_id", source.request_id)
+        .private_text("ip", Some(&source.ip.to_string()))
+        .private_text("user_agent", source.user_agent.as_deref())
+}
+
+/// Begins a consent: the link the user follows to the provider. `redirect_uri` is this server's.
+pub async fn start(vault: &Vault, opened: &Opened, provider_id: &str, now: TimeMs) -> Result<String, Error> {
+    let Opened { session, steps, .. } = opened;
+    let wanted = session.request.providers.iter().find(|wanted| wanted.provider_id == provider_id);
+    let wanted = wanted.ok_or(Code::NotFound)?;
+    let (app, id) = (session.app_id, provider_id.to_owned());
+    let provider = vault.store.read(move |tx| providers::find(tx, app, &id)).await.map_err(of_store)?;
+    let provider = provider.ok_or(Code::NotFound)?;
+    let env = &*vault.env;
+    let (state, nonce, verifier) = (new_token(env, ""), new_token(env, ""), new_verifier(env));
+    let attempt = steps.iter().find(|step| step.provider_id == provider_id).map_or(0, |step| step.attempt) + 1;
+    let carried = Carried { verifier: verifier.reveal().to_owned(), nonce: nonce.reveal().to_owned() };
+    let text = zeroize::Zeroizing::new(serde_json::to_vec(&carried).map_err(|_| Code::Internal)?);
+    let place = place(app, session.id, provider_id, attempt);
+    let sealed = vault.keys.seal_of_app(env, app, place, &text).await?;
+    let step = Step {
+        session_id: session.id,
+        provider_id: provider_id.to_owned(),
+        app_id: app,
+        attempt,
+        state: StepState::Waiting,
+        state_hash: Some(sha256(state.reveal().as_bytes())),
+        sealed: Some(sealed),
+        lease_until: None,
+        outcome: None,
+        updated_at: now,
+    };
+    let begun = vault.store.write(move |tx| rows::begin_step(tx, &step)).await.map_err(of_store)?;
+    if !begun {
+        return Err(Code::Conflict.into());
+    }
+    let redirect_uri = redirect_uri(vault);
+    let link = Link {
+        client_id: &provider.client_id,
+        redirect_uri: &redirect_uri,
+        scopes: &wanted.scopes,
+        state: state.reveal(),
+        verifier: &verifier,
+        nonce: nonce.reveal(),
+        switches_account: session.request.switches_account,
+    };
+    Ok(provider.facts.authorize_link(&link))
+}
+
+/// Where providers send users back to.
+pub fn redirect_uri(vault: &Vault) -> String {
+    format!("{}/oauth/callback", vault.settings.public_url)
+}
+
+/// Notes that the user does not want to connect a provider; a session of that one only is over with it.
+pub async fn decline(vault: &Vault, opened: &Opened, provider_id: &str, source: &Source) -> Result<(), Error> {
+    let session = &opened.session;
+    let is_wanted = session.request.providers.iter().any(|wanted| wanted.provider_id == provider_id);
+    if !is_wanted {
+        return Err(Code::NotFound.into());
+    }
+    let event =
+        event(vault, session, Kind::ConnectDeclined, EventOutcome::Denied, source).provider(provider_id).prepare();
+    let (id, app, provider, now) = (session.id, session.app_id, provider_id.to_owned(), source.now);
+    let is_single = session.request.providers.len() == 1;
+    let write = move |tx: &mut Tx<'_>| {
+        if rows::decline(tx, (id, app, &provider), &Outcome::Declined, now)? {
+            append_event(tx, &event)?;
+            if is_single {
+                rows::finish(tx, id, SessionState::Refused)?;
+            }
+        }
+        Ok(())
+    };
+    vault.store.write(write).await.map_err(of_store)
+}
+
+/// Ends a session as the user leaves it: with what is connected, or without anything.
+pub async fn finish(vault: &Vault, opened: &Opened) -> Result<(), Error> {
+    let has_any = opened.steps.iter().any(|step| step.state == StepState::Done);
+    let (id, state) = (opened.session.id, if has_any { SessionState::Completed } else { SessionState::Refused });
+    vault.store.write(move |tx| rows::finish(tx, id, state)).await.map(drop).map_err(of_store)
+}
+
+/// Ends a step without an account.
+pub async fn fail(
+    vault: &Arc<Vault>,
+    session: &Session,
+    (provider, attempt, from): (&str, i64, StepState),
+    outcome: Outcome,
+    source: &Source,
+) -> Result<(), Error> {
+    let kind = if matches!(outcome, Outcome::Declined) { Kind::ConnectDeclined } else { Kind::ConnectFailed };
+    let mut event = event(vault, session, kind, EventOutcome::Denied, source).provider(provider);
+    match &outcome {
+        Outcome::Failed { why } => {
+            event = event.core("why", why.code());
+            if let Why::Refused(code) | Why::Configuration(code) = why {
+                event = event.core("provider_code", code.clone());
+            }
+        }
+        Outcome::Partial { missing } => {
+            event = event.core("why", "partial_consent").core("missing_scopes", missing.clone());
+        }
+        Outcome::Declined | Outcome::Done { .. } => {}
+    }
+    let event = event.prepare();
+    let to = if matches!(outcome, Outcome::Declined) { StepState::Declined } else { StepState::Failed };
+    let is_single = session.request.providers.len() == 1;
+    // Nothing the user can do mends how the app is registered: a session for that alone is over.
+    let is_over = is_single && matches!(&outcome, Outcome::Declined | Outcome::Failed { why: Why::Configuration(_) });
+    let (id, provider, now) = (session.id, provider.to_owned(), vault.env.now());
+    let write = move |tx: &mut Tx<'_>| {
+        if rows::end_step(tx, (id, &provider, attempt), from, to, &outcome, now)? {
+            append_event(tx, &event)?;
+            if is_over {
+                rows::finish(tx, id, SessionState::Refused)?;
+            }
+        }
+        Ok(())
+    };
+    vault.store.write(write).await.map_err(of_store)
+}
+
+/// Makes an id for something new of a session.
+pub fn new_id(vault: &Vault) -> uuid::Uuid {
+    new_uuid(&*vault.env)
+}
+
+/// How long a provider's answer is kept a step for, beyond what the calls may take.
+pub fn lease_until(now: TimeMs) -> TimeMs {
+    now.plus_ms(limits::CONNECT_EXCHANGE_MS.cast_signed() + 40_000)
+}

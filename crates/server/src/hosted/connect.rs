@@ -1,0 +1,476 @@
+//! The pages of Connect.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use grantd_domain::connect::{Outcome, Why};
+use grantd_store::connect::{SessionState, StepState};
+use grantd_store::organizations;
+use grantd_wire::ids::{AppId, ConnectSessionId};
+use grantd_wire::sign::sha256;
+use grantd_wire::{Code, Error, TimeMs, limits};
+use http::request::Parts;
+use http::{HeaderValue, header};
+use serde_json::{Map, Value, json};
+
+use super::cookie;
+use crate::answer::{Answer, json as answer, of_store, raw};
+use crate::caller::Source;
+use crate::flow::callback::{Next, Returned, take};
+use crate::flow::connect::{self, Claim, Opened, Step};
+use crate::pages::{
+    self, App, Consent, Csp, Declined, Ending, Failed, Finished, Granted, Leaving, Offer, OfferState, Open, Operation,
+    Page, Partial, Picker, Provider, Reason, ScopeLine, Session, Site, Stale, Support, Trouble, TroubleKind,
+};
+use crate::vault::Vault;
+
+/// Parameters that a provider sends back.
+const PARAMS_MAX: usize = 50;
+
+fn site(vault: &Vault) -> Site<'_> {
+    let url = &vault.settings.public_url;
+    let host = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+    Site { base: &vault.settings.base_path, host: host.split('/').next().unwrap_or(host) }
+}
+
+fn page(vault: &Vault, status: u16, page: &Page<'_>) -> Answer {
+    pages::answer(status, &site(vault), page, &Csp::default())
+}
+
+/// A failure as a page.
+pub fn trouble(vault: &Vault, error: &Error, request_id: &str, again_href: Option<&str>) -> Answer {
+    let kind = match error.code {
+        Code::NotFound | Code::MethodNotAllowed => TroubleKind::NotFound,
+        Code::InvalidRequest | Code::BodyTooLarge | Code::RequestTimeout | Code::EncodingUnsupported => {
+            TroubleKind::Form
+        }
+        Code::RateLimitExceeded => TroubleKind::TooMany,
+        code if code.status() == 503 || code == Code::Conflict => TroubleKind::Busy,
+        _ => TroubleKind::Internal,
+    };
+    let support = Support { code: error.code.as_str(), request_id };
+    let shown = Page::Trouble(Trouble { app: None, kind, again_href, support });
+    let mut answer = page(vault, error.code.status(), &shown);
+    answer.extensions_mut().insert(error.code);
+    let allow = error.details.get("allow").and_then(Value::as_str).and_then(|allow| HeaderValue::from_str(allow).ok());
+    if let Some(allow) = allow {
+        answer.headers_mut().insert(header::ALLOW, allow);
+    }
+    if let Some(seconds) = error.retry_after_s {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    answer
+}
+
+fn redirect(vault: &Vault, path: &str) -> Answer {
+    let mut answer = raw(303, "text/plain; charset=utf-8", Body::empty());
+    let location = format!("{}{path}", vault.settings.base_path);
+    let location = HeaderValue::from_str(&location).unwrap_or(HeaderValue::from_static("/"));
+    answer.headers_mut().insert(header::LOCATION, location);
+    answer
+}
+
+/// `GET /sdk/oauth/connect`.
+pub fn first_page(vault: &Vault) -> Answer {
+    page(vault, 200, &Page::Open(Open { not_a_link: false }))
+}
+
+/// `GET /brand/{app}.css`.
+pub async fn brand(vault: &Vault, name: &str) -> Result<Answer, Error> {
+    let app = name.strip_suffix(".css").and_then(AppId::parse).ok_or(Code::NotFound)?;
+    let branding = vault.store.read(move |tx| organizations::find_branding(tx, app)).await.map_err(of_store)?;
+    Ok(pages::brand_answer(&branding))
+}
+
+fn fields(form: &[u8]) -> impl Iterator<Item = (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)> {
+    form_urlencoded::parse(form)
+}
+
+fn field(form: &[u8], name: &str) -> Option<String> {
+    fields(form).find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
+}
+
+/// `POST /connect/open`: binds the session to this browser. The script asks for JSON; a form is sent on.
+pub async fn claim(vault: &Arc<Vault>, parts: &Parts, form: &[u8], source: &Source) -> Result<Answer, Error> {
+    let wants_json = parts.headers.get(header::ACCEPT).is_some_and(|accept| accept == "application/json");
+    let pasted = field(form, "session").unwrap_or_default();
+    // A whole link, or what is in it.
+    let token = pasted.trim().rsplit_once("session=").map_or(pasted.trim(), |(_, token)| token);
+    if !token.starts_with(crate::sdk::SESSION_PREFIX) {
+        return Ok(match wants_json {
+            true => answer(400, &json!({"error": "not_a_link", "message": "This is no link to connect an account."})),
+            false => page(vault, 400, &Page::Open(Open { not_a_link: true })),
+        });
+    }
+    let (browser, is_new) = match cookie::read(&parts.headers) {
+        Some(browser) => (browser, false),
+        None => (cookie::make(vault).reveal().to_owned(), true),
+    };
+    let stale = |status, shown: Page<'_>, path: &str| match wants_json {
+        // The page says why; the script only goes there.
+        true => answer(200, &json!({"location": format!("{}{path}", vault.settings.base_path)})),
+        false => page(vault, status, &shown),
+    };
+    let mut answered = match connect::open(vault, token, &browser, source).await? {
+        Claim::Ours(id) if wants_json => {
+            answer(200, &json!({"location": format!("{}/connect/{id}", vault.settings.base_path)}))
+        }
+        Claim::Ours(id) => redirect(vault, &format!("/connect/{id}")),
+        Claim::Elsewhere => stale(403, Page::WrongBrowser(Stale { app: None }), "/connect/elsewhere"),
+        Claim::Unknown => stale(410, Page::Expired(Stale { app: None }), "/connect/expired"),
+    };
+    if is_new && let Ok(value) = HeaderValue::from_str(&cookie::set(vault, &browser)) {
+        answered.headers_mut().insert(header::SET_COOKIE, value);
+    }
+    Ok(answered)
+}
+
+/// The session of this browser; else the page that says why there is none.
+async fn opened(vault: &Arc<Vault>, parts: &Parts, id: &str) -> Result<Result<(Opened, String), Answer>, Error> {
+    match id {
+        "elsewhere" => return Ok(Err(page(vault, 403, &Page::WrongBrowser(Stale { app: None })))),
+        "expired" => return Ok(Err(page(vault, 410, &Page::Expired(Stale { app: None })))),
+        _ => {}
+    }
+    let id = ConnectSessionId::parse(id).ok_or(Code::NotFound)?;
+    // Whether there is such a session is nobody's but the browser's that opened it.
+    let elsewhere = || page(vault, 403, &Page::WrongBrowser(Stale { app: None }));
+    let Some(browser) = cookie::read(&parts.headers) else { return Ok(Err(elsewhere())) };
+    match connect::find(vault, id, sha256(browser.as_bytes())).await? {
+        Some(opened) => Ok(Ok((opened, browser))),
+        None => Ok(Err(elsewhere())),
+    }
+}
+
+/// What the pages of one session have in common.
+struct View<'o> {
+    opened: &'o Opened,
+    id: String,
+    csrf: String,
+    brand_href: Option<String>,
+}
+
+impl<'o> View<'o> {
+    fn new(opened: &'o Opened, browser: &str) -> Self {
+        Self {
+            opened,
+            id: opened.session.id.to_string(),
+            csrf: cookie::form_token(browser, opened.session.id),
+            brand_href: pages::brand_href(&opened.app.id.to_string(), &opened.branding),
+        }
+    }
+
+    fn app(&self) -> App<'_> {
+        let Opened { app, branding, .. } = self.opened;
+        App {
+            name: branding.display_name.as_deref().unwrap_or(&app.name),
+            website: app.website_url.as_deref(),
+            brand_css_href: self.brand_href.as_deref(),
+        }
+    }
+
+    fn session(&self) -> Session<'_> {
+        let several = self.opened.session.request.providers.len() > 1;
+        Session { id: &self.id, csrf: &self.csrf, user: None, several }
+    }
+
+    fn step(&self, provider: &str) -> Option<&'o Step> {
+        self.opened.steps.iter().find(|step| step.provider_id == provider)
+    }
+}
+
+/// `GET /connect/{id}` and `GET /connect/{id}/outcome`.
+pub async fn show(
+    vault: &Arc<Vault>,
+    parts: &Parts,
+    id: &str,
+    is_outcome: bool,
+    source: &Source,
+) -> Result<Answer, Error> {
+    let (opened, browser) = match opened(vault, parts, id).await? {
+        Ok(found) => found,
+        Err(answer) => return Ok(answer),
+    };
+    let view = View::new(&opened, &browser);
+    let session = &opened.session;
+    match session.state {
+        SessionState::Completed | SessionState::Refused => return Ok(finished(vault, &view)),
+        SessionState::Open | SessionState::Claimed if session.expires_at <= source.now => {
+            let has_any = opened.steps.iter().any(|step| step.state == StepState::Done);
+            return Ok(match has_any {
+                true => finished(vault, &view),
+                false => page(vault, 410, &Page::Expired(Stale { app: Some(view.app()) })),
+            });
+        }
+        SessionState::Open | SessionState::Claimed => {}
+    }
+    let chosen = parts.uri.query().and_then(|query| field(query.as_bytes(), "provider"));
+    let chosen = match &session.request.providers[..] {
+        [only] => Some(only.provider_id.clone()),
+        _ => chosen,
+    };
+    let Some(wanted) = chosen.and_then(|id| session.request.providers.iter().find(|wanted| wanted.provider_id == id))
+    else {
+        return Ok(picker(vault, &view));
+    };
+    let step = view.step(&wanted.provider_id);
+    let is_done = step.is_some_and(|step| step.state == StepState::Done);
+    if is_done {
+        return Ok(picker(vault, &view));
+    }
+    match step.filter(|_| is_outcome) {
+        Some(step) => Ok(outcome(vault, &view, step, source)),
+        None => consent(vault, &view, &wanted.provider_id).await,
+    }
+}
+
+fn picker(vault: &Vault, view: &View<'_>) -> Answer {
+    let providers = &view.opened.session.request.providers;
+    let offer = |wanted: &'_ grantd_domain::connect::Wanted| {
+        let step = view.step(&wanted.provider_id);
+        let (state, note) = match step.and_then(|step| step.outcome.as_ref()) {
+            Some(Outcome::Done { account_name, account, .. }) => {
+                (OfferState::Connected, Some(account_name.clone().unwrap_or_else(|| account.clone())))
+            }
+            Some(Outcome::Declined) => (OfferState::Declined, None),
+            _ => (OfferState::ToDo, None),
+        };
+        (wanted.provider_id.clone(), wanted.name.clone(), note, state)
+    };
+    let texts: Vec<_> = providers.iter().map(offer).collect();
+    let offers: Vec<Offer<'_>> = texts
+        .iter()
+        .map(|(id, name, note, state)| Offer { provider: Provider { id, name }, note: note.as_deref(), state: *state })
+        .collect();
+    page(vault, 200, &Page::Picker(Picker { app: view.app(), session: view.session(), offers: &offers }))
+}
+
+async fn consent(vault: &Arc<Vault>, view: &View<'_>, provider_id: &str) -> Result<Answer, Error> {
+    let session = &view.opened.session;
+    let (app, id) = (session.app_id, provider_id.to_owned());
+    let read = move |tx: &mut grantd_store::Tx<'_>| grantd_store::providers::find(tx, app, &id);
+    let provider = vault.store.read(read).await.map_err(of_store)?.ok_or(Code::NotFound)?;
+    let wanted =
+        session.request.providers.iter().find(|wanted| wanted.provider_id == provider_id).ok_or(Code::NotFound)?;
+    let known = &provider.facts.scopes.known;
+    let lines: Vec<ScopeLine<'_>> = wanted.scopes.iter().filter_map(|scope| line(scope, known)).collect();
+    let lifetime = session.request.lifetime;
+    let until = grantd_domain::grant::expires_at(lifetime, vault.env.now()).ok().flatten();
+    let repair = session.request.repair.as_ref();
+    let shown = Consent {
+        app: view.app(),
+        session: view.session(),
+        provider: Provider { id: provider_id, name: &wanted.name },
+        scopes: &lines,
+        repair: repair.map(|repair| repair.account_name.as_deref().unwrap_or(&repair.account)),
+        until,
+        direct: session.request.is_direct && view.step(provider_id).is_none(),
+    };
+    let csp = Csp { form_action: &[&provider.facts.authorize.url] };
+    Ok(pages::answer(200, &site(vault), &Page::Consent(shown), &csp))
+}
+
+/// What a scope opens, in words where they are known. Those that only make the protocol work open nothing.
+fn line<'a>(scope: &'a str, known: &'a std::collections::BTreeMap<String, String>) -> Option<ScopeLine<'a>> {
+    if matches!(scope, "openid" | "offline_access" | "offline" | "offline.access" | "refresh_token") {
+        return None;
+    }
+    Some(match known.get(scope) {
+        Some(text) => ScopeLine { text, known: true },
+        None => ScopeLine { text: scope, known: false },
+    })
+}
+
+/// What came of one provider, when it is no account.
+fn outcome(vault: &Vault, view: &View<'_>, step: &Step, source: &Source) -> Answer {
+    let request_id = source.request_id.to_string();
+    let name = view.opened.session.request.providers.iter().find(|wanted| wanted.provider_id == step.provider_id);
+    let provider = Provider { id: &step.provider_id, name: name.map_or(&step.provider_id, |wanted| &wanted.name) };
+    let failed = |reason, code| {
+        let repair = view.opened.session.request.repair.as_ref();
+        let account = repair.map(|repair| repair.account_name.as_deref().unwrap_or(&repair.account));
+        let support = Support { code, request_id: &request_id };
+        page(
+            vault,
+            200,
+            &Page::Failed(Failed { app: view.app(), session: view.session(), provider, reason, account, support }),
+        )
+    };
+    match (&step.outcome, step.state) {
+        (Some(Outcome::Partial { missing }), _) => {
+            let lines: Vec<ScopeLine<'_>> =
+                missing.iter().map(|scope| ScopeLine { text: scope, known: false }).collect();
+            let shown = Partial { app: view.app(), session: view.session(), provider, missing: &lines };
+            page(vault, 200, &Page::Partial(shown))
+        }
+        (Some(Outcome::Declined), _) => {
+            page(vault, 200, &Page::Declined(Declined { app: view.app(), session: view.session(), provider }))
+        }
+        (Some(Outcome::Failed { why }), _) => failed(reason(why), why.code()),
+        // Taken, and no word since: whoever exchanged it was stopped.
+        (None, StepState::Exchanging) if step.lease_until.is_none_or(|until| until <= source.now) => {
+            failed(Reason::Interrupted, "interrupted")
+        }
+        _ => picker(vault, view),
+    }
+}
+
+const fn reason(why: &Why) -> Reason {
+    match why {
+        Why::Unreachable => Reason::Unreachable,
+        Why::Refused(_) => Reason::Refused,
+        Why::Configuration(_) => Reason::Setup,
+        Why::Interrupted => Reason::Interrupted,
+        Why::OtherAccount => Reason::OtherAccount,
+        Why::NoAccount => Reason::NoAccount,
+        Why::Unclear => Reason::Unclear,
+        Why::Full => Reason::Full,
+        Why::Internal => Reason::Internal,
+    }
+}
+
+/// The last page: tells the app.
+fn finished(vault: &Vault, view: &View<'_>) -> Answer {
+    let Opened { session, steps, .. } = view.opened;
+    let name =
+        |id: &str| session.request.providers.iter().find(|wanted| wanted.provider_id == id).map(|wanted| &*wanted.name);
+    let texts: Vec<_> = steps.iter().filter_map(granted).collect();
+    let scopes: Vec<Vec<&str>> = texts.iter().map(|made| made.scopes.iter().map(String::as_str).collect()).collect();
+    let grants: Vec<Granted<'_>> = texts
+        .iter()
+        .zip(&scopes)
+        .map(|(made, scopes)| Granted {
+            grant_id: &made.grant_id,
+            provider: made.provider,
+            provider_name: name(made.provider).unwrap_or(made.provider),
+            account_identifier: Some(made.account),
+            timestamp: made.at,
+            operation: if made.is_new { Operation::Creation } else { Operation::Reauth },
+            scopes,
+        })
+        .collect();
+    let is_left_out = |id: &str| !texts.iter().any(|made| made.provider == id);
+    let left_out: Vec<&str> = session
+        .request
+        .providers
+        .iter()
+        .filter(|wanted| is_left_out(&wanted.provider_id))
+        .map(|wanted| &*wanted.name)
+        .collect();
+    let poll = connect::stands(session, steps, session.expires_at);
+    let (code, description) = match &poll {
+        grantd_wire::sdk::ConnectPoll::Error { error } => (error.error_code.as_str(), error.error_message.as_str()),
+        _ => ("connect_denied", "The user did not want to connect."),
+    };
+    let ending = match code {
+        _ if !grants.is_empty() => Ending::Connected(&grants),
+        "connect_denied" => Ending::Declined { code, description },
+        _ => Ending::Failed { code, description },
+    };
+    let shown = Finished {
+        app: view.app(),
+        ending,
+        left_out: &left_out,
+        target_origin: session.request.allowed_origin.as_deref(),
+        return_url: session.request.return_url.as_deref(),
+    };
+    page(vault, 200, &Page::Finished(shown))
+}
+
+struct Made<'s> {
+    grant_id: String,
+    provider: &'s str,
+    account: &'s str,
+    is_new: bool,
+    scopes: &'s [String],
+    at: TimeMs,
+}
+
+fn granted(step: &Step) -> Option<Made<'_>> {
+    let Some(Outcome::Done { grant_id, is_new, account, scopes, .. }) = &step.outcome else { return None };
+    Some(Made {
+        grant_id: grant_id.to_string(),
+        provider: &step.provider_id,
+        account,
+        is_new: *is_new,
+        scopes,
+        at: step.updated_at,
+    })
+}
+
+/// `POST /connect/{id}/{start,decline,finish}`.
+pub async fn change(
+    vault: &Arc<Vault>,
+    parts: &Parts,
+    (id, action): (&str, &str),
+    form: &[u8],
+    source: &Source,
+) -> Result<Answer, Error> {
+    let (opened, browser) = match opened(vault, parts, id).await? {
+        Ok(found) => found,
+        Err(answer) => return Ok(answer),
+    };
+    let session = &opened.session;
+    if !cookie::is_form_token(&field(form, "csrf").unwrap_or_default(), &browser, session.id) {
+        return Err(Error::invalid("csrf", "does not come from this page"));
+    }
+    let here = format!("/connect/{}", session.id);
+    let is_over = session.state != SessionState::Claimed || session.expires_at <= source.now;
+    if is_over {
+        return Ok(redirect(vault, &here));
+    }
+    let provider = field(form, "provider").unwrap_or_default();
+    match action {
+        "start" => start(vault, &opened, &browser, &provider, source).await,
+        "decline" => {
+            connect::decline(vault, &opened, &provider, source).await?;
+            Ok(redirect(vault, &here))
+        }
+        _ => {
+            connect::finish(vault, &opened).await?;
+            Ok(redirect(vault, &here))
+        }
+    }
+}
+
+async fn start(
+    vault: &Arc<Vault>,
+    opened: &Opened,
+    browser: &str,
+    provider: &str,
+    source: &Source,
+) -> Result<Answer, Error> {
+    let link = match connect::start(vault, opened, provider, source.now).await {
+        Ok(link) => link,
+        // It was begun twice at once, or is connected by now: its page says which.
+        Err(e) if e.code == Code::Conflict => return Ok(redirect(vault, &format!("/connect/{}", opened.session.id))),
+        Err(e) => return Err(e),
+    };
+    let view = View::new(opened, browser);
+    let name = opened.session.request.providers.iter().find(|wanted| wanted.provider_id == provider);
+    let provider = Provider { id: provider, name: name.map_or(provider, |wanted| &wanted.name) };
+    Ok(page(vault, 200, &Page::Leaving(Leaving { app: view.app(), provider, url: &link })))
+}
+
+/// `GET /oauth/callback`.
+pub async fn callback(vault: &Arc<Vault>, parts: &Parts, source: Source) -> Result<Answer, Error> {
+    let query = parts.uri.query().unwrap_or_default();
+    let mut params = Map::new();
+    for (name, value) in fields(query.as_bytes()) {
+        // One that comes twice could be read as either.
+        let is_twice = params.contains_key(&*name);
+        if is_twice || params.len() >= PARAMS_MAX || value.chars().count() > limits::CALLBACK_CHARS_MAX {
+            return Err(Error::invalid("query", "is not one that a provider sends"));
+        }
+        params.insert(name.into_owned(), Value::from(value.into_owned()));
+    }
+    let browser = cookie::read(&parts.headers);
+    Ok(match take(vault, Returned { params }, browser.as_deref(), source).await? {
+        Next::Page { session, provider } => {
+            let query = form_urlencoded::Serializer::new(String::new()).append_pair("provider", &provider).finish();
+            redirect(vault, &format!("/connect/{session}/outcome?{query}"))
+        }
+        Next::WrongBrowser => page(vault, 403, &Page::WrongBrowser(Stale { app: None })),
+        Next::Unknown => page(vault, 410, &Page::Expired(Stale { app: None })),
+    })
+}

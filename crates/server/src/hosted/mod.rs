@@ -1,0 +1,110 @@
+//! What browsers of end users ask for: the pages of Connect, what they are made of, and the way back from a provider.
+//!
+//! A browser is known by its cookie alone: it opened a session, and no other browser can go on with that. Every change is a POST that
+//! carries a token made of that cookie.
+
+mod connect;
+mod cookie;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use grantd_wire::{Code, Error};
+use http::Method;
+use http::request::Parts;
+
+use crate::answer::Answer;
+use crate::caller::{Source, body};
+use crate::pages;
+use crate::vault::Vault;
+
+/// Bytes of a form.
+const FORM_BYTES_MAX: usize = grantd_wire::limits::PAGE_BODY_BYTES_MAX;
+
+/// A way in for browsers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hosted<'p> {
+    /// The first page of Connect; knows nothing of its session yet.
+    Open,
+    /// Takes the session's token.
+    Claim,
+    /// A page of a session, or a form of it.
+    Session {
+        id: &'p str,
+        action: &'p str,
+    },
+    Callback,
+    Asset(&'p str),
+    Brand(&'p str),
+}
+
+/// What a path leads to, and the pattern it is counted and logged under.
+pub fn find(path: &str) -> Option<(Hosted<'_>, &'static str)> {
+    // The browser's library appends to a base URL as it is, with a slash at its end or not (wire-core 5.5).
+    match path {
+        "/sdk/oauth/connect" | "//sdk/oauth/connect" => return Some((Hosted::Open, "/sdk/oauth/connect")),
+        "/connect/open" => return Some((Hosted::Claim, "/connect/open")),
+        "/oauth/callback" => return Some((Hosted::Callback, "/oauth/callback")),
+        _ => {}
+    }
+    if path.starts_with("/assets/") {
+        return Some((Hosted::Asset(path), "/assets/{}"));
+    }
+    if let Some(name) = path.strip_prefix("/brand/") {
+        return Some((Hosted::Brand(name), "/brand/{}"));
+    }
+    let rest = path.strip_prefix("/connect/")?;
+    let (id, action) = rest.split_once('/').unwrap_or((rest, ""));
+    Some((Hosted::Session { id, action }, "/connect/{}"))
+}
+
+/// Answers a browser. A failure is a page, too.
+pub async fn answer(vault: &Arc<Vault>, hosted: Hosted<'_>, parts: &Parts, content: Body, source: Source) -> Answer {
+    let request_id = source.request_id;
+    let answered = Box::pin(dispatch(vault, hosted, parts, content, source)).await;
+    answered.unwrap_or_else(|error| connect::trouble(vault, &error, &request_id.to_string(), None))
+}
+
+fn not_allowed(methods: &'static str) -> Error {
+    Error::new(Code::MethodNotAllowed).detail("allow", methods)
+}
+
+async fn dispatch(
+    vault: &Arc<Vault>,
+    hosted: Hosted<'_>,
+    parts: &Parts,
+    content: Body,
+    source: Source,
+) -> Result<Answer, Error> {
+    let is_get = parts.method == Method::GET || parts.method == Method::HEAD;
+    let is_post = parts.method == Method::POST;
+    // Browsers say where a form comes from; a page of somebody else's has no business sending one here.
+    let site = parts.headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
+    if is_post && site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+        return Err(Error::invalid("Sec-Fetch-Site", "says that the form is not of this site"));
+    }
+    match hosted {
+        Hosted::Open if is_get => Ok(connect::first_page(vault)),
+        Hosted::Asset(path) if is_get => pages::asset(path).ok_or_else(|| Code::NotFound.into()),
+        Hosted::Brand(name) if is_get => connect::brand(vault, name).await,
+        Hosted::Callback if is_get => connect::callback(vault, parts, source).await,
+        Hosted::Session { id, action: action @ ("" | "outcome") } if is_get => {
+            connect::show(vault, parts, id, action == "outcome", &source).await
+        }
+        Hosted::Claim if is_post => {
+            let form = body(parts, content, FORM_BYTES_MAX).await?;
+            connect::claim(vault, parts, &form, &source).await
+        }
+        Hosted::Session { id, action: action @ ("start" | "decline" | "finish") } if is_post => {
+            let form = body(parts, content, FORM_BYTES_MAX).await?;
+            connect::change(vault, parts, (id, action), &form, &source).await
+        }
+        Hosted::Session { action: "start" | "decline" | "finish", .. } | Hosted::Claim => Err(not_allowed("POST")),
+        Hosted::Session { action: "" | "outcome", .. }
+        | Hosted::Open
+        | Hosted::Asset(_)
+        | Hosted::Brand(_)
+        | Hosted::Callback => Err(not_allowed("GET, HEAD")),
+        Hosted::Session { .. } => Err(Code::NotFound.into()),
+    }
+}
