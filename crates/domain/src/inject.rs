@@ -95,7 +95,7 @@ pub fn plan(create: &SecretCreate) -> Result<Plan, Error> {
         }
     } else {
         check_header_name("injection_header", &plan.header, INJECTION_HEADER_CHARS_MAX)?;
-        check_format(&plan.format)?;
+        check_format("injection_format", &plan.format)?;
         check_injections(&plan)?;
     }
     check_values(credential_type, &plan, &create.value, &create.fields)?;
@@ -251,8 +251,8 @@ fn check_sigv4(value: &str, fields: &BTreeMap<String, String>) -> Result<(), Err
     Ok(())
 }
 
-fn check_format(format: &str) -> Result<(), Error> {
-    let refuse = |why: &str| Err(Error::impossible("injection_format", why));
+pub(crate) fn check_format(path: &str, format: &str) -> Result<(), Error> {
+    let refuse = |why: &str| Err(Error::impossible(path, why));
     if format.chars().count() > INJECTION_FORMAT_CHARS_MAX {
         return refuse(&format!("at most {INJECTION_FORMAT_CHARS_MAX} characters"));
     }
@@ -298,7 +298,7 @@ fn is_same_place(one: &Injection, other: &Injection) -> bool {
         }
 }
 
-fn check_header_name(path: &str, name: &str, chars_max: usize) -> Result<(), Error> {
+pub(crate) fn check_header_name(path: &str, name: &str, chars_max: usize) -> Result<(), Error> {
     // The main header's name has no `_`; the keys of further injections may.
     check_key(path, name, chars_max, if chars_max == INJECTION_HEADER_CHARS_MAX { "-" } else { "-_" })?;
     if INJECTION_HEADERS_FORBIDDEN.iter().any(|forbidden| forbidden.eq_ignore_ascii_case(name)) {

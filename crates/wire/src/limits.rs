@@ -183,6 +183,20 @@ pub const OAUTH_SCOPES_MAX: usize = 100;
 pub const OAUTH_SCOPE_CHARS_MAX: usize = 256;
 /// Characters of a client id, and of a client secret.
 pub const CLIENT_CHARS_MAX: usize = 4_096;
+/// Characters of a URL of a provider that is not in the catalogue.
+pub const CUSTOM_URL_CHARS_MAX: usize = 2_048;
+/// Further parameters of its link to consent.
+pub const CUSTOM_PARAMS_MAX: usize = 20;
+/// Characters of the name of one, and of its value.
+pub const CUSTOM_PARAM_CHARS_MAX: usize = 500;
+/// Pointers to what identifies an account of it, and to what names one.
+pub const CUSTOM_POINTERS_MAX: usize = 10;
+/// Characters of one of them.
+pub const CUSTOM_POINTER_CHARS_MAX: usize = 200;
+/// How long an issuer's discovery document is waited for.
+pub const DISCOVERY_DEADLINE_MS: u64 = 10_000;
+/// Bytes of one.
+pub const DISCOVERY_BYTES_MAX: usize = 256 * 1024;
 /// A token is renewed this long before it ends, or in the last quarter of a shorter life.
 pub const REFRESH_MARGIN_MS: i64 = 5 * 60 * 1000;
 /// How long one process may take to renew a token before another may try.

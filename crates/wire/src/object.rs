@@ -35,6 +35,13 @@ pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserialize
     Object::deserialize(deserializer).map(|Object(value)| value)
 }
 
+/// For `#[serde(deserialize_with)]`: a field that is an object, or null.
+pub(crate) fn opt_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(value)| value))
+}
+
 /// For `#[serde(deserialize_with)]`: a list of objects.
 pub(crate) fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     let objects = Vec::<Object<T>>::deserialize(deserializer)?;
@@ -44,7 +51,7 @@ pub(crate) fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializ
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::SecretCreate;
+    use crate::api::{ProviderCreate, SecretCreate};
     use crate::sdk::{SecretGrantRequest, TokenRequest};
 
     fn fails<T: for<'de> Deserialize<'de>>(text: &str) -> bool {
@@ -62,5 +69,9 @@ mod tests {
         let injection = r#"{"target":"header","key":"k","value_source":"token"}"#;
         assert!(!fails::<SecretCreate>(&format!(r#"{{"name":"n","value":"v","injections":[{injection}]}}"#)));
         assert!(fails::<SecretCreate>(r#"{"name":"n","value":"v","injections":[["header","k","token"]]}"#));
+        for (custom, is_refused) in [("{}", false), ("null", false), (r#"["https://id.example.com"]"#, true)] {
+            let text = format!(r#"{{"provider":"p","client_id":"c","custom":{custom}}}"#);
+            assert_eq!(fails::<ProviderCreate>(&text), is_refused, "{custom}");
+        }
     }
 }

@@ -126,12 +126,12 @@ pub fn of_custom(
     if format.matches("{token}").count() != 1 {
         return Err(CustomError { field: "format", why: "must hold {token} once" });
     }
-    let pointers = |said: &[String], default: &[&str]| -> Result<Vec<String>, CustomError> {
+    let pointers = |field: &'static str, said: &[String], default: &[&str]| -> Result<Vec<String>, CustomError> {
         let pointers: Vec<String> =
             if said.is_empty() { default.iter().map(|p| (*p).to_owned()).collect() } else { said.to_vec() };
         match pointers.iter().all(|pointer| pointer.starts_with('/')) {
             true => Ok(pointers),
-            false => Err(CustomError { field: "account_id", why: "must be JSON pointers such as /sub" }),
+            false => Err(CustomError { field, why: "must be JSON pointers such as /sub" }),
         }
     };
     let userinfo = url("userinfo_url", &said.userinfo_url)?;
@@ -201,8 +201,8 @@ pub fn of_custom(
             url: userinfo,
             headers: BTreeMap::new(),
             body: None,
-            id: pointers(&said.account_id, &["/sub"])?,
-            name: pointers(&said.account_name, &["/email", "/preferred_username", "/name"])?,
+            id: pointers("account_id", &said.account_id, &["/sub"])?,
+            name: pointers("account_name", &said.account_name, &["/email", "/preferred_username", "/name"])?,
             email: None,
             evidence: evidence(),
         },

@@ -11,6 +11,7 @@ mod custom;
 mod facts;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,7 @@ pub use call::{Call, Client, Link, Pair, new_verifier};
 pub use catalog::{all, find};
 pub use custom::{CustomError, Discovery, discovery_url, of_custom};
 pub use facts::{Account, AccountError, Learnt};
+pub use written::{check_custom, check_id, check_scopes};
 
 /// The id that stands for no entry: everything is said by whoever configures it, or by its issuer.
 pub const CUSTOM: &str = "custom";

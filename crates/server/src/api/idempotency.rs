@@ -106,6 +106,17 @@ fn hash(pepper: &Pepper, parts: &[&[u8]]) -> [u8; 32] {
 }
 
 impl Request {
+    /// The first answer again, if this very call was answered before. For creations that ask others before they write.
+    pub async fn replayed(&self, vault: &Vault) -> Result<Option<Answer>, Error> {
+        let Some(attempt) = self.attempt else { return Ok(None) };
+        let now = self.source.now;
+        let kept = vault.store.read(move |tx| idempotency::find(tx, &attempt.key_hash, now)).await.map_err(of_store)?;
+        match kept {
+            Some(kept) => attempt.replay(vault, self.route, &kept).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Runs a write that creates something, and answers 201 with what it gives. Every creation of this API goes through here.
     pub async fn create<T: Serialize + Send + 'static>(
         &self,

@@ -2,6 +2,7 @@
 
 pub(crate) mod apps;
 mod audit;
+mod catalog;
 mod erasure;
 mod grants;
 pub(crate) mod idempotency;
@@ -107,8 +108,8 @@ pub async fn answer(
         Api::TokensRevoke => tokens::revoke(vault, &request).await,
         Api::AppsList => apps::list(vault, &request).await,
         Api::AppsCreate => apps::create(vault, &request).await,
-        Api::CatalogList => providers::catalog(&request),
-        Api::CatalogShow => providers::show(&request),
+        Api::CatalogList => catalog::list(&request),
+        Api::CatalogShow => catalog::show(&request),
         Api::TemplatesList => templates::list(&request),
         Api::TemplatesShow => templates::show(&request),
         Api::OrganizationEventsList => audit::list(vault, &request, request.organization()?).await,
@@ -180,6 +181,11 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::KeysRename => keys::rename(vault, request, app).await,
         Api::KeysRotate => keys::rotate(vault, request, app).await,
         Api::KeysRevoke => keys::revoke(vault, request, app).await,
+        Api::ProvidersList => providers::list(vault, request, app).await,
+        Api::ProvidersCreate => providers::create(vault, request, app).await,
+        Api::ProvidersShow => providers::show(vault, request, app).await,
+        Api::ProvidersUpdate => providers::update(vault, request, app).await,
+        Api::ProvidersDelete => providers::delete(vault, request, app).await,
         Api::SecretsList => secrets::list(vault, request, app).await,
         Api::SecretsCreate => secrets::create(vault, request, app).await,
         Api::SecretsShow => secrets::show(vault, request, app).await,

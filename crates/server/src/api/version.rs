@@ -83,7 +83,8 @@ fn parse_list(text: &[u8]) -> Option<IfMatch> {
 }
 
 /// Fields that change without anybody changing the object: by its use, and by time passing.
-const VOLATILE: [&str; 4] = ["last_used_at", "needs_reconnect", "status", "token_expires_at"];
+const VOLATILE: [&str; 7] =
+    ["accounts", "last_used_at", "needs_reconnect", "problem", "problem_at", "status", "token_expires_at"];
 
 /// The tag of an object as it is shown. It is made from what is shown, id included: it holds for no other object, and any change
 /// that a reader could see gives another one.
@@ -187,6 +188,8 @@ pub const fn is_checked(route: Api) -> bool {
             | Api::KeysRename
             | Api::KeysRotate
             | Api::KeysRevoke
+            | Api::ProvidersUpdate
+            | Api::ProvidersDelete
             | Api::SecretsRotate
             | Api::SecretsSetHosts
             | Api::SecretsDelete
@@ -199,11 +202,12 @@ pub const fn is_checked(route: Api) -> bool {
 pub const fn is_tagged(route: Api) -> bool {
     match route {
         // They answer what was done, not the object.
-        Api::SecretsDelete | Api::GrantsRevoke => false,
+        Api::SecretsDelete | Api::ProvidersDelete | Api::GrantsRevoke => false,
         Api::OperatorsCreate
         | Api::TokensCreate
         | Api::AppsCreate
         | Api::KeysMint
+        | Api::ProvidersCreate
         | Api::SecretsCreate
         | Api::SecretGrantsCreate
         | Api::OrganizationShow
@@ -214,6 +218,7 @@ pub const fn is_tagged(route: Api) -> bool {
         | Api::RetentionShow
         | Api::HoldShow
         | Api::KeysShow
+        | Api::ProvidersShow
         | Api::SecretsShow
         | Api::GrantsShow => true,
         route => is_checked(route),

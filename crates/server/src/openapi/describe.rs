@@ -51,6 +51,7 @@ pub struct Operation {
 pub const TAGS: &[(&str, &str)] = &[
     ("apps", "Programs that use credentials. All else belongs to one of them."),
     ("keys", "What an app authenticates with."),
+    ("providers", "OAuth providers that apps are registered with, so that users can connect their accounts."),
     ("provider-catalog", "What is known of OAuth providers."),
     ("secret-templates", "What the credentials of known vendors need."),
     ("managed-secrets", "Credentials that operators store: never read again, only used, rotated and destroyed."),
@@ -257,6 +258,23 @@ pub fn describe(route: Api) -> Operation {
                 .filtered(SEARCHED)
         }
         Api::TemplatesShow => gives::<api::SecretTemplate>("showSecretTemplate", "secret-templates", "Shows a template"),
+        Api::ProvidersList => gives::<api::Page<api::Provider>>("listProviders", "providers", "Lists OAuth providers of an app")
+            .filtered(SEARCHED),
+        Api::ProvidersCreate => gives::<api::Provider>("createProvider", "providers", "Registers an app with an OAuth provider")
+            .about("The client secret is sealed, and never shown again. Of an issuer the discovery document is fetched once, now.")
+            .creates()
+            .takes_as::<api::ProviderCreate>(
+                r#"{"provider": "google", "client_id": "1234.apps.example.com", "client_secret": "…"}"#,
+            )
+            .refuses(&[Code::NameTaken, Code::TooMany]),
+        Api::ProvidersShow => gives::<api::Provider>("showProvider", "providers", "Shows an OAuth provider of an app"),
+        Api::ProvidersUpdate => gives::<api::Provider>("updateProvider", "providers", "Changes an OAuth provider of an app")
+            .about("Absent fields stay.")
+            .takes::<api::ProviderUpdate>()
+            .refuses(&[Code::InUse, Code::KeyUnavailable]),
+        Api::ProvidersDelete => gives::<api::DeletedProvider>("deleteProvider", "providers", "Deletes an OAuth provider of an app")
+            .about("Not while accounts of it are connected.")
+            .refuses(&[Code::InUse]),
         Api::SecretsList => gives::<api::Page<api::Secret>>("listSecrets", "managed-secrets", "Lists managed secrets")
             .filtered(SEARCHED),
         Api::SecretsCreate => gives::<api::CreatedSecret>("createSecret", "managed-secrets", "Stores a secret")

@@ -94,6 +94,7 @@ fn parameter_names(path: &str) -> Vec<String> {
     let name = |pair: &[&str]| match (pair[0], pair[1]) {
         ("managed-secrets", "{}") => Some("secret".to_owned()),
         ("provider-catalog", "{}") => Some("provider_id".to_owned()),
+        ("providers", "{}") => Some("provider".to_owned()),
         ("secret-templates", "{}") => Some("template_id".to_owned()),
         (plural, "{}") => Some(format!("{}_id", plural.trim_end_matches('s'))),
         _ => None,
@@ -191,6 +192,7 @@ fn if_match_parameter() -> Value {
 fn path_parameter(name: &str) -> Value {
     let what = match name {
         "secret" => "Id or slug of the managed secret.",
+        "provider" => "Id of the row, or of the provider, such as `google`.",
         "template_id" => "Id of the template, such as `stripe`.",
         _ => "Id of the object: a UUID in lower case. Any other text names nothing, and is 404.",
     };

@@ -1,6 +1,7 @@
 //! Calls out: every connection this process opens to a vendor goes through [`guard`].
 
 pub mod client;
+pub mod discovery;
 pub mod guard;
 pub mod oauth;
 pub mod probe;

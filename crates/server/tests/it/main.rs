@@ -50,6 +50,7 @@ mod openapi;
 mod operators;
 mod organization;
 mod probe;
+mod providers;
 mod race;
 mod recovery;
 mod report;

@@ -238,6 +238,8 @@ fn api_body(route: Api) -> Value {
         }
         Api::AppsUpdate | Api::BrandingSet | Api::GrantsUpdate | Api::OperatorsUpdate => json!({}),
         Api::OperatorsCreate => json!({"email": "new@example.com", "role": "viewer"}),
+        Api::ProvidersCreate => json!({"provider": "github", "client_id": "c", "client_secret": "canary"}),
+        Api::ProvidersUpdate => json!({"name": "Other"}),
         Api::SecretsCreate => json!({"name": "New", "value": "canary", "allowed_hosts": ["api.example.com"]}),
         Api::RetentionSet => json!({"retention": "90d"}),
         Api::EventsErase | Api::OrganizationEventsErase => {
@@ -276,11 +278,22 @@ async fn api_path(server: &Server, route: &ApiRoute, app: &str, objects: &World)
     let object = match route.route {
         Api::KeysShow | Api::KeysRename | Api::KeysRotate | Api::KeysRevoke => objects.key_id.clone(),
         Api::GrantsShow | Api::GrantsUpdate | Api::GrantsRevoke => objects.grant.clone(),
+        Api::ProvidersShow | Api::ProvidersUpdate | Api::ProvidersDelete => provider(server, objects).await,
         Api::EventsShow => text(&server.told(objects, "app.created").await[0], "id"),
         _ => objects.secret_id.clone(),
     };
     let with_app = route.path.replacen("{}", app, 1);
     with_app.replacen("{}", &object, 1)
+}
+
+/// A provider of the app's.
+async fn provider(server: &Server, objects: &World) -> String {
+    let body = json!({"provider": "slack", "client_id": "c"});
+    let made = server.api("POST", &objects.path("providers"), body).await;
+    match made.status {
+        409 => text(&server.api("GET", &objects.path("providers/slack"), Value::Null).await.ok(200), "id"),
+        _ => text(&made.ok(201), "id"),
+    }
 }
 
 /// Whether the call was done. The world's secret is of no template, so that a test of it ends with that; its app is not archived,

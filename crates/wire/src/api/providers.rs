@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Evidence;
+use crate::TimeMs;
+use crate::object::opt_object;
 
 /// `GET /api/v1/provider-catalog/{id}`, and an item of the list: what is known of one OAuth provider.
 #[derive(Debug, Deserialize, Serialize)]
@@ -42,8 +44,8 @@ pub struct CatalogProvider {
     pub evidence: BTreeMap<String, Evidence>,
 }
 
-/// What is known of a provider that is not in the catalogue. What is left out is taken from the issuer's discovery document, if an
-/// issuer is given.
+/// What is known of a provider that is not in the catalogue. With an issuer, and unless `authorize_url` and `token_url` are both given,
+/// what is left out is taken from the issuer's discovery document: once, when this is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -87,4 +89,109 @@ pub struct CustomProvider {
     /// Its value, with `{token}` once; `Bearer {token}` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
+}
+
+/// A provider that an app is registered with. Its client secret is never shown.
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Provider {
+    pub id: String,
+    /// The catalogue's id, or the one a custom provider was given.
+    pub provider_id: String,
+    pub name: String,
+    /// Of a provider that is not in the catalogue: what is known of it, completed from its issuer's discovery document.
+    pub custom: Option<CustomProvider>,
+    /// The installation it is; null: the provider's usual one.
+    pub environment: Option<String>,
+    pub client_id: String,
+    pub has_client_secret: bool,
+    /// What to register at the provider: where it sends users back to.
+    pub redirect_uri: String,
+    /// As configured; empty: the provider's default.
+    pub scopes: Vec<String>,
+    /// What users are asked for: those, or the default, and what is always needed.
+    pub effective_scopes: Vec<String>,
+    /// Hosts beside those that are known.
+    pub allowed_hosts: Vec<String>,
+    /// Where its tokens may go: those that are known, and `allowed_hosts`.
+    pub effective_hosts: Vec<String>,
+    /// Patterns of the one host beside them that belongs to the connected account.
+    pub account_hosts: Vec<String>,
+    /// What whoever registers an app there has to know.
+    pub setup: Option<String>,
+    /// False when a fact of its catalogue entry was not read where it is made, and for what was described here.
+    pub verified: bool,
+    /// Its page about its OAuth.
+    pub docs_url: Option<String>,
+    /// What its token endpoint last blamed this registration for, such as `invalid_client`.
+    pub problem: Option<String>,
+    pub problem_at: Option<TimeMs>,
+    /// Living accounts that were connected.
+    pub accounts: i64,
+    pub created_at: TimeMs,
+    pub updated_at: TimeMs,
+    pub version: i64,
+}
+
+/// `POST /api/v1/apps/{app_id}/providers`. No `Debug`: it carries the client secret.
+#[derive(Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ProviderCreate {
+    /// The catalogue's id. With `custom` an id of your own that the catalogue does not have.
+    pub provider: String,
+    /// What users see. Absent: the catalogue's name; needed with `custom`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Of a provider that is not in the catalogue. An issuer is enough where it has a discovery document.
+    #[serde(default, deserialize_with = "opt_object", skip_serializing_if = "Option::is_none")]
+    pub custom: Option<CustomProvider>,
+    /// Another installation of the catalogue's provider, such as its sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    pub client_id: String,
+    /// Absent: the app was registered there as a client without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<String>,
+    /// What users are asked for. Empty: the provider's default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// Where tokens may go beside the hosts that are known. Needed with `custom`, of which none are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_hosts: Vec<String>,
+}
+
+/// `PATCH /api/v1/apps/{app_id}/providers/{provider_id}`: absent fields stay. No `Debug`: it carries the client secret.
+#[derive(Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ProviderUpdate {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// All of it anew. What is left out is taken from the issuer's discovery document, and not from what was stored.
+    #[serde(default, deserialize_with = "opt_object", skip_serializing_if = "Option::is_none")]
+    pub custom: Option<CustomProvider>,
+    /// An empty one: the provider's usual installation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// An empty one removes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<String>,
+    /// An empty list: the provider's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<String>>,
+    /// All of them anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_hosts: Option<Vec<String>>,
+}
+
+/// The answer to `DELETE /api/v1/apps/{app_id}/providers/{provider_id}`.
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DeletedProvider {
+    pub id: String,
+    pub provider_id: String,
+    pub deleted_at: TimeMs,
 }
