@@ -17,7 +17,8 @@ mod steps {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Every step there is. The part before the dot says when it is passed: `init` while an install is made, `stop` while the
-    /// server ends, `sqlite` and `postgres` while serving on that engine, all others while serving on either.
+    /// server ends, `callback`, `refresh` and `ending` of accounts at OAuth providers, `sqlite` and `postgres` while serving on that
+    /// engine, all others while serving on either.
     pub const STEPS: &[&str] = &[
         "init.directory_made",
         "init.migration_applied",
@@ -62,6 +63,23 @@ mod steps {
         "stop.uses_written",
         "stop.jobs_ended",
         "stop.closed",
+        "callback.taken",
+        "callback.exchanged",
+        "callback.identified",
+        "callback.credential_written",
+        "callback.kept",
+        "refresh.claimed",
+        "refresh.opened",
+        "refresh.confirmed",
+        "refresh.answered",
+        "refresh.sealed",
+        "refresh.replaced",
+        "refresh.stored",
+        "refresh.kept",
+        "refresh.broken",
+        "ending.taken",
+        "ending.sent",
+        "ending.settled",
     ];
 
     struct Armed {

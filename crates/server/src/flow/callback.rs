@@ -10,7 +10,7 @@ use grantd_domain::grant::{Credential, CredentialOf, CredentialState, Grant, Gra
 use grantd_domain::provider::{self, AccountError, Call, IdentitySource, Learnt, Quirk, Refusal, Tokens};
 use grantd_domain::secret::Secret;
 use grantd_store::connect::{self as rows, SessionState, StepState};
-use grantd_store::{Tx, append_event, apps, credentials, grants, providers};
+use grantd_store::{Tx, append_event, apps, crash, credentials, grants, providers};
 use grantd_wire::ids::{ConnectSessionId, CredentialId, GenerationId, GrantId};
 use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error, TimeMs, limits};
@@ -78,6 +78,7 @@ pub async fn take(
     if !vault.store.write(move |tx| rows::take_step(tx, &state_hash, until, now)).await.map_err(of_store)? {
         return Ok(Next::Unknown);
     }
+    crash::step("callback.taken");
     let next = Next::Page { session: session.id, provider: step.provider_id.clone() };
     let work = {
         let vault = Arc::clone(vault);
@@ -148,6 +149,7 @@ async fn obtain(
         facts.code_call(&client, &Secret::new(code.to_owned()), &connect::redirect_uri(vault), &carried.verifier());
     let mut learnt = Learnt { callback: returned.params.clone(), ..Learnt::default() };
     let (mut tokens, answer) = tokens(vault, provider, &call).await?;
+    crash::step("callback.exchanged");
     learnt.token = answer;
     if let Some(call) = facts.exchange_call(&client, &tokens.access) {
         let (longer, _) = self::tokens(vault, provider, &call).await?;
@@ -177,6 +179,7 @@ async fn obtain(
     }
     let account = facts.account(&learnt).map_err(why_of)?;
     let pinned_host = facts.pinned_host(&learnt).map_err(why_of)?;
+    crash::step("callback.identified");
     learnt.token.values_mut().for_each(provider::wipe);
     let missing = missing(tokens.scopes.as_deref(), &wanted.required);
     if !missing.is_empty() {
@@ -331,7 +334,10 @@ async fn keep(
             now,
         };
         match vault.store.write(move |tx| keeping.write(tx)).await {
-            Ok(Kept::Yes) => return Ok(()),
+            Ok(Kept::Yes) => {
+                crash::step("callback.kept");
+                return Ok(());
+            }
             // Somebody connected, renewed or disconnected the account meanwhile: as it is now.
             Ok(Kept::Moved) | Err(grantd_store::Error::Duplicate) => {}
             Err(e) => match of_store(e) {
@@ -389,6 +395,7 @@ impl Keeping {
             }
             None => credentials::insert(tx, credential)?,
         }
+        crash::step("callback.credential_written");
         let living = grants::list_living(tx, credential.app_id, credential.id, self.now)?;
         let repaired =
             session.request.repair.as_ref().and_then(|repair| living.iter().find(|g| g.id == repair.grant_id));

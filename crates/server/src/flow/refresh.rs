@@ -17,7 +17,7 @@ use grantd_domain::provider::{Call, Client, Pair, Refusal, Tokens};
 use grantd_domain::refresh::{self, Failure, Turn, Verdict};
 use grantd_domain::secret::Secret;
 use grantd_store::renewals::{self, Place};
-use grantd_store::{append_event, credentials, providers};
+use grantd_store::{append_event, crash, credentials, providers};
 use grantd_wire::ids::{CredentialId, GenerationId, LeaseId};
 use grantd_wire::{Code, Error, TimeMs, limits};
 use tokio::sync::watch;
@@ -126,6 +126,7 @@ async fn attempt(vault: &Arc<Vault>, place: Place, version: i64) -> Result<Renew
                     renewals::claim(tx, place, version, lease, is_unconfirmed, now)
                 };
                 if vault.store.write(claim).await.map_err(of_store)? {
+                    crash::step("refresh.claimed");
                     return Box::pin(exchange(vault, &subject, lease, is_unconfirmed)).await;
                 }
             }
@@ -197,13 +198,16 @@ async fn exchange(vault: &Arc<Vault>, subject: &Subject, lease: Lease, is_unconf
             return Err(e);
         }
     };
+    crash::step("refresh.opened");
     // Once more, straight before the refresh token is spent: what took long may have cost the lease.
     let (version, now) = (credential.version, vault.env.now());
     if !vault.store.read(move |tx| renewals::is_mine(tx, place, version, lease, now)).await.map_err(of_store)? {
         return Ok(Renewed::Moved);
     }
+    crash::step("refresh.confirmed");
     let deadline = Duration::from_millis(limits::REFRESH_DEADLINE_MS);
     let answered = oauth::send(vault, &call, deadline).await;
+    crash::step("refresh.answered");
     let now = vault.env.now();
     let result = match &answered {
         Ok(answer) => match &answer.body {
@@ -255,6 +259,7 @@ async fn store_pair(
         let sealed = vault.keys.seal(env, old.app_id, old.id, version + 1, &pair.text()).await;
         let written = match sealed {
             Ok(state) => {
+                crash::step("refresh.sealed");
                 let new = Credential {
                     generation,
                     state,
@@ -272,6 +277,7 @@ async fn store_pair(
                         if !credentials::replace(tx, &new, version)? {
                             return Ok(false);
                         }
+                        crash::step("refresh.replaced");
                         if let Some(at) = mismatch {
                             renewals::mismatch(tx, place, at)?;
                         }
@@ -288,6 +294,7 @@ async fn store_pair(
         };
         match written {
             Ok(true) => {
+                crash::step("refresh.stored");
                 vault.meters.renewed(Renewal::Renewed);
                 return Ok(Renewed::Moved);
             }
@@ -350,6 +357,7 @@ async fn store_failure(
                 Ok(is_stored)
             };
             if vault.store.write(store).await.map_err(of_store)? {
+                crash::step("refresh.broken");
                 vault.meters.renewed(Renewal::Broken);
                 let reconnect =
                     if broken == Broken::RotationUnknown { "a spent refresh token" } else { "a consent that is over" };
@@ -377,6 +385,7 @@ async fn store_failure(
                 Ok(())
             };
             vault.store.write(store).await.map_err(of_store)?;
+            crash::step("refresh.kept");
             vault.meters.renewed(Renewal::Failed);
             tracing::warn!(credential.id = %old.id, provider = %provider.provider_id, why, "A token could not be renewed; the old one stays");
             let problem = problem.map(|problem| (problem, now));

@@ -10,7 +10,7 @@ use grantd_domain::env::random;
 use grantd_domain::provider::{Ends, Pair};
 use grantd_domain::refresh::spread;
 use grantd_store::renewals::{self, Ending};
-use grantd_store::{Error as StoreError, append_event, connect, credentials, providers};
+use grantd_store::{Error as StoreError, append_event, connect, crash, credentials, providers};
 use grantd_wire::limits;
 
 use crate::flow::refresh;
@@ -52,8 +52,11 @@ pub async fn end_revoked(vault: &Arc<Vault>) -> Result<(), StoreError> {
     let until = now.plus_ms(ENDING_LEASE_MS);
     let taken = vault.store.write(move |tx| renewals::take_endings(tx, now, until, ENDINGS_MAX)).await?;
     for ending in taken {
+        crash::step("ending.taken");
         let outcome = end(vault, &ending).await?;
+        crash::step("ending.sent");
         settle(vault, &ending, outcome).await?;
+        crash::step("ending.settled");
     }
     Ok(())
 }
