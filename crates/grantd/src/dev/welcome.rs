@@ -129,7 +129,7 @@ What the demo API says without a credential:   curl -i {demo_url}/hello
 The same call from the command line:           grantd request GET {demo_url}/hello --grant {grant_id}
 Who did what:                                  grantd audit list --context user_id=u-1
 Store a key of your own:                       grantd managed-secrets create --name Stripe --value - --allowed-host api.stripe.com
-The app is {app_id}. Not built yet: portal, OAuth connections, proxy mode.
+The app is {app_id}. Not built yet: portal, proxy mode.
 "
     );
     text

@@ -1,7 +1,7 @@
 //! Making and revoking grants: the change, its event and the app's epoch in one write.
 
 use grantd_domain::audit::{Event, Kind};
-use grantd_domain::grant::{Behind, Credential, Grant, ManagedSecret};
+use grantd_domain::grant::{Behind, Credential, CredentialState, Grant, GrantStatus, ManagedSecret};
 use grantd_store::grants::Listed;
 use grantd_store::{Result, Tx, append_event, apps, crash, credentials, grants, renewals};
 use grantd_wire::ids::{AppId, GrantId};
@@ -30,7 +30,7 @@ pub fn revoke(
     drafts: &Drafts,
 ) -> Result<Revoked> {
     let Listed { grant: held, credential, behind } = grants::find(tx, app, grant)?.ok_or(Code::GrantNotFound)?;
-    if let grantd_domain::grant::GrantStatus::Revoked { at, .. } = held.status {
+    if let GrantStatus::Revoked { at, .. } = held.status {
         return Ok(Revoked { at, upstream: upstream(tx, &behind, &credential)?, credential_destroyed: false });
     }
     grants::revoke(tx, app, grant, reason, now)?;
@@ -78,6 +78,50 @@ pub fn create(tx: &mut Tx<'_>, secret: &ManagedSecret, mut grant: Grant, drafts:
     crash::step("grant.inserted");
     append_event(tx, &created_event(drafts, secret, &grant, credential.version).prepare())?;
     Ok(grant)
+}
+
+/// Puts a sibling beside a living grant: on the same credential, for the same tenant, and never longer than that.
+pub fn mint(
+    tx: &mut Tx<'_>,
+    source: &Listed,
+    (id, label): (GrantId, &str),
+    expires_at: Option<TimeMs>,
+    now: TimeMs,
+    drafts: &Drafts,
+) -> Result<()> {
+    let Listed { grant: of, credential, behind } = source;
+    match of.status {
+        GrantStatus::Revoked { .. } => return Err(Code::GrantRevoked.into()),
+        GrantStatus::Active if of.lapsed(now) => return Err(Code::GrantExpired.into()),
+        GrantStatus::Active => {}
+    }
+    if credential.state == CredentialState::Destroyed {
+        return Err(Code::GrantDeleted.into());
+    }
+    let grant = Grant {
+        id,
+        label: Some(label.to_owned()),
+        expires_at: match (expires_at, of.expires_at) {
+            (Some(wanted), Some(bound)) => Some(wanted.min(bound)),
+            (one, other) => one.or(other),
+        },
+        created_at: now,
+        last_used_at: None,
+        version: 1,
+        ..of.clone()
+    };
+    grants::insert(tx, &grant)?;
+    let mut created = drafts
+        .of(Kind::GrantCreated)
+        .grant(id)
+        .provider(behind.provider_id())
+        .credential(credential.id, credential.version)
+        .core("principal_type", "system")
+        .core_id("source_grant_id", of.id);
+    if let Some(at) = grant.expires_at {
+        created = created.changed("expires_at", serde_json::Value::Null, at.to_string());
+    }
+    append_event(tx, &created.prepare())
 }
 
 /// The event of a new grant.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use grantd_domain::account::TokenPair;
+use grantd_domain::account::{AppProvider, TokenPair};
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::env::random;
 use grantd_domain::provider::{Ends, Pair};
@@ -53,9 +53,9 @@ pub async fn end_revoked(vault: &Arc<Vault>) -> Result<(), StoreError> {
     let taken = vault.store.write(move |tx| renewals::take_endings(tx, now, until, ENDINGS_MAX)).await?;
     for ending in taken {
         crash::step("ending.taken");
-        let outcome = end(vault, &ending).await?;
+        let (provider, outcome) = end(vault, &ending).await?;
         crash::step("ending.sent");
-        settle(vault, &ending, outcome).await?;
+        settle(vault, &ending, provider.as_deref(), outcome).await?;
         crash::step("ending.settled");
     }
     Ok(())
@@ -72,38 +72,45 @@ enum Ended {
     Never,
 }
 
-async fn end(vault: &Vault, ending: &Ending) -> Result<Ended, StoreError> {
-    let (app, id) = ending.place;
+/// Tries it; the provider's id, too, if it is known.
+async fn end(vault: &Vault, ending: &Ending) -> Result<(Option<String>, Ended), StoreError> {
+    let (app, _) = ending.place;
     let (row, account) = (ending.provider, ending.account.clone());
     let read = move |tx: &mut grantd_store::Tx<'_>| {
         let provider = providers::find_row(tx, app, row)?;
         let again = credentials::find_account(tx, app, row, &account)?;
         Ok((provider, again.is_some()))
     };
-    let (Some(provider), is_connected_again) = vault.store.read(read).await? else { return Ok(Ended::Never) };
-    let Some(revoke) = &provider.facts.revoke else { return Ok(Ended::Unsupported) };
+    let (Some(provider), is_connected_again) = vault.store.read(read).await? else { return Ok((None, Ended::Never)) };
+    let ended = send(vault, ending, &provider, is_connected_again).await;
+    Ok((Some(provider.provider_id), ended))
+}
+
+async fn send(vault: &Vault, ending: &Ending, provider: &AppProvider, is_connected_again: bool) -> Ended {
+    let (app, id) = ending.place;
+    let Some(revoke) = &provider.facts.revoke else { return Ended::Unsupported };
     if is_connected_again && revoke.ends == Ends::Grant {
         // It would take the tokens of the new connection along.
-        return Ok(Ended::Unsupported);
+        return Ended::Unsupported;
     }
     let place = keyring::place(app, id, ending.sealed_at_version);
-    let Ok(text) = vault.keys.open_of_app(app, place, &ending.sealed).await else { return Ok(Ended::Never) };
-    let Some(pair) = TokenPair::parse(&text) else { return Ok(Ended::Never) };
-    let Ok(client) = refresh::client(vault, &provider).await else { return Ok(Ended::Never) };
+    let Ok(text) = vault.keys.open_of_app(app, place, &ending.sealed).await else { return Ended::Never };
+    let Some(pair) = TokenPair::parse(&text) else { return Ended::Never };
+    let Ok(client) = refresh::client(vault, provider).await else { return Ended::Never };
     let (access, refresh) = pair.secrets();
     let pair = Pair { access: &access, refresh: refresh.as_ref() };
-    let Some(call) = provider.facts.revoke_call(&client, pair, &ending.account) else { return Ok(Ended::Unsupported) };
+    let Some(call) = provider.facts.revoke_call(&client, pair, &ending.account) else { return Ended::Unsupported };
     let answered = oauth::send(vault, &call, Duration::from_millis(limits::REFRESH_DEADLINE_MS)).await;
-    Ok(match answered {
+    match answered {
         // A token that is unknown there is over, too (RFC 7009 section 2.2).
         Ok(answer) if (200..300).contains(&answer.status) || matches!(answer.status, 400 | 401 | 404 | 410) => {
             Ended::Done
         }
         Ok(_) | Err(_) => Ended::NotYet,
-    })
+    }
 }
 
-async fn settle(vault: &Vault, ending: &Ending, ended: Ended) -> Result<(), StoreError> {
+async fn settle(vault: &Vault, ending: &Ending, provider: Option<&str>, ended: Ended) -> Result<(), StoreError> {
     let (env, now, place) = (&*vault.env, vault.env.now(), ending.place);
     let attempts = ending.attempts + 1;
     let outcome = match ended {
@@ -122,7 +129,9 @@ async fn settle(vault: &Vault, ending: &Ending, ended: Ended) -> Result<(), Stor
         tracing::error!(credential.id = %place.1, attempts, "Tokens could not be ended at their provider: end them there by hand");
     }
     let told = if outcome == "failed" { Outcome::Error } else { Outcome::Allowed };
-    let event = Event::new(env, now, Owner::App(place.0), Kind::CredentialEnded, told, Actor::Job)
+    let event = Event::new(env, now, Owner::App(place.0), Kind::CredentialEnded, told, Actor::Job);
+    let event = provider.into_iter().fold(event, Event::provider);
+    let event = event
         .credential(place.1, ending.sealed_at_version + 1)
         .core("revoked_upstream", outcome)
         .core("attempts", attempts)

@@ -10,10 +10,11 @@ use grantd_store::hot::use_nonce;
 use grantd_store::{Tx, secrets};
 use grantd_wire::ids::{AppId, CredentialId, GrantId};
 use grantd_wire::sdk::{
-    GrantsListRequest, GrantsPage, ListedGrant, ManagedSecretGrant, OauthGrant, Principal, RevokeAnswer, RevokeRequest,
-    SecretGrantAnswer, SecretGrantRequest,
+    GrantsListRequest, GrantsPage, Lifetime, ListedGrant, ManagedSecretGrant, MintRequest, MintedGrant, OauthGrant,
+    Principal, RevokeAnswer, RevokeRequest, SecretGrantAnswer, SecretGrantRequest, StoredPolicy,
 };
 use grantd_wire::{Code, Error, TimeMs, limits};
+use serde_json::{Map, Value};
 
 use crate::answer::{Answer, json, of_store};
 use crate::caller::Call;
@@ -215,4 +216,72 @@ pub async fn create(vault: &Vault, call: &Call) -> Result<Answer, Error> {
         credential_id: grant.credential_id.to_string(),
     };
     Ok(json(201, &answer))
+}
+
+/// `POST /sdk/grants/{id}/mint`: a further grant on the same credential, only ever tighter than its source.
+pub async fn mint(vault: &Vault, call: &Call) -> Result<Answer, Error> {
+    let source = parse::segment(&call.params[0]).and_then(|id| GrantId::parse(&id)).ok_or(Code::GrantNotFound)?;
+    call.check_scope_for("grants:write", &source.to_string())?;
+    let ask: MintRequest = parse::json(&call.body)?;
+    check_text("label", &ask.label, limits::LABEL_CHARS_MAX)?;
+    if ask.grant_tags.is_some_and(|tags| !tags.is_empty()) {
+        return Err(Error::new(Code::FeatureUnavailable).message("Tags are not kept yet. Leave grant_tags out."));
+    }
+    let now = call.source.now;
+    let lifetime = mint_lifetime(ask.grant_policy)?;
+    let wanted = expires_at(lifetime, now).map_err(|e| Error::new(Code::InvalidGrantPolicy).message(e.message))?;
+    let id = GrantId::from_uuid(grantd_domain::env::new_uuid(&*vault.env));
+    let (app, nonce) = (call.known.app.id, call.nonce);
+    let event = call.event(vault, Kind::GrantCreated, Outcome::Allowed);
+    let drafts = Drafts::new(&*vault.env, &event, &[Kind::GrantCreated]);
+    let minted = vault
+        .store
+        .write(move |tx| {
+            use_nonce(tx, &nonce)?;
+            let source = grantd_store::grants::find(tx, app, source)?.ok_or(Code::GrantNotFound)?;
+            flow::grants::mint(tx, &source, (id, &ask.label), wanted, now, &drafts)?;
+            grantd_store::grants::find(tx, app, id)?.ok_or_else(|| Code::Internal.into())
+        })
+        .await
+        .map_err(of_store)?;
+    Ok(json(201, &minted_view(&minted, now)))
+}
+
+/// What of a policy can be kept today. Unknown keys, and those that need rules, would be promises that nobody keeps.
+fn mint_lifetime(policy: Option<Map<String, Value>>) -> Result<Lifetime, Error> {
+    let Some(policy) = policy else { return Ok(Lifetime::default()) };
+    if let Some(later) = ["restrictions", "requires_approval"].iter().find(|key| policy.contains_key(**key)) {
+        return Err(Error::new(Code::FeatureUnavailable)
+            .message(format!("Rules are not built yet. Leave grant_policy.{later} out.")));
+    }
+    if policy.contains_key("default_ttl_seconds") {
+        return Err(Error::new(Code::InvalidGrantPolicy).detail("field", "grant_policy.default_ttl_seconds"));
+    }
+    serde_json::from_value(Value::Object(policy))
+        .map_err(|e| Error::new(Code::InvalidGrantPolicy).detail("why", e.to_string()))
+}
+
+fn minted_view(Listed { grant, credential, behind }: &Listed, now: TimeMs) -> MintedGrant {
+    let account = credential.account();
+    MintedGrant {
+        grant_id: grant.id.to_string(),
+        provider_id: behind.provider_id().to_owned(),
+        status: grant.status_at(now).to_owned(),
+        created_at: grant.created_at,
+        principal_type: "system".to_owned(),
+        scopes: account.map(|account| account.scopes.clone()).unwrap_or_default(),
+        account_identifier: account.map(|account| account.identifier.clone()),
+        account_display_name: account.and_then(|account| account.name.clone()),
+        api_base_url: account.and_then(|account| account.pinned_host.as_ref()).map(|host| format!("https://{host}")),
+        scope_mismatch: account.is_some_and(|account| account.scope_mismatch_at.is_some()),
+        expires_at: account.and_then(|account| account.expiry.at()),
+        last_used_at: None,
+        label: grant.label.clone(),
+        credential_id: credential.id.to_string(),
+        grant_policy: grant.expires_at.map(|expires_at| StoredPolicy {
+            expires_at: Some(expires_at),
+            created_by: "developer".to_owned(),
+            created_at: grant.created_at,
+        }),
+    }
 }

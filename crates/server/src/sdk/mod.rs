@@ -29,6 +29,7 @@ pub async fn answer(vault: &Arc<Vault>, route: &SdkRoute, mut call: Call) -> Res
         Sdk::ScopeMismatch => Box::pin(report::scope_mismatch(vault, &call)).await,
         Sdk::GrantsList => Box::pin(grants::list(vault, &call)).await,
         Sdk::GrantRevoke => Box::pin(grants::revoke(vault, &call)).await,
+        Sdk::GrantMint => Box::pin(grants::mint(vault, &call)).await,
         Sdk::SecretGrant => Box::pin(grants::create(vault, &call)).await,
         Sdk::ProviderCatalogue => Ok(json(200, &*catalogue::PROVIDERS)),
         Sdk::ConnectSession => Box::pin(connect::create(vault, &call)).await,

@@ -22,6 +22,7 @@ on_kept_engines! {
 }
 
 in_memory! {
+    a_sibling_is_only_ever_tighter,
     a_session_belongs_to_one_browser_and_one_answer,
     refusing_and_granting_less_leave_nothing_behind,
     what_is_asked_for_must_be_possible,
@@ -490,6 +491,36 @@ async fn tokens_are_renewed_before_they_end(server: Server) {
         tokio::task::yield_now().await;
     }
     assert_eq!(token(&server, &world, &grant).await.ok(200)["access_token"], "canary-access-3");
+}
+
+async fn a_sibling_is_only_ever_tighter(server: Server) {
+    let (server, world, _) = acme(&server).await;
+    let source = connect(&server, &world, json!({"grant_policy": {"max_ttl_seconds": 1000}})).await;
+    let path = format!("/sdk/grants/{}/mint", text(&source, "grant_id"));
+    let end = source["grant_policy"]["expires_at"].clone();
+    let mint = |body: Value| server.send(server.sign(&world.key).post(&path, &body));
+    let minted = mint(json!({"label": "nightly"})).await.ok(201);
+    assert_eq!((&minted["grant_policy"]["expires_at"], &minted["account_identifier"]), (&end, &json!("user-1")));
+    token(&server, &world, &text(&minted, "grant_id")).await.ok(200);
+    let longer = mint(json!({"label": "longer", "grant_policy": {"max_ttl_seconds": 100_000}})).await.ok(201);
+    assert_eq!(longer["grant_policy"]["expires_at"], end);
+    let shorter = mint(json!({"label": "shorter", "grant_policy": {"max_ttl_seconds": 10}})).await.ok(201);
+    assert!(text(&shorter["grant_policy"], "expires_at") < end.as_str().unwrap().to_owned());
+    mint(json!({"label": "nightly"})).await.refused(Code::SiblingLabelConflict);
+    mint(json!({"label": "x", "grant_policy": {"unknown": 1}})).await.refused(Code::InvalidGrantPolicy);
+    mint(json!({"label": "x", "grant_policy": {"max_ttl_seconds": 0}})).await.refused(Code::InvalidGrantPolicy);
+    mint(json!({"label": "x", "grant_policy": {"default_ttl_seconds": 5}})).await.refused(Code::InvalidGrantPolicy);
+    mint(json!({"label": "x", "grant_policy": {"restrictions": {}}})).await.refused(Code::FeatureUnavailable);
+    mint(json!({"label": ""})).await.refused(Code::InvalidValue);
+    // Also beside a grant on a managed secret.
+    let path = format!("/sdk/grants/{}/mint", world.grant);
+    let of_secret = server.send(server.sign(&world.key).post(&path, &json!({"label": "two"}))).await.ok(201);
+    assert_eq!(of_secret["provider_id"], world.secret.as_str());
+    // A source that is over has none.
+    server.revoke(&world, &world.grant).await.ok(200);
+    server.send(server.sign(&world.key).post(&path, &json!({"label": "three"}))).await.refused(Code::GrantRevoked);
+    server.advance_ms(1_000_000);
+    mint(json!({"label": "late"})).await.refused(Code::GrantExpired);
 }
 
 async fn a_grant_takes_the_tenant_of_its_first_use(server: Server) {

@@ -44,6 +44,7 @@ fn call(server: &Server, key: &str, route: &SdkRoute, world: &World) -> Raw {
         }
         Sdk::ScopeMismatch => json!({"provider_status_code": 403, "provider_error_code": "insufficient_scope"}),
         Sdk::SecretGrant => json!({"principal": {"type": "system"}}),
+        Sdk::GrantMint => json!({"label": "sibling"}),
         Sdk::ConnectPoll => json!({"session_token": "sess_x"}),
         _ => json!({}),
     };
@@ -151,7 +152,7 @@ async fn every_route_as_another_app(server: Server) {
         // The stranger's own key, the world's ids.
         let answer = server.send(call(&server, &other.key, route, &world)).await;
         match route.route {
-            Sdk::Token | Sdk::CallReport | Sdk::ScopeMismatch | Sdk::GrantRevoke => {
+            Sdk::Token | Sdk::CallReport | Sdk::ScopeMismatch | Sdk::GrantRevoke | Sdk::GrantMint => {
                 answer.refused(Code::GrantNotFound);
             }
             // Slugs are the same in both apps, so this one is asked for by id.

@@ -394,6 +394,37 @@ pub struct ResourceVerbs {
     pub verbs: Vec<String>,
 }
 
+/// `POST /sdk/grants/{id}/mint` (wire-core 4.5). What is in the policy is looked at key by key: it may only make the grant tighter.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct MintRequest {
+    pub label: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant_policy: Option<Map<String, Value>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant_tags: Option<Vec<String>>,
+}
+
+/// The answer to it.
+#[derive(Debug, Serialize)]
+pub struct MintedGrant {
+    pub grant_id: String,
+    pub provider_id: String,
+    pub status: String,
+    pub created_at: TimeMs,
+    pub principal_type: String,
+    pub scopes: Vec<String>,
+    pub account_identifier: Option<String>,
+    pub account_display_name: Option<String>,
+    pub api_base_url: Option<String>,
+    pub scope_mismatch: bool,
+    /// The end of the access token.
+    pub expires_at: Option<TimeMs>,
+    pub last_used_at: Option<TimeMs>,
+    pub label: Option<String>,
+    pub credential_id: String,
+    pub grant_policy: Option<StoredPolicy>,
+}
+
 /// `POST /sdk/oauth/connect/session` (wire-core 5.1).
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct ConnectSessionRequest {
