@@ -260,7 +260,7 @@ pub fn destroy_if_unused(tx: &mut Tx<'_>, app: AppId, credential: CredentialId, 
          revoke_upstream = CASE WHEN provider_row IS NULL THEN NULL WHEN sealed IS NULL THEN 'unsupported' ELSE 'pending' END, \
          revoke_sealed = CASE WHEN provider_row IS NULL THEN NULL ELSE sealed END, \
          revoke_version = CASE WHEN provider_row IS NULL OR sealed IS NULL THEN NULL ELSE version END, \
-         revoke_after_ms = CASE WHEN provider_row IS NULL OR sealed IS NULL THEN NULL ELSE $3 END \
+         revoke_after_ms = CASE WHEN provider_row IS NULL OR sealed IS NULL THEN NULL ELSE CAST($3 AS BIGINT) END \
          WHERE app_id = $1 AND id = $2 AND state <> 'destroyed'",
         &[id(app), id(credential), at.into()],
     )

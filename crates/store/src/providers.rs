@@ -201,7 +201,7 @@ pub fn set_problem(
     at: TimeMs,
 ) -> Result<bool> {
     tx.change_one(
-        "UPDATE providers SET problem = $3, problem_at_ms = CASE WHEN CAST($3 AS TEXT) IS NULL THEN NULL ELSE $4 END \
+        "UPDATE providers SET problem = $3, problem_at_ms = CASE WHEN CAST($3 AS TEXT) IS NULL THEN NULL ELSE CAST($4 AS BIGINT) END \
          WHERE app_id = $1 AND id = $2 AND COALESCE(problem, '') <> COALESCE($3, '')",
         &[id(app), id(provider), problem.map(str::to_owned).into(), at.into()],
     )

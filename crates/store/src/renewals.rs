@@ -23,7 +23,7 @@ pub fn claim(
 ) -> Result<bool> {
     tx.change_one(
         "UPDATE credentials SET lease_until_ms = $4, lease_by = $5, \
-         unconfirmed_at_ms = CASE WHEN $6 = 0 THEN unconfirmed_at_ms ELSE COALESCE(unconfirmed_at_ms, $7) END \
+         unconfirmed_at_ms = CASE WHEN CAST($6 AS BIGINT) = 0 THEN unconfirmed_at_ms ELSE COALESCE(unconfirmed_at_ms, $7) END \
          WHERE app_id = $1 AND id = $2 AND version = $3 AND state = 'ok' AND (lease_until_ms IS NULL OR lease_until_ms <= $7)",
         &[
             id(app),
@@ -59,7 +59,8 @@ pub fn keep(
 ) -> Result<bool> {
     tx.change_one(
         "UPDATE credentials SET lease_until_ms = NULL, lease_by = NULL, refresh_failures = COALESCE(refresh_failures, 0) + 1, \
-         refresh_after_ms = $6, unconfirmed_at_ms = CASE WHEN $5 = 0 THEN unconfirmed_at_ms ELSE COALESCE(unconfirmed_at_ms, $7) END \
+         refresh_after_ms = $6, unconfirmed_at_ms = CASE WHEN CAST($5 AS BIGINT) = 0 THEN unconfirmed_at_ms \
+         ELSE COALESCE(unconfirmed_at_ms, $7) END \
          WHERE app_id = $1 AND id = $2 AND version = $3 AND lease_by = $4",
         &[
             id(app),
