@@ -3,12 +3,17 @@
 //! Invariants: a token that has ended is never handed out; of all callers and processes one at a time asks the token endpoint; what is
 //! stored is given up only when the provider said so about this very version of it.
 
+mod attempt;
+
 use grantd_wire::TimeMs;
+use grantd_wire::ids::{CredentialId, GenerationId};
 use grantd_wire::limits::{REFRESH_MARGIN_MS, REFRESH_PAUSE_MS_MAX};
 
-use crate::account::Account;
-use crate::grant::Broken;
-use crate::provider::{Expiry, Provider, RefreshKind, Refusal};
+pub use attempt::{Action, Attempt, End, Stored};
+
+use crate::account::{Account, Renewal};
+use crate::grant::{Broken, Credential, CredentialOf, CredentialState};
+use crate::provider::{Ends, Expiry, Provider, RefreshKind, Refusal, Tokens};
 
 /// The first pause after a failed attempt.
 const PAUSE_MS: i64 = 1_000;
@@ -81,6 +86,13 @@ pub enum Failure {
     Lost,
 }
 
+impl Failure {
+    /// Whether it is the endpoint that failed, and not what it was asked for.
+    pub const fn is_of_endpoint(&self) -> bool {
+        !matches!(self, Self::Refused(Refusal::Over(_) | Refusal::Configuration(_)))
+    }
+}
+
 /// What a failed attempt does to what is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Verdict {
@@ -90,9 +102,9 @@ pub enum Verdict {
     Break(Broken),
 }
 
-/// Judges a failed attempt. The row was read again, and still is what the attempt was made with.
-pub fn on_failure(failure: &Failure, account: &Account, was_unconfirmed: bool, kind: RefreshKind) -> Verdict {
-    let pause_ms = pause_ms(account.renewal.failures);
+/// Judges a failed attempt, made after `failures` others. What it says is done only to the row that the attempt was made with.
+pub fn on_failure(failure: &Failure, failures: i64, was_unconfirmed: bool, kind: RefreshKind) -> Verdict {
+    let pause_ms = pause_ms(failures);
     let keep = |is_unconfirmed| Verdict::Keep { pause_ms, is_unconfirmed };
     match failure {
         // A refresh token that was spent in an attempt nobody saw the end of is refused just as one that was revoked.
@@ -104,9 +116,9 @@ pub fn on_failure(failure: &Failure, account: &Account, was_unconfirmed: bool, k
         Failure::Refused(Refusal::Configuration(_)) => {
             Verdict::Keep { pause_ms: pause_ms.max(30_000), is_unconfirmed: was_unconfirmed }
         }
-        Failure::Refused(Refusal::Transient(_)) | Failure::Unsent => keep(was_unconfirmed),
-        // It may have been an answer that was lost on the way.
-        Failure::Refused(Refusal::Unreadable) | Failure::Lost => keep(true),
+        Failure::Refused(refusal) => keep(was_unconfirmed || refusal.may_have_counted()),
+        Failure::Unsent => keep(was_unconfirmed),
+        Failure::Lost => keep(true),
     }
 }
 
@@ -125,4 +137,34 @@ fn pause_ms(failures: i64) -> i64 {
 pub fn spread(pause_ms: i64, random: u16) -> i64 {
     let part = i64::from(random) * pause_ms * 2 / (5 * i64::from(u16::MAX));
     pause_ms - pause_ms / 5 + part
+}
+
+/// A credential as it is with the tokens that were received for the ones it has; `state` holds them sealed.
+pub fn renewed(
+    old: &Credential,
+    account: &Account,
+    tokens: &Tokens,
+    (generation, state): (GenerationId, CredentialState),
+    now: TimeMs,
+) -> Credential {
+    let account = Account {
+        scopes: tokens.scopes.clone().unwrap_or_else(|| account.scopes.clone()),
+        expiry: tokens.expiry,
+        rejected_at: None,
+        renewal: Renewal::default(),
+        ..account.clone()
+    };
+    let of = CredentialOf::Account(Box::new(account));
+    Credential { generation, state, of, version: old.version + 1, updated_at: now, ..old.clone() }
+}
+
+/// A credential whose pair is given up.
+pub fn broken(old: &Credential, why: Broken, now: TimeMs) -> Credential {
+    Credential { state: CredentialState::Broken(why), version: old.version + 1, updated_at: now, ..old.clone() }
+}
+
+/// Whether a pair that `own` got, and has no use for, may be ended at its provider while `living` is what its account is connected
+/// with. Tokens of one consent often end together: as long as `own` has others of it, none is ended; nor where one ends the account's all.
+pub fn may_end(own: CredentialId, living: Option<CredentialId>, ends: Ends) -> bool {
+    living.is_none_or(|living| living != own && ends == Ends::Token)
 }

@@ -3,16 +3,20 @@
 //! Every write is guarded by the version the attempt was made with. A lease keeps others from trying; it never lets a write through.
 
 use grantd_domain::account::Lease;
+use grantd_domain::audit::Prepared;
+use grantd_domain::grant::Credential;
 use grantd_wire::TimeMs;
 use grantd_wire::ids::{AppId, AppProviderId, CredentialId};
 
 use crate::error::Result;
 use crate::seam::{Tx, id};
+use crate::{append_event, crash, credentials};
 
 /// A credential by what names it.
 pub type Place = (AppId, CredentialId);
 
-/// Begins an attempt: the committed intent to use the refresh token. `false`: somebody else is at it, or the row has moved.
+/// Begins an attempt: the committed intent to use the refresh token. `false`: somebody else is at it, or the row has moved. Twice is
+/// once: the answer to the first may have been lost.
 pub fn claim(
     tx: &mut Tx<'_>,
     (app, credential): Place,
@@ -22,16 +26,16 @@ pub fn claim(
     now: TimeMs,
 ) -> Result<bool> {
     tx.change_one(
-        "UPDATE credentials SET lease_until_ms = $4, lease_by = $5, \
-         unconfirmed_at_ms = CASE WHEN CAST($6 AS BIGINT) = 0 THEN unconfirmed_at_ms ELSE COALESCE(unconfirmed_at_ms, $7) END \
-         WHERE app_id = $1 AND id = $2 AND version = $3 AND state = 'ok' AND (lease_until_ms IS NULL OR lease_until_ms <= $7)",
+        "UPDATE credentials SET lease_until_ms = $4, lease_by = $5, unconfirmed_at_ms = COALESCE(unconfirmed_at_ms, $6) \
+         WHERE app_id = $1 AND id = $2 AND version = $3 AND state = 'ok' \
+         AND (lease_until_ms IS NULL OR lease_until_ms <= $7 OR lease_by = $5)",
         &[
             id(app),
             id(credential),
             version.into(),
             lease.until.into(),
             id(lease.id),
-            i64::from(is_unconfirmed).into(),
+            is_unconfirmed.then_some(now).into(),
             now.into(),
         ],
     )
@@ -47,6 +51,42 @@ pub fn is_mine(tx: &mut Tx<'_>, (app, credential): Place, version: i64, lease: L
     Ok(found == 1)
 }
 
+/// Ends an attempt that brought tokens, with the event that tells of it. `mismatch`: what is known of the account's scopes stays known.
+/// `false`: the row is no longer at `version`. Twice is once, so that nobody takes the pair that is stored for one that is not.
+pub fn renew(
+    tx: &mut Tx<'_>,
+    new: &Credential,
+    version: i64,
+    mismatch: Option<TimeMs>,
+    event: &Prepared,
+) -> Result<bool> {
+    let place = (new.app_id, new.id);
+    if !credentials::replace(tx, new, version)? {
+        let now = credentials::find(tx, new.app_id, new.id)?;
+        return Ok(now.is_some_and(|now| now.version == new.version && now.generation == new.generation));
+    }
+    crash::step("refresh.replaced");
+    if let Some(at) = mismatch {
+        self::mismatch(tx, place, at)?;
+    }
+    append_event(tx, event)?;
+    Ok(true)
+}
+
+/// Ends an attempt after which the user must connect again, with the event that tells of it. `false`: the row is no longer at `version`,
+/// or another attempt is under way with it, which may know better.
+pub fn give_up(tx: &mut Tx<'_>, broken: &Credential, version: i64, lease: Lease, event: &Prepared) -> Result<bool> {
+    let held = tx.count(
+        "SELECT COUNT(*) FROM credentials WHERE app_id = $1 AND id = $2 AND version = $3 AND lease_by = $4",
+        &[id(broken.app_id), id(broken.id), version.into(), id(lease.id)],
+    )?;
+    if held == 0 || !credentials::replace(tx, broken, version)? {
+        return Ok(false);
+    }
+    append_event(tx, event)?;
+    Ok(true)
+}
+
 /// Ends an attempt that failed: the pair stays.
 pub fn keep(
     tx: &mut Tx<'_>,
@@ -59,17 +99,15 @@ pub fn keep(
 ) -> Result<bool> {
     tx.change_one(
         "UPDATE credentials SET lease_until_ms = NULL, lease_by = NULL, refresh_failures = COALESCE(refresh_failures, 0) + 1, \
-         refresh_after_ms = $6, unconfirmed_at_ms = CASE WHEN CAST($5 AS BIGINT) = 0 THEN unconfirmed_at_ms \
-         ELSE COALESCE(unconfirmed_at_ms, $7) END \
+         refresh_after_ms = $6, unconfirmed_at_ms = COALESCE(unconfirmed_at_ms, $5) \
          WHERE app_id = $1 AND id = $2 AND version = $3 AND lease_by = $4",
         &[
             id(app),
             id(credential),
             version.into(),
             id(lease.id),
-            i64::from(is_unconfirmed).into(),
+            is_unconfirmed.then_some(now).into(),
             not_before.into(),
-            now.into(),
         ],
     )
 }

@@ -62,6 +62,17 @@ pub enum Refusal {
     Unreadable,
 }
 
+impl Refusal {
+    /// Whether what was asked for may have happened all the same: something on the way answered in the endpoint's stead.
+    pub fn may_have_counted(&self) -> bool {
+        match self {
+            Self::Transient(code) => code.starts_with("status_5"),
+            Self::Unreadable => true,
+            Self::Over(_) | Self::Configuration(_) => false,
+        }
+    }
+}
+
 /// Codes that end a grant: RFC 6749's, and those of providers that have their own.
 const OVER: &[&str] = &["invalid_grant", "bad_refresh_token", "invalid_refresh_token", "token_revoked"];
 /// Codes that blame the client.

@@ -8,17 +8,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use grantd_domain::account::{Account, AppProvider, Lease, TokenPair};
-use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
+use grantd_domain::account::{Account, AppProvider, TokenPair};
+use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner, Prepared};
 use grantd_domain::breaker::Breaker;
-use grantd_domain::env::{new_uuid, random};
-use grantd_domain::grant::{Broken, Credential, CredentialOf, CredentialState};
+use grantd_domain::env::{Env, new_uuid};
+use grantd_domain::grant::{Broken, Credential};
 use grantd_domain::provider::{Call, Client, Pair, Refusal, Tokens};
-use grantd_domain::refresh::{self, Failure, Turn, Verdict};
+use grantd_domain::refresh::{self, Action, Attempt, End, Failure, Stored};
 use grantd_domain::secret::Secret;
 use grantd_store::renewals::{self, Place};
-use grantd_store::{append_event, crash, credentials, providers};
-use grantd_wire::ids::{CredentialId, GenerationId, LeaseId};
+use grantd_store::{Tx, append_event, crash, credentials, providers};
+use grantd_wire::ids::{CredentialId, GenerationId};
 use grantd_wire::{Code, Error, TimeMs, limits};
 use tokio::sync::watch;
 
@@ -26,11 +26,6 @@ use crate::answer::of_store;
 use crate::meters::Renewal;
 use crate::outbound::oauth::{self, NoAnswer};
 use crate::vault::Vault;
-
-/// How long one waits before looking again whether another process has renewed a token.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long the writing of a pair that has been received is tried, before it is given up for lost.
-const WRITE_AGAIN_EVERY: Duration = Duration::from_millis(500);
 
 /// What became of an attempt.
 #[derive(Clone, Debug)]
@@ -94,6 +89,22 @@ fn join(vault: &Arc<Vault>, place: Place, version: i64) -> watch::Receiver<Optio
     flight
 }
 
+/// Somebody who performs an attempt, and what they have in hand.
+struct Performer<'a> {
+    vault: &'a Arc<Vault>,
+    place: Place,
+    attempt: Attempt,
+    /// The row as it was read last.
+    subject: Option<Subject>,
+    /// The call that spends the refresh token, and that token.
+    call: Option<(Call, Option<Secret>)>,
+    received: Option<Received>,
+    /// Why no tokens were received.
+    failure: Failure,
+    /// What kept the call from being made, or the pair from being written.
+    error: Option<Error>,
+}
+
 /// What an attempt works with.
 struct Subject {
     credential: Credential,
@@ -101,47 +112,296 @@ struct Subject {
     provider: AppProvider,
 }
 
+/// Tokens that were received, and the event that tells of them. Made once: the same, however often they are written.
+struct Received {
+    tokens: Tokens,
+    pair: TokenPair,
+    generation: GenerationId,
+    event: Prepared,
+    at: TimeMs,
+}
+
 async fn attempt(vault: &Arc<Vault>, place: Place, version: i64) -> Result<Renewed, Error> {
-    let begun = vault.env.now();
+    let (attempt, mut action) = Attempt::begin(version, &*vault.env);
+    let mut performer = Performer {
+        vault,
+        place,
+        attempt,
+        subject: None,
+        call: None,
+        received: None,
+        failure: Failure::Unsent,
+        error: None,
+    };
     loop {
-        let Some(subject) = read(vault, place, version).await? else { return Ok(Renewed::Moved) };
-        let now = vault.env.now();
-        match refresh::turn(&subject.account, now) {
-            Turn::Theirs { .. } if now.since(begun) >= limits::REFRESH_DEADLINE_MS.cast_signed() => {
-                return Err(Code::TokenRefreshInProgress.into());
-            }
-            Turn::Theirs { .. } => tokio::time::sleep(LOOK_EVERY).await,
-            Turn::Later { at } => return Err(later(&subject.provider, at, now)),
-            Turn::Mine { is_unconfirmed } => {
-                let endpoint = endpoint(&subject.provider);
-                if let Err(until) = vault.renewals.breaker(&endpoint, |breaker| breaker.enter(now)) {
-                    let seconds = u32::try_from(until.since(now) / 1000 + 1).unwrap_or(60);
-                    return Err(Error::new(Code::ProviderBreakerOpen).retry_after(seconds));
-                }
-                let lease = Lease {
-                    id: LeaseId::from_uuid(new_uuid(&*vault.env)),
-                    until: now.plus_ms(limits::REFRESH_LEASE_MS),
-                };
-                let claim = move |tx: &mut grantd_store::Tx<'_>| {
-                    renewals::claim(tx, place, version, lease, is_unconfirmed, now)
-                };
-                if vault.store.write(claim).await.map_err(of_store)? {
-                    crash::step("refresh.claimed");
-                    return Box::pin(exchange(vault, &subject, lease, is_unconfirmed)).await;
-                }
-            }
-        }
+        action = match action {
+            Action::Done(end) => return performer.end(end),
+            action => Box::pin(performer.perform(action)).await?,
+        };
     }
 }
 
-/// The row as it is now; none, when it is no longer what is to be renewed.
-async fn read(vault: &Vault, (app, id): Place, version: i64) -> Result<Option<Subject>, Error> {
-    let read = move |tx: &mut grantd_store::Tx<'_>| {
-        let Some(credential) = credentials::find(tx, app, id)? else { return Ok(None) };
-        let is_same = credential.version == version && matches!(credential.state, CredentialState::Ok { .. });
-        let Some(account) = credential.account().filter(|account| is_same && account.is_refreshable).cloned() else {
-            return Ok(None);
+impl Performer<'_> {
+    /// Performs one action; the next.
+    async fn perform(&mut self, action: Action) -> Result<Action, Error> {
+        let env = &*self.vault.env;
+        Ok(match action {
+            Action::Read { after_ms } => {
+                sleep(after_ms).await;
+                self.subject = read(self.vault, self.place).await?;
+                let row = self.subject.as_ref().map(|s| (&s.credential, s.provider.facts.refresh.kind));
+                self.attempt.on_found(row, env.now())
+            }
+            Action::Enter => {
+                let now = env.now();
+                let endpoint = endpoint(&self.subject()?.provider);
+                let entered = self.vault.renewals.breaker(&endpoint, |breaker| breaker.enter(now));
+                self.attempt.on_entered(entered, now)
+            }
+            Action::Claim { is_unconfirmed, now } => {
+                let (place, version, lease) = (self.place, self.attempt.version(), self.attempt.lease());
+                let claim = move |tx: &mut Tx<'_>| renewals::claim(tx, place, version, lease, is_unconfirmed, now);
+                let is_claimed = self.vault.store.write(claim).await.map_err(of_store)?;
+                crash::step("refresh.claimed");
+                self.attempt.on_claimed(is_claimed)
+            }
+            Action::Prepare => {
+                let prepared = prepare(self.vault, self.subject()?).await;
+                crash::step("refresh.opened");
+                let is_prepared = prepared.is_ok();
+                match prepared {
+                    Ok(call) => self.call = Some(call),
+                    Err(e) => self.error = Some(e),
+                }
+                self.attempt.on_prepared(is_prepared, env)
+            }
+            Action::Confirm => {
+                let (place, version, lease, now) =
+                    (self.place, self.attempt.version(), self.attempt.lease(), env.now());
+                let look = move |tx: &mut Tx<'_>| renewals::is_mine(tx, place, version, lease, now);
+                let is_mine = self.vault.store.read(look).await.map_err(of_store)?;
+                crash::step("refresh.confirmed");
+                self.attempt.on_confirmed(is_mine)
+            }
+            Action::Exchange => match self.exchange().await? {
+                Ok(received) => {
+                    self.received = Some(received);
+                    self.attempt.on_answer(Ok(()), env)
+                }
+                Err(failure) => {
+                    self.failure = failure;
+                    self.attempt.on_answer(Err(&self.failure), env)
+                }
+            },
+            Action::Store { after_ms } => {
+                sleep(after_ms).await;
+                let stored = self.store().await?;
+                self.attempt.on_stored(stored, env.now())
+            }
+            Action::GiveUp(why) => {
+                self.give_up(why).await?;
+                self.attempt.on_given_up()
+            }
+            Action::Keep { is_unconfirmed, not_before, now } => {
+                let is_kept = self.keep(is_unconfirmed, not_before, now).await?;
+                self.attempt.on_kept(is_kept, not_before)
+            }
+            Action::Discard => {
+                self.discard().await;
+                self.attempt.on_discarded()
+            }
+            Action::Done(end) => Action::Done(end),
+        })
+    }
+
+    /// What an attempt works with from its first reading on.
+    fn subject(&self) -> Result<&Subject, Error> {
+        self.subject.as_ref().ok_or_else(|| Code::Internal.into())
+    }
+
+    /// What the callers who wait for it are told.
+    fn end(self, end: End) -> Result<Renewed, Error> {
+        if let Some(e) = self.error {
+            return Err(e);
+        }
+        let now = self.vault.env.now();
+        match end {
+            End::Moved => Ok(Renewed::Moved),
+            End::Busy => Err(Code::TokenRefreshInProgress.into()),
+            End::Later { at } => Err(later(&self.subject()?.provider, at, now)),
+            End::Closed { until } => {
+                let seconds = u32::try_from(until.since(now) / 1000 + 1).unwrap_or(60);
+                Err(Error::new(Code::ProviderBreakerOpen).retry_after(seconds))
+            }
+            End::Unwritten => Err(Code::Busy.into()),
+        }
+    }
+
+    /// Sends the call that spends the refresh token.
+    async fn exchange(&mut self) -> Result<Result<Received, Failure>, Error> {
+        let (call, old_refresh) = self.call.take().ok_or(Code::Internal)?;
+        let Subject { credential, provider, .. } = self.subject()?;
+        let (vault, env) = (self.vault, &*self.vault.env);
+        // A life is told from when it began, and that was before the answer came.
+        let sent_at = env.now();
+        let answered = oauth::send(vault, &call, Duration::from_millis(limits::REFRESH_DEADLINE_MS)).await;
+        crash::step("refresh.answered");
+        let now = env.now();
+        let result = match &answered {
+            Ok(answer) => match &answer.body {
+                Some(body) => provider.facts.token.read(answer.status, body, sent_at).map_err(Failure::Refused),
+                None => Err(Failure::Refused(Refusal::Unreadable)),
+            },
+            Err(NoAnswer::Unsent(_)) => Err(Failure::Unsent),
+            Err(NoAnswer::Lost(_)) => Err(Failure::Lost),
         };
+        vault.renewals.breaker(&endpoint(provider), |breaker| match &result {
+            Err(failure) if failure.is_of_endpoint() => breaker.failed(now),
+            Ok(_) | Err(_) => breaker.answered(),
+        });
+        Ok(result.map(|tokens| {
+            let generation = GenerationId::from_uuid(new_uuid(env));
+            let event = event(env, (credential, provider), Kind::CredentialRefreshed, Outcome::Allowed)
+                .credential(credential.id, credential.version + 1)
+                .generation(generation);
+            let pair = TokenPair::new(&tokens.access, tokens.refresh.as_ref().or(old_refresh.as_ref()));
+            Received { tokens, pair, generation, event: event.prepare(), at: now }
+        }))
+    }
+
+    /// Makes the new pair durable.
+    async fn store(&mut self) -> Result<Stored, Error> {
+        let Subject { credential: old, account, provider } = self.subject()?;
+        let received = self.received.as_ref().ok_or(Code::Internal)?;
+        let (vault, at, version) = (self.vault, received.at, self.attempt.version());
+        let sealed = vault.keys.seal(&*vault.env, old.app_id, old.id, version + 1, &received.pair.text()).await;
+        let written = match sealed {
+            Ok(state) => {
+                crash::step("refresh.sealed");
+                let new = refresh::renewed(old, account, &received.tokens, (received.generation, state), at);
+                let (event, mismatch, row) = (received.event.clone(), account.scope_mismatch_at, provider.id);
+                let has_problem = provider.problem.is_some();
+                let write = move |tx: &mut Tx<'_>| {
+                    let is_stored = renewals::renew(tx, &new, version, mismatch, &event)?;
+                    if is_stored && has_problem {
+                        providers::set_problem(tx, new.app_id, row, None, at)?;
+                    }
+                    Ok(is_stored)
+                };
+                vault.store.write(write).await.map_err(of_store)
+            }
+            Err(e) => Err(e),
+        };
+        let (stored, error) = match written {
+            Ok(true) => {
+                crash::step("refresh.stored");
+                vault.meters.renewed(Renewal::Renewed);
+                (Stored::Yes, None)
+            }
+            Ok(false) => {
+                tracing::info!(credential.id = %old.id, "A token was renewed for a credential that has moved");
+                (Stored::Moved, None)
+            }
+            Err(e) => {
+                tracing::error!(credential.id = %old.id, code = e.code.as_str(), "A renewed token could not be written");
+                (Stored::Failed, Some(e))
+            }
+        };
+        self.error = error;
+        Ok(stored)
+    }
+
+    /// Ends a pair that is no longer wanted, if the provider can and nothing else ends with it.
+    async fn discard(&self) {
+        let (Some(Subject { credential, account, provider }), Some(received)) = (&self.subject, &self.received) else {
+            return;
+        };
+        let Some(revoke) = &provider.facts.revoke else { return };
+        let (app, row, identifier) = (credential.app_id, provider.id, account.identifier.clone());
+        let find = move |tx: &mut Tx<'_>| credentials::find_account(tx, app, row, &identifier);
+        let Ok(living) = self.vault.store.read(find).await else { return };
+        if !refresh::may_end(credential.id, living.map(|living| living.id), revoke.ends) {
+            return;
+        }
+        let Ok(client) = client(self.vault, provider).await else { return };
+        let pair = Pair { access: &received.tokens.access, refresh: received.tokens.refresh.as_ref() };
+        if let Some(call) = provider.facts.revoke_call(&client, pair, &account.identifier) {
+            let _ = oauth::send(self.vault, &call, Duration::from_millis(limits::REFRESH_DEADLINE_MS)).await;
+        }
+    }
+
+    /// The user must connect again.
+    async fn give_up(&self, reason: Broken) -> Result<(), Error> {
+        let Subject { credential: old, provider, .. } = self.subject()?;
+        let (vault, version, lease) = (self.vault, self.attempt.version(), self.attempt.lease());
+        let (why, broken) = (why(&self.failure), refresh::broken(old, reason, vault.env.now()));
+        let event = event(&*vault.env, (old, provider), Kind::CredentialBroken, Outcome::Error)
+            .credential(old.id, broken.version)
+            .core("why", why.clone())
+            .core("reason", reason.as_str())
+            .prepare();
+        let write = move |tx: &mut Tx<'_>| renewals::give_up(tx, &broken, version, lease, &event);
+        if vault.store.write(write).await.map_err(of_store)? {
+            crash::step("refresh.broken");
+            vault.meters.renewed(Renewal::Broken);
+            let reconnect =
+                if reason == Broken::RotationUnknown { "a spent refresh token" } else { "a consent that is over" };
+            tracing::warn!(credential.id = %old.id, provider = %provider.provider_id, why, "An account must be connected again: {reconnect}");
+        }
+        Ok(())
+    }
+
+    /// The old pair stays, and the next attempt waits.
+    async fn keep(&mut self, is_unconfirmed: bool, not_before: TimeMs, now: TimeMs) -> Result<bool, Error> {
+        let Subject { credential: old, provider, .. } = self.subject()?;
+        let (vault, place, row) = (self.vault, self.place, provider.id);
+        let (version, lease) = (self.attempt.version(), self.attempt.lease());
+        let why = why(&self.failure);
+        let event = event(&*vault.env, (old, provider), Kind::CredentialRefreshFailed, Outcome::Error)
+            .credential(old.id, old.version)
+            .core("why", why.clone())
+            .prepare();
+        let problem = match &self.failure {
+            Failure::Refused(Refusal::Configuration(why)) => Some(why.clone()),
+            _ => None,
+        };
+        let of_problem = problem.clone();
+        let write = move |tx: &mut Tx<'_>| {
+            let is_kept = renewals::keep(tx, place, version, lease, is_unconfirmed, not_before, now)?;
+            if is_kept {
+                append_event(tx, &event)?;
+            }
+            if let Some(problem) = &of_problem {
+                providers::set_problem(tx, place.0, row, Some(problem), now)?;
+            }
+            Ok(is_kept)
+        };
+        let is_kept = vault.store.write(write).await.map_err(of_store)?;
+        crash::step("refresh.kept");
+        vault.meters.renewed(Renewal::Failed);
+        tracing::warn!(credential.id = %old.id, provider = %provider.provider_id, why, "A token could not be renewed; the old one stays");
+        if let Some(subject) = self.subject.as_mut() {
+            subject.provider.problem = problem.map(|problem| (problem, now));
+        }
+        Ok(is_kept)
+    }
+}
+
+fn event(env: &dyn Env, (credential, provider): (&Credential, &AppProvider), kind: Kind, outcome: Outcome) -> Event {
+    Event::new(env, env.now(), Owner::App(credential.app_id), kind, outcome, Actor::Job).provider(&provider.provider_id)
+}
+
+async fn sleep(after_ms: i64) {
+    if let Ok(after_ms @ 1..) = u64::try_from(after_ms) {
+        tokio::time::sleep(Duration::from_millis(after_ms)).await;
+    }
+}
+
+/// The row as it is now; none, when it is nothing that could be renewed.
+async fn read(vault: &Vault, (app, id): Place) -> Result<Option<Subject>, Error> {
+    let read = move |tx: &mut Tx<'_>| {
+        let Some(credential) = credentials::find(tx, app, id)? else { return Ok(None) };
+        let Some(account) = credential.account().cloned() else { return Ok(None) };
         let provider = providers::find_row(tx, app, account.provider)?;
         Ok(provider.map(|provider| Subject { credential, account, provider }))
     };
@@ -185,213 +445,6 @@ async fn prepare(vault: &Vault, subject: &Subject) -> Result<(Call, Option<Secre
     let client = client(vault, provider).await?;
     let call = provider.facts.refresh_call(&client, Pair { access: &access, refresh: refresh.as_ref() });
     Ok((call.ok_or_else(damaged)?, refresh))
-}
-
-async fn exchange(vault: &Arc<Vault>, subject: &Subject, lease: Lease, is_unconfirmed: bool) -> Result<Renewed, Error> {
-    let Subject { credential, provider, .. } = subject;
-    let place = (credential.app_id, credential.id);
-    let (call, refresh_token) = match prepare(vault, subject).await {
-        Ok(prepared) => prepared,
-        Err(e) => {
-            // Nothing was sent: the next attempt need not wait for the lease to lapse.
-            Box::pin(store_failure(vault, subject, &Failure::Unsent, lease, is_unconfirmed)).await?;
-            return Err(e);
-        }
-    };
-    crash::step("refresh.opened");
-    // Once more, straight before the refresh token is spent: what took long may have cost the lease.
-    let (version, now) = (credential.version, vault.env.now());
-    if !vault.store.read(move |tx| renewals::is_mine(tx, place, version, lease, now)).await.map_err(of_store)? {
-        return Ok(Renewed::Moved);
-    }
-    crash::step("refresh.confirmed");
-    let deadline = Duration::from_millis(limits::REFRESH_DEADLINE_MS);
-    let answered = oauth::send(vault, &call, deadline).await;
-    crash::step("refresh.answered");
-    let now = vault.env.now();
-    let result = match &answered {
-        Ok(answer) => match &answer.body {
-            Some(body) => provider.facts.token.read(answer.status, body, now).map_err(Failure::Refused),
-            None => Err(Failure::Refused(Refusal::Unreadable)),
-        },
-        Err(NoAnswer::Unsent(_)) => Err(Failure::Unsent),
-        Err(NoAnswer::Lost(_)) => Err(Failure::Lost),
-    };
-    let endpoint = endpoint(provider);
-    vault.renewals.breaker(&endpoint, |breaker| match &result {
-        Ok(_) | Err(Failure::Refused(Refusal::Over(_) | Refusal::Configuration(_))) => breaker.answered(),
-        Err(_) => breaker.failed(now),
-    });
-    match result {
-        Ok(tokens) => Box::pin(store_pair(vault, subject, &tokens, refresh_token.as_ref(), lease)).await,
-        Err(failure) => Box::pin(store_failure(vault, subject, &failure, lease, is_unconfirmed)).await,
-    }
-}
-
-/// Makes the new pair durable. A database that cannot be written is tried again as long as the lease lasts: a spent refresh token makes
-/// the new one the only one there is.
-async fn store_pair(
-    vault: &Arc<Vault>,
-    subject: &Subject,
-    tokens: &Tokens,
-    old_refresh: Option<&Secret>,
-    lease: Lease,
-) -> Result<Renewed, Error> {
-    let Subject { credential: old, account, provider } = subject;
-    let now = vault.env.now();
-    let env = &*vault.env;
-    let pair = TokenPair::new(&tokens.access, tokens.refresh.as_ref().or(old_refresh));
-    let renewed = Account {
-        scopes: tokens.scopes.clone().unwrap_or_else(|| account.scopes.clone()),
-        expiry: tokens.expiry,
-        rejected_at: None,
-        renewal: grantd_domain::account::Renewal::default(),
-        ..account.clone()
-    };
-    let version = old.version;
-    let (generation, event_of) = (GenerationId::from_uuid(new_uuid(env)), |kind, outcome| {
-        Event::new(env, now, Owner::App(old.app_id), kind, outcome, Actor::Job)
-            .provider(&provider.provider_id)
-            .credential(old.id, version + 1)
-    });
-    let event = event_of(Kind::CredentialRefreshed, Outcome::Allowed).generation(generation).prepare();
-    loop {
-        let sealed = vault.keys.seal(env, old.app_id, old.id, version + 1, &pair.text()).await;
-        let written = match sealed {
-            Ok(state) => {
-                crash::step("refresh.sealed");
-                let new = Credential {
-                    generation,
-                    state,
-                    of: CredentialOf::Account(Box::new(renewed.clone())),
-                    version: version + 1,
-                    updated_at: now,
-                    ..old.clone()
-                };
-                let (event, place, row) = (event.clone(), (old.app_id, old.id), provider.id);
-                let has_problem = provider.problem.is_some();
-                let mismatch = account.scope_mismatch_at;
-                vault
-                    .store
-                    .write(move |tx| {
-                        if !credentials::replace(tx, &new, version)? {
-                            return Ok(false);
-                        }
-                        crash::step("refresh.replaced");
-                        if let Some(at) = mismatch {
-                            renewals::mismatch(tx, place, at)?;
-                        }
-                        if has_problem {
-                            providers::set_problem(tx, place.0, row, None, now)?;
-                        }
-                        append_event(tx, &event)?;
-                        Ok(true)
-                    })
-                    .await
-                    .map_err(of_store)
-            }
-            Err(e) => Err(e),
-        };
-        match written {
-            Ok(true) => {
-                crash::step("refresh.stored");
-                vault.meters.renewed(Renewal::Renewed);
-                return Ok(Renewed::Moved);
-            }
-            Ok(false) => {
-                // The account was disconnected, or connected again, meanwhile. Nobody will use the new pair.
-                tracing::info!(credential.id = %old.id, "A token was renewed for a credential that has moved; it is ended at its provider");
-                end_unused(vault, subject, tokens).await;
-                return Ok(Renewed::Moved);
-            }
-            Err(e) if vault.env.now() >= lease.until => {
-                tracing::error!(credential.id = %old.id, code = e.code.as_str(), "A renewed token could not be written");
-                return Err(e);
-            }
-            Err(_) => tokio::time::sleep(WRITE_AGAIN_EVERY).await,
-        }
-    }
-}
-
-/// Ends a pair that is no longer wanted, if the provider can.
-async fn end_unused(vault: &Vault, subject: &Subject, tokens: &Tokens) {
-    let Ok(client) = client(vault, &subject.provider).await else { return };
-    let pair = Pair { access: &tokens.access, refresh: tokens.refresh.as_ref() };
-    if let Some(call) = subject.provider.facts.revoke_call(&client, pair, &subject.account.identifier) {
-        let _ = oauth::send(vault, &call, Duration::from_millis(limits::REFRESH_DEADLINE_MS)).await;
-    }
-}
-
-async fn store_failure(
-    vault: &Arc<Vault>,
-    subject: &Subject,
-    failure: &Failure,
-    lease: Lease,
-    is_unconfirmed: bool,
-) -> Result<Renewed, Error> {
-    let Subject { credential: old, account, provider } = subject;
-    let (env, now) = (&*vault.env, vault.env.now());
-    let (place, version) = ((old.app_id, old.id), old.version);
-    let why = why(failure);
-    let event = |kind, version| {
-        Event::new(env, now, Owner::App(old.app_id), kind, Outcome::Error, Actor::Job)
-            .provider(&provider.provider_id)
-            .credential(old.id, version)
-            .core("why", why.clone())
-    };
-    match refresh::on_failure(failure, account, is_unconfirmed, provider.facts.refresh.kind) {
-        Verdict::Break(broken) => {
-            let event = event(Kind::CredentialBroken, version + 1).core("reason", broken.as_str()).prepare();
-            let new = Credential {
-                state: CredentialState::Broken(broken),
-                version: version + 1,
-                updated_at: now,
-                ..old.clone()
-            };
-            let store = move |tx: &mut grantd_store::Tx<'_>| {
-                // A version that has moved is a race that was lost, not a consent that is over.
-                let is_stored = credentials::replace(tx, &new, version)?;
-                if is_stored {
-                    append_event(tx, &event)?;
-                }
-                Ok(is_stored)
-            };
-            if vault.store.write(store).await.map_err(of_store)? {
-                crash::step("refresh.broken");
-                vault.meters.renewed(Renewal::Broken);
-                let reconnect =
-                    if broken == Broken::RotationUnknown { "a spent refresh token" } else { "a consent that is over" };
-                tracing::warn!(credential.id = %old.id, provider = %provider.provider_id, why, "An account must be connected again: {reconnect}");
-            }
-            Ok(Renewed::Moved)
-        }
-        Verdict::Keep { pause_ms, is_unconfirmed } => {
-            let pause_ms = refresh::spread(pause_ms, u16::from_le_bytes(random::<2>(env)));
-            let not_before = now.plus_ms(pause_ms);
-            let event = event(Kind::CredentialRefreshFailed, version).prepare();
-            let problem = match failure {
-                Failure::Refused(Refusal::Configuration(why)) => Some(why.clone()),
-                _ => None,
-            };
-            let row = provider.id;
-            let of_problem = problem.clone();
-            let store = move |tx: &mut grantd_store::Tx<'_>| {
-                if renewals::keep(tx, place, version, lease, is_unconfirmed, not_before, now)? {
-                    append_event(tx, &event)?;
-                }
-                if let Some(problem) = &of_problem {
-                    providers::set_problem(tx, place.0, row, Some(problem), now)?;
-                }
-                Ok(())
-            };
-            vault.store.write(store).await.map_err(of_store)?;
-            crash::step("refresh.kept");
-            vault.meters.renewed(Renewal::Failed);
-            tracing::warn!(credential.id = %old.id, provider = %provider.provider_id, why, "A token could not be renewed; the old one stays");
-            let problem = problem.map(|problem| (problem, now));
-            Ok(Renewed::Not(later(&AppProvider { problem, ..provider.clone() }, not_before, now)))
-        }
-    }
 }
 
 /// What an event says of a failure: a code of the provider's, or what happened on the way.
