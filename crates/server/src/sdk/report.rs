@@ -6,7 +6,7 @@ use grantd_domain::audit::{Kind, Outcome, Owner};
 use grantd_domain::context::Context;
 use grantd_domain::destination::Target;
 use grantd_store::grants::Listed;
-use grantd_store::{Append, audit, grants, renewals};
+use grantd_store::{Append, Tx, apps, audit, grants, renewals};
 use grantd_wire::ids::{GenerationId, GrantId};
 use grantd_wire::sdk::{CallReport, ScopeMismatchReport};
 use grantd_wire::{Code, Error, limits};
@@ -81,17 +81,25 @@ pub async fn scope_mismatch(vault: &Vault, call: &Call) -> Result<Answer, Error>
     append(vault, call, event).await?;
     if listed.credential.account().is_some_and(|account| account.scope_mismatch_at.is_none()) {
         let (place, now) = ((call.known.app.id, listed.credential.id), call.source.now);
-        vault.store.write(move |tx| renewals::mismatch(tx, place, now)).await.map_err(of_store)?;
+        let write = move |tx: &mut Tx<'_>| {
+            if renewals::mismatch(tx, place, now)? {
+                // Remembered grants say so from now on.
+                apps::raise_epoch(tx, place.0)?;
+            }
+            Ok(())
+        };
+        vault.store.write(write).await.map_err(of_store)?;
     }
     Ok(empty(204))
 }
 
-/// A caller saw the provider refuse the very token it was given: it is renewed, once for each generation.
+/// A caller saw the provider refuse the very token it was given: it is renewed, which ends the generation that this can be said of.
 async fn reject(vault: &Arc<Vault>, call: &Call, listed: &Listed) -> Result<(), Error> {
     let Some(account) = listed.credential.account() else { return Ok(()) };
     let (place, version, now) = ((call.known.app.id, listed.credential.id), listed.credential.version, call.source.now);
-    let is_new = vault.store.write(move |tx| renewals::reject(tx, place, version, now)).await.map_err(of_store)?;
-    if is_new && account.is_refreshable {
+    vault.store.write(move |tx| renewals::reject(tx, place, version, now)).await.map_err(of_store)?;
+    // Also when it is not the first to say so: an attempt may have failed since, and too early for the next is not an attempt.
+    if account.is_refreshable {
         refresh::start(vault, place, version);
     }
     Ok(())
