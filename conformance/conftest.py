@@ -49,6 +49,18 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop(name, None)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What does not depend on the engine runs on one of them."""
+
+    def is_repeated(item: pytest.Item) -> bool:
+        callspec = getattr(item, "callspec", None)
+        return bool(callspec and item.get_closest_marker("one_engine")) and callspec.params.get("engine") in ENGINES[1:]
+
+    repeated = [item for item in items if is_repeated(item)]
+    config.hook.pytest_deselected(items=repeated)
+    items[:] = [item for item in items if item not in repeated]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Runs `async def` tests, each in an event loop of its own, or in the browser's."""
@@ -74,11 +86,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def services(authority: Authority) -> Iterator[Services]:
+def services(authority: Authority, quirky: Quirky, request: pytest.FixtureRequest) -> Iterator[Services]:
     provider, aws = Provider(), Aws()
+    has_node = NODE_MODULES and CLIENT == "0.29.0"
+    other_ports = (request.getfixturevalue("authorization_server").port,) if has_node else ()
     tls_provider = Provider(authority.issue("provider", dns=("localhost",), ips=("127.0.0.1",)))
     refusing, port = closed_port()
-    yield Services(provider, tls_provider, aws, port, authority.file)
+    yield Services(provider, tls_provider, aws, quirky, port, authority.file, other_ports)
     for service in (provider, tls_provider, aws, refusing):
         service.close()
 
@@ -209,12 +223,25 @@ def private_server(
     """Makes servers for one test alone, which it may configure, stop, starve and kill."""
     made: list[Grantd] = []
 
-    def make(*, env: dict[str, str] | None = None, flags: tuple[str, ...] = (), start: bool = True) -> Grantd:
-        made.append(launch(binary, engine, tmp_path_factory.mktemp(f"private-{engine}"), services, env, flags))
+    def make(
+        *,
+        env: dict[str, str] | None = None,
+        flags: tuple[str, ...] = (),
+        start: bool = True,
+        beside: Grantd | None = None,
+    ) -> Grantd:
+        """`beside`: another process for the install of that one."""
+        directory = tmp_path_factory.mktemp(f"private-{engine}")
+        if beside:
+            shared = {"GRANTD_OUTBOUND_ALLOW": services.outbound, "GRANTD_REPLICAS": "2", **(env or {})}
+            made.append(beside.replica(directory, shared))
+        else:
+            made.append(launch(binary, engine, directory, services, env, flags))
         return made[-1].start() if start else made[-1]
 
     yield make
-    for server in made:
+    # A replica before what it is one of, which takes the database along.
+    for server in reversed(made):
         dispose(server)
 
 

@@ -181,6 +181,15 @@ def test_a_fault_happens_once_and_leaves_the_token_alone(any_client: Callable[..
     assert [(c["fault"], c["status"]) for c in client.refreshes()] == [("status", None), ("none", 200)]
 
 
+def test_a_fault_may_stay_until_it_is_over(any_client: Callable[..., Client]):
+    client = any_client()
+    tokens = redeem(client)
+    client.fail({"kind": "status", "status": 503, "always": True})
+    assert [refresh(client, tokens).status for _ in range(3)] == [503] * 3
+    client.fail()
+    assert refresh(client, tokens).status == 200
+
+
 def test_a_slow_answer_comes_when_it_was_told_to(any_client: Callable[..., Client]):
     client = any_client()
     tokens = redeem(client)

@@ -333,6 +333,15 @@ def test_an_act_happens_before_or_after_the_token_is_spent(
     assert len(each.provider.refreshes) == 2
 
 
+def test_an_act_may_stay_until_it_is_over(caller: Callable[..., Caller]):
+    each = caller()
+    token = each.redeem().json()["refresh_token"]
+    each.provider.play(Act("status", status=503, always=True))
+    assert [each.refresh(token).status for _ in range(3)] == [503] * 3
+    each.provider.play()
+    assert each.refresh(token).status == 200
+
+
 def test_an_answer_that_is_too_large_holds_a_token_at_its_end(caller: Callable[..., Caller]):
     each = caller()
     each.provider.play(Act("too_large"))

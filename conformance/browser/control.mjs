@@ -2,7 +2,8 @@
 // was asked.
 //
 // PUT  /control/clients/ID   {secret, redirect_uris, auth, ..settings}: makes or changes a client
-// POST /control/clients/ID/faults   [{kind, ..}]: what happens to its next calls of the token endpoint, one each
+// POST /control/clients/ID/faults   [{kind, ..}]: what happens to its next calls of the token endpoint, one each; one
+//                                   with `always` to all that follow
 // GET  /control/clients/ID/calls    its calls of the token, revocation and introspection endpoints, in order
 // POST /control/clients/ID/revoke   {account}: the account's owner ends what they granted
 // GET  /control/clients/ID/grants   what is granted to it and still there
@@ -10,7 +11,7 @@
 import { createHash } from 'node:crypto';
 
 const SETTINGS = {
-  access_token_seconds: 3600,
+  access_token_seconds: 3600, // At least; up to one more.
   account: null, // Who signs in and consents without being asked.
   offline_scope: false, // Whether a refresh token takes the scope `offline_access`.
   pkce_required: true,
@@ -60,10 +61,11 @@ export class Control {
       error: null,
     };
     client.calls.push(call);
-    const fault = endpoint === 'token' ? (client.faults.shift() ?? { kind: 'none' }) : { kind: 'none' };
+    const fault = endpoint === 'token' ? (nextFault(client.faults)) : { kind: 'none' };
     call.fault = fault.kind;
     if (await before(ctx, fault)) return undefined;
     await next();
+    if (ctx.body?.expires_in) ctx.body.expires_in -= 1;
     call.status = ctx.status;
     call.error = ctx.body?.error ?? null;
     after(ctx, fault);
@@ -119,6 +121,12 @@ export class Control {
     }
     return ended.map(shown);
   }
+}
+
+// The next one; one that is for always stays.
+function nextFault(faults) {
+  if (!faults.length) return { kind: 'none' };
+  return faults[0].always ? faults[0] : faults.shift();
 }
 
 const shown = (grant) => ({ account: grant.accountId, scope: grant.openid?.scope ?? '' });

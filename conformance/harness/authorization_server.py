@@ -46,7 +46,8 @@ class Client:
         self.server.control("PUT", self._control, settings)
 
     def fail(self, *faults: dict) -> None:
-        """What happens to the next calls of the token endpoint, one each; it replaces what was left of the last."""
+        """What happens to the next calls of the token endpoint, one each; with `always` to all, until something else is
+        said, as by `fail()`."""
         self.server.control("POST", f"{self._control}/faults", list(faults))
 
     def calls(self, endpoint: str = "token", grant_type: str | None = None) -> list[dict]:

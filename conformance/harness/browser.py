@@ -55,7 +55,7 @@ def chromium() -> str:
     """The browser: `GRANTD_TEST_CHROMIUM`, else the first that is on the path."""
     named = os.environ.get("GRANTD_TEST_CHROMIUM")
     found = named or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
-    assert found, "no Chromium on this machine; on Debian: apt-get install chromium, or name one in GRANTD_TEST_CHROMIUM"
+    assert found, "no Chromium here; on Debian: apt-get install chromium, or name one in GRANTD_TEST_CHROMIUM"
     return found
 
 

@@ -42,6 +42,10 @@ class Database:
     def allow_connections(self) -> None:
         self.admin(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS true")
 
+    def run(self, sql: str) -> None:
+        """In this database, behind the server's back: what only time would bring about."""
+        _run(_tool("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.url, "-c", sql)
+
     def dump(self) -> bytes:
         return _run(_tool("pg_dump"), "-d", self.url)
 

@@ -59,6 +59,7 @@ class Act:
     ]
     # The call is carried out, and only its answer is lost or spoilt.
     after: bool = False
+    always: bool = False  # And to all that follow.
     status: int = 200
     seconds: float = 0.0
     retry_after: str | None = None
@@ -76,7 +77,7 @@ BEHAVIOURS: dict[str, Quirks] = {
         pkce="ignored",
         refresh="single_use",
         scope="comma",
-        more={"ok": True, "team": {"id": "T1", "name": "Acme"}, "authed_user": {"id": "U1", "access_token": "not-this"}},
+        more={"ok": True, "team": {"id": "T1"}, "authed_user": {"id": "U1", "access_token": "not-this"}},
     ),
     "nested": Quirks(nested="authed_user", failure="ok_false", more={"ok": True}),
     "salesforce": Quirks(auth="post", expires_in="absent", more={"instance_url": "https://acme.example.test"}),

@@ -97,7 +97,7 @@ class Provider:
         return self.url(apart)
 
     def play(self, *acts: Act) -> None:
-        """What happens to the next calls of the token endpoints, one each."""
+        """What happens to the next calls of the token endpoints, one each; with `always` to all."""
         with self.lock:
             self.acts[:] = acts
 
@@ -360,7 +360,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _token(self, provider: Provider, call: Call) -> None:
         with provider.lock:
             provider.calls.append(call)
-            act = provider.acts.pop(0) if provider.acts else None
+            act = provider.acts[0] if provider.acts else None
+            if act is not None and not act.always:
+                provider.acts.pop(0)
         if act is not None and not act.after and act.kind != "slow":
             self._perform(provider, call, act)
             return

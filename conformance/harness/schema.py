@@ -144,8 +144,39 @@ GRANT_OPTIONAL = set(
 )
 
 
+OAUTH_GRANT_REQUIRED = set("grant_kind grant_id provider_id scopes account_identifier status created_at".split())
+OAUTH_GRANT_OPTIONAL = set(
+    """account_display_name api_base_url scope_mismatch needs_reconnect expires_at grant_expires_at last_used_at
+    principal_type access_via delegated_at delegated_agent_ids label credential_id grant_policy parent_grant_id depth
+    delegable scope_constraint""".split()
+)
+
+
+def oauth_grant_item(item: dict) -> None:
+    keys(item, "grant", OAUTH_GRANT_REQUIRED, OAUTH_GRANT_OPTIONAL)
+    need(item.get("principal_type", "system") in ("user", "system", "agent"), "principal_type", item["principal_type"])
+    need(item["status"] in ("active", "expired", "revoked"), "status", item["status"])
+    uuid(item["grant_id"], "grant_id")
+    text(item["provider_id"], "provider_id", most=255)
+    strings(item["scopes"], "scopes")
+    or_null(text)(item["account_identifier"], "account_identifier")
+    moment(item["created_at"], "created_at")
+    for name in ("expires_at", "grant_expires_at", "last_used_at", "delegated_at"):
+        or_null(moment)(item.get(name), name)
+    for name in ("parent_grant_id", "credential_id"):
+        or_null(uuid)(item.get(name), name)
+    for name in ("label", "account_display_name", "api_base_url"):
+        or_null(text)(item.get(name), name)
+    for name in ("scope_mismatch", "needs_reconnect", "delegable"):
+        boolean(item.get(name, False), name)
+    integer(item.get("depth", 0), "depth")
+
+
 def grant_item(item: object) -> None:
-    """One managed-secret grant of a page; OAuth grants do not exist yet."""
+    """One grant of a page."""
+    if isinstance(item, dict) and item.get("grant_kind") == "oauth":
+        oauth_grant_item(item)
+        return
     keys(item, "grant", GRANT_REQUIRED, GRANT_OPTIONAL)
     need(item["grant_kind"] == "managed_secret", "grant_kind", item["grant_kind"])
     need(item["principal_type"] in ("user", "group", "system", "agent"), "principal_type", item["principal_type"])
@@ -198,6 +229,78 @@ def created_grant(value: object) -> None:
     or_null(uuid)(value.get("credential_id"), "credential_id")
 
 
+MINTED_REQUIRED = {"grant_id", "provider_id", "status", "created_at", "principal_type"}
+MINTED_OPTIONAL = set(
+    """scopes account_identifier account_display_name api_base_url scope_mismatch expires_at last_used_at label
+    credential_id grant_policy""".split()
+)
+
+
+def minted_grant(value: object) -> None:
+    keys(value, "minted grant", MINTED_REQUIRED, MINTED_OPTIONAL)
+    for name in ("grant_id", "credential_id"):
+        uuid(value.get(name), name)
+    text(value["provider_id"], "provider_id")
+    need(value["status"] in ("active", "expired", "revoked"), "status", value["status"])
+    need(value["principal_type"] in ("user", "system"), "principal_type", value["principal_type"])
+    for name in ("created_at", "expires_at", "last_used_at"):
+        or_null(moment)(value.get(name), name)
+    strings(value.get("scopes", []), "scopes")
+    for name in ("account_identifier", "account_display_name", "api_base_url", "label"):
+        or_null(text)(value.get(name), name)
+    boolean(value.get("scope_mismatch", False), "scope_mismatch")
+
+
+def connect_session(value: object) -> None:
+    required = {"session_token", "connect_url", "expires_in", "expires_at"}
+    keys(value, "connect session", required, {"scope_constraint_warnings", "single_provider", "direct"})
+    text(value["session_token"], "session_token")
+    text(value["connect_url"], "connect_url")
+    integer(value["expires_in"], "expires_in")
+    moment(value["expires_at"], "expires_at")
+    for name in ("single_provider", "direct"):
+        boolean(value.get(name, False), name)
+
+
+CONNECT_FIELDS = {"pending": set(), "completed": {"grants"}, "error": {"error"}, "expired": set()}
+CONNECT_MORE = {"pending": {"declined_providers"}, "completed": {"failed_grants"}}
+
+
+def connect_poll(value: object) -> None:
+    need(isinstance(value, dict) and value.get("status") in CONNECT_FIELDS, "status is a known one", value)
+    status = value["status"]
+    keys(value, f"a poll that is {status}", {"status"} | CONNECT_FIELDS[status], CONNECT_MORE.get(status, set()))
+    for item in value.get("declined_providers", []):
+        keys(item, "a declined provider", {"provider_id", "error_code"}, {"declined_at"})
+        text(item["provider_id"], "provider_id")
+        text(item["error_code"], "error_code")
+        or_null(moment)(item.get("declined_at"), "declined_at")
+    for item in value.get("grants", []):
+        connected_grant(item)
+    for item in value.get("failed_grants", []):
+        keys(item, "a failed grant", {"provider_id", "reason", "message"})
+        for name in ("provider_id", "reason", "message"):
+            text(item[name], name)
+    if status == "error":
+        keys(value["error"], "error", {"error_code", "error_message"}, {"retry_after_seconds"})
+        for name in ("error_code", "error_message"):
+            text(value["error"][name], name)
+            need(value["error"][name].strip(), f"{name} is not blank")
+
+
+def connected_grant(item: object) -> None:
+    more = {"account_identifier", "account_display_name", "api_base_url", "operation", "grant_policy", "delegation"}
+    keys(item, "a connected grant", {"grant_id", "provider_id", "scopes"}, more)
+    uuid(item["grant_id"], "grant_id")
+    text(item["provider_id"], "provider_id")
+    strings(item["scopes"], "scopes")
+    for name in ("account_identifier", "account_display_name", "api_base_url"):
+        or_null(text)(item.get(name), name)
+    need(item.get("operation", "creation") in ("creation", "reauth"), "operation", item.get("operation"))
+    need(isinstance(item.get("grant_policy"), dict | None), "grant_policy is an object or null")
+    need(item.get("delegation") is None, "delegation is null without agents")
+
+
 def scope_catalogue(value: object) -> None:
     keys(value, "scope catalogue", {"scope_version", "resources", "action_verbs"}, {"deprecated"})
     integer(value["scope_version"], "scope_version", 1)
@@ -224,7 +327,9 @@ def provider_catalogue(value: object) -> None:
         need(all(isinstance(provider[flag], bool) for flag in flags), f"flags of {name}", provider)
         for field in lists:
             strings(provider[field], f"{field} of {name}")
-            need(set(provider[field]) <= set(provider["available_scopes"]), f"{field} of {name} are available", provider)
+            need(
+                set(provider[field]) <= set(provider["available_scopes"]), f"{field} of {name} are available", provider
+            )
         for scope, of in provider["available_scopes"].items():
             keys(of, f"scope {scope}", {"description", "required", "is_default", "requires"})
             text(of["description"], f"description of {scope}")
@@ -236,7 +341,8 @@ def provider_catalogue(value: object) -> None:
 CODES = {
     400: """restricted_grant_requires_proxy delegated_grant_requires_proxy hitl_grant_requires_proxy
         user_limits_require_proxy invalid_request invalid_context invalid_caller invalid_request_rule
-        constraint_not_narrowing caller_agent_mismatch me_requires_agent_key""",
+        constraint_not_narrowing caller_agent_mismatch me_requires_agent_key scope_not_allowed
+        invalid_redirect_uri""",
     401: """invalid_key key_revoked key_expired key_rotated_grace_expired key_not_active agent_inactive agent_revoked
         jwt_validation_error signature_invalid timestamp_out_of_range nonce_replayed content_hash_mismatch""",
     403: """insufficient_scope grant_expired grant_revoked credential_revoked grant_not_delegable scope_mismatch
@@ -251,13 +357,14 @@ CODES = {
     410: "grant_deleted",
     413: "body_too_large",
     415: "encoding_unsupported",
-    422: "blocked_destination invalid_value too_many group_principal_unsupported",
+    422: "blocked_destination invalid_value too_many group_principal_unsupported invalid_grant_policy",
     429: "rate_limit_exceeded quota_exceeded too_many_pending_approvals",
     431: "headers_too_large",
     500: "internal",
     501: "unknown_route feature_unavailable",
+    502: "token_endpoint_failed",
     503: """storage_unavailable audit_unavailable busy draining clock_rollback key_unavailable
-        caller_agent_resolution_error""",
+        caller_agent_resolution_error provider_breaker_open""",
 }
 
 
@@ -300,10 +407,13 @@ ROUTES: tuple[tuple[str, re.Pattern[str], Callable | None, set[int]], ...] = (
     ("POST", re.compile(r"/sdk/grants/list"), grant_list, {200}),
     ("POST", re.compile(r"/sdk/oauth/grants/[^/]+/revoke"), revoked, {200}),
     ("POST", re.compile(r"/sdk/managed-secrets/[^/]+/grants"), created_grant, {201}),
+    ("POST", re.compile(r"/sdk/grants/[^/]+/mint"), minted_grant, {200, 201}),
     ("GET", re.compile(r"/sdk/scopes"), scope_catalogue, {200}),
     ("GET", re.compile(r"/sdk/oauth/provider-catalog"), provider_catalogue, {200}),
     ("POST", re.compile(r"/sdk/oauth/audit/api-call"), None, {200, 202, 204}),
     ("POST", re.compile(r"/sdk/grants/[^/]+/report-scope-mismatch"), None, {204}),
+    ("POST", re.compile(r"/sdk/oauth/connect/session"), connect_session, {200, 201}),
+    ("POST", re.compile(r"/sdk/oauth/connect/session/poll"), connect_poll, {200}),
 )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
 import re
 import resource
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -71,6 +73,14 @@ class Grantd:
         self._pat = done["pat"]
         self.organization_id = done["organization_id"]
         return done
+
+    def replica(self, directory: Path, env: dict[str, str]) -> Grantd:
+        """Another process for this install: the same database and root key, and a data directory of its own."""
+        key = {"GRANTD_ROOT_KEY": f"file:{self.data_dir / 'root.key'}"}
+        other = Grantd(self.binary, directory, database=self.database, env={**env, **key})
+        other._pat, other.organization_id = self._pat, self.organization_id
+        other.database = None  # It is this one's to look through and to drop.
+        return other
 
     def _local(self, *arguments: str) -> dict:
         done = subprocess.run(
@@ -157,6 +167,14 @@ class Grantd:
         """No file of the process may grow beyond `size` bytes, which is what a full disk looks like; None lifts it."""
         unlimited = resource.RLIM_INFINITY
         resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (unlimited if size is None else size, unlimited))
+
+    def sql(self, statement: str) -> None:
+        """Changes the database behind the server's back: what only time would bring about."""
+        if self.database:
+            self.database.run(statement)
+            return
+        with contextlib.closing(sqlite3.connect(self.data_dir / "grantd.db", timeout=30)) as connection, connection:
+            assert connection.execute(statement).rowcount > 0, statement
 
     def cli(self, *arguments: str, stdin: str | None = None, output: str = "json", check: bool = True) -> object:
         """One command against the running server; the parsed JSON of its answer."""

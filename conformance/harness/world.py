@@ -16,6 +16,7 @@ from harness import canary, http, schema
 from harness.aws import Aws
 from harness.http import Answer
 from harness.provider import Corner, Provider
+from harness.quirky import Quirky
 from harness.server import Grantd
 from harness.tap import Exchange, Tap
 from signing import Request
@@ -32,12 +33,16 @@ class Services:
     provider: Provider
     tls_provider: Provider
     aws: Aws
+    quirky: Quirky
     closed_port: int
     authority_file: Path
+    # Of services that not every environment has.
+    other_ports: tuple[int, ...] = ()
 
     @property
     def outbound(self) -> str:
-        ports = (self.provider.port, self.tls_provider.port, self.aws.port, self.closed_port)
+        own = (self.provider.port, self.tls_provider.port, self.aws.port, self.quirky.port, self.closed_port)
+        ports = own + self.other_ports
         return ",".join(f"127.0.0.1:{port}" for port in ports)
 
 

@@ -31,19 +31,19 @@ pub struct Step {
 pub const STEPS: &[Step] = &[
     Step { name: "tools", takes_words: false, takes_flags: false, minutes: 8, run: |_, _| tools::install() },
     Step { name: "fmt", takes_words: false, takes_flags: false, minutes: 1, run: fmt },
-    Step { name: "clippy", takes_words: false, takes_flags: false, minutes: 6, run: clippy },
+    Step { name: "clippy", takes_words: false, takes_flags: false, minutes: 5, run: clippy },
     Step { name: "edges", takes_words: false, takes_flags: false, minutes: 1, run: |_, _| edges::check() },
     Step { name: "test", takes_words: true, takes_flags: false, minutes: 8, run: test },
     Step { name: "build", takes_words: false, takes_flags: false, minutes: 6, run: build },
     Step { name: "replicas", takes_words: false, takes_flags: false, minutes: 3, run: replicas },
     Step { name: "promotion", takes_words: false, takes_flags: false, minutes: 1, run: promotion },
-    Step { name: "conformance", takes_words: true, takes_flags: false, minutes: 8, run: conformance },
+    Step { name: "conformance", takes_words: true, takes_flags: false, minutes: 10, run: conformance },
     Step { name: "openapi", takes_words: false, takes_flags: false, minutes: 3, run: openapi },
     Step { name: "crash", takes_words: false, takes_flags: true, minutes: 3, run: crash },
     Step { name: "faults", takes_words: false, takes_flags: true, minutes: 2, run: faults },
     Step { name: "fuzz", takes_words: false, takes_flags: true, minutes: 5, run: |_, words| fuzz::run(words) },
     Step { name: "deny", takes_words: false, takes_flags: false, minutes: 2, run: deny },
-    Step { name: "docs", takes_words: false, takes_flags: false, minutes: 3, run: docs },
+    Step { name: "docs", takes_words: false, takes_flags: false, minutes: 2, run: docs },
 ];
 
 /// What the steps of one run share.
