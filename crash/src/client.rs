@@ -48,6 +48,11 @@ impl Answer {
         found.map(str::trim)
     }
 
+    /// A page.
+    pub fn page(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
     /// How it is told in a report: never its body, which may hold a credential.
     pub fn shown(&self) -> String {
         format!("{} {}", self.status, self.error())
@@ -184,8 +189,19 @@ pub fn managed(token: &str, method: &str, path: &str, body: Option<&Value>) -> V
     raw(method, path, &[("authorization", &authorization)], &body.map(ToString::to_string).unwrap_or_default())
 }
 
+/// A request of a browser: with its cookie, and a form where it sends one.
+pub fn page(method: &str, path: &str, cookie: Option<&str>, form: &str) -> Vec<u8> {
+    let mut headers = vec![("accept", "text/html")];
+    headers.extend(cookie.map(|cookie| ("cookie", cookie)));
+    head_and_body(method, path, "application/x-www-form-urlencoded", &headers, form)
+}
+
 fn raw(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
-    let mut text = format!("{method} {path} HTTP/1.1\r\nhost: grantd\r\ncontent-type: application/json\r\n");
+    head_and_body(method, path, "application/json", headers, body)
+}
+
+fn head_and_body(method: &str, path: &str, kind: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
+    let mut text = format!("{method} {path} HTTP/1.1\r\nhost: grantd\r\ncontent-type: {kind}\r\n");
     for (name, value) in headers {
         text.push_str(name);
         text.push_str(": ");

@@ -40,6 +40,8 @@ pub struct Install {
     pub database: Option<super::database::Database>,
     pub token: String,
     pub app_id: String,
+    /// What `serve` is told beside where everything is.
+    pub flags: Vec<String>,
 }
 
 impl Install {
@@ -51,7 +53,8 @@ impl Install {
         crash_at: Option<&str>,
     ) -> Result<Self> {
         std::fs::create_dir_all(&directory)?;
-        let mut install = Self { program, directory, database, token: String::new(), app_id: String::new() };
+        let mut install =
+            Self { program, directory, database, token: String::new(), app_id: String::new(), flags: Vec::new() };
         if let Some(step) = crash_at {
             let died = install.run(install.init().env(STEP_VARIABLE, step)).await?;
             if !died_at_step(died.status) {
@@ -130,7 +133,7 @@ impl Install {
     /// Starts the server; `step` is armed in it.
     pub async fn serve(&self, step: Option<&str>) -> Result<Start> {
         let mut command = self.command(&["serve", "--listen", "127.0.0.1:0", "--data-dir"]);
-        command.arg(self.data_dir());
+        command.arg(self.data_dir()).args(&self.flags);
         self.on_database(&mut command);
         if let Some(step) = step {
             command.env(STEP_VARIABLE, step);
@@ -170,6 +173,21 @@ impl Install {
             Start::Listening(server) => Ok(*server),
             Start::Ended(status) => fault(format!("the server did not start: {status}")),
         }
+    }
+
+    /// The same install for another process on the same database, which has a directory of its own.
+    pub fn beside(&self) -> Result<Self> {
+        let beside = Self {
+            program: self.program.clone(),
+            directory: self.directory.join("beside"),
+            database: self.database.clone(),
+            token: self.token.clone(),
+            app_id: self.app_id.clone(),
+            flags: self.flags.clone(),
+        };
+        std::fs::create_dir_all(beside.data_dir())?;
+        std::fs::copy(self.data_dir().join("root.key"), beside.data_dir().join("root.key"))?;
+        Ok(beside)
     }
 
     /// Makes the app that the load works in.

@@ -1,8 +1,10 @@
-//! `grantd-crash`: kills grantd at random moments and at every named step, starves it and cuts it off, and looks at what is left.
+//! `grantd-crash`: kills grantd at random moments and at every named step, on its way to a provider and back too, starves it and cuts it off, and looks at what is left.
 //!
 //! It judges grantd from the outside: through its program, its HTTP and its command line, with nothing of its code but the wire
 //! contract.
 
+mod accounts;
+mod browser;
 mod client;
 mod database;
 mod faults;
@@ -10,6 +12,7 @@ mod install;
 mod load;
 mod look;
 mod model;
+mod provider;
 mod proxy;
 mod random;
 mod rounds;
@@ -38,6 +41,8 @@ struct Cli {
 enum Verb {
     /// Kill it at random moments under load, and at every named step
     Rounds(RoundsArgs),
+    /// Kill it at every step of connecting an account, renewing its token and ending it
+    Accounts(AccountsArgs),
     /// Break what is around it: disk, clock, limits, PostgreSQL
     Faults(FaultsArgs),
 }
@@ -60,6 +65,22 @@ struct RoundsArgs {
     #[arg(long)]
     postgres: Option<String>,
     /// Only this step, that often
+    #[arg(long)]
+    step: Option<String>,
+}
+
+#[derive(Args, Clone)]
+struct AccountsArgs {
+    /// A grantd that was built with the feature crash-steps
+    #[arg(long)]
+    grantd: PathBuf,
+    /// Where installs are made; a failed one is left there
+    #[arg(long)]
+    directory: PathBuf,
+    /// Of a PostgreSQL server that databases may be made on; without it the engine is SQLite
+    #[arg(long)]
+    postgres: Option<String>,
+    /// Only the deaths at this step
     #[arg(long)]
     step: Option<String>,
 }
@@ -96,6 +117,7 @@ fn main() -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Rounds(args) => runtime.block_on(rounds::run(&args)),
+        Verb::Accounts(args) => runtime.block_on(accounts::run(&args)),
         Verb::Faults(args) => runtime.block_on(faults::run(&args)),
     };
     match done {

@@ -11,7 +11,7 @@ use super::install::{Program, STEP_VARIABLE, Server, Start, died_at_step};
 use super::model::Counts;
 use super::random::Random;
 use super::scene::Scene;
-use super::{Result, RoundsArgs, epoch_seconds, fault, now};
+use super::{Result, RoundsArgs, accounts, epoch_seconds, fault, now};
 
 /// Rounds over one install: its past is read whole in each of them.
 const ROUNDS_OF_INSTALL: usize = 6;
@@ -21,8 +21,6 @@ const ROUNDS_PER_STEPS: u64 = 50;
 const LOAD_MS: (u64, u64) = (30, 500);
 /// Before a server is told to stop, so that there is something to write down at its end.
 const STOP_AFTER_RELEASES: usize = 10;
-/// Steps that need an OAuth provider, which the load here has none of.
-const OF_ACCOUNTS: [&str; 3] = ["callback.", "refresh.", "ending."];
 /// A step that is not passed under load in this time is none.
 const STEP_WAIT: Duration = Duration::from_mins(1);
 
@@ -94,7 +92,7 @@ async fn steps(grantd: &Path, engine: &str) -> Result<Vec<String>> {
     let listed = Command::new(grantd).env(STEP_VARIABLE, "list").output().await?;
     let text = String::from_utf8(listed.stdout)?;
     let other = if engine == "sqlite" { "postgres." } else { "sqlite." };
-    let is_here = |step: &&str| !step.starts_with(other) && !OF_ACCOUNTS.iter().any(|of| step.starts_with(of));
+    let is_here = |step: &&str| !step.starts_with(other) && !accounts::STORIES.iter().any(|of| step.starts_with(of));
     let steps: Vec<String> = text.lines().filter(is_here).map(str::to_owned).collect();
     if !listed.status.success() || steps.is_empty() {
         return fault(format!("{} was not built with the feature crash-steps", grantd.display()));

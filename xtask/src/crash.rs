@@ -11,11 +11,14 @@ const HELP: &str = "\
 cargo xtask crash [--rounds N] [--engine sqlite|postgres] [--seed S] [--step NAME]
 
   --rounds N   kills at random moments, for each engine; every named step comes once for each 50 of them, and at least once [10]
+               The steps of OAuth accounts (callback., refresh., ending.) come once, with a provider of their own.
   --engine E   only this one
   --seed S     the choices of an earlier run
-  --step NAME  only this step, --rounds times
+  --step NAME  only this step, --rounds times; a step of OAuth accounts once
 ";
 
+/// Steps that are passed on the way to an OAuth provider and back; the same ones as in `crash/src/accounts.rs`.
+const OF_ACCOUNTS: [&str; 3] = ["callback.", "refresh.", "ending."];
 const ENGINES: [&str; 2] = ["sqlite", "postgres"];
 
 /// What the words ask for.
@@ -25,7 +28,7 @@ struct Asked {
     passed_on: Vec<String>,
 }
 
-/// Both engines at the same time: much of a round is waiting for a disk.
+/// Both engines at the same time: much of a round is waiting for a disk, and much of what has to do with accounts for a lease.
 pub fn run(postgres: impl FnOnce() -> Result<String>, words: &[String]) -> Result {
     if words.iter().any(|word| matches!(word.as_str(), "--help" | "-h")) {
         print!("{HELP}");
@@ -34,15 +37,54 @@ pub fn run(postgres: impl FnOnce() -> Result<String>, words: &[String]) -> Resul
     let asked = parse(words)?;
     let programs = Programs::build()?;
     let url = if asked.engines.contains(&"postgres") { Some(postgres()?) } else { None };
-    let mut running = Vec::new();
-    for engine in &asked.engines {
-        let mut rounds = programs.command("rounds");
-        rounds.args(&asked.passed_on);
-        if let Some(url) = url.as_ref().filter(|_| *engine == "postgres") {
-            rounds.args(["--postgres", url]);
-        }
-        running.push(Running { engine, child: rounds.spawn()? });
+    if asked.has_rounds() {
+        asked.run(&programs, url.as_deref(), "rounds", &asked.passed_on)?;
     }
+    match asked.of_accounts() {
+        Some(words) => asked.run(&programs, url.as_deref(), "accounts", &words),
+        None => Ok(()),
+    }
+}
+
+impl Asked {
+    /// The step that is asked for, if it is one only.
+    fn step(&self) -> Option<&String> {
+        let at = self.passed_on.iter().position(|word| word == "--step")?;
+        self.passed_on.get(at + 1)
+    }
+
+    fn is_of_accounts(&self) -> bool {
+        self.step().is_some_and(|step| OF_ACCOUNTS.iter().any(|story| step.starts_with(story)))
+    }
+
+    fn has_rounds(&self) -> bool {
+        !self.is_of_accounts()
+    }
+
+    /// What the deaths on the way to a provider are asked with; none: they are not asked for.
+    fn of_accounts(&self) -> Option<Vec<String>> {
+        match self.step() {
+            None => Some(Vec::new()),
+            Some(step) => self.is_of_accounts().then(|| vec!["--step".to_owned(), step.clone()]),
+        }
+    }
+
+    /// One verb, for every engine at the same time.
+    fn run(&self, programs: &Programs, url: Option<&str>, verb: &str, words: &[String]) -> Result {
+        let mut running = Vec::new();
+        for engine in &self.engines {
+            let mut command = programs.command(verb);
+            command.args(words);
+            if let Some(url) = url.filter(|_| *engine == "postgres") {
+                command.args(["--postgres", url]);
+            }
+            running.push(Running { engine, child: command.spawn()? });
+        }
+        all_survived(running)
+    }
+}
+
+fn all_survived(mut running: Vec<Running>) -> Result {
     let mut failed = Vec::new();
     for running in &mut running {
         if !running.child.wait()?.success() {
@@ -157,6 +199,17 @@ mod tests {
         let one = asked("--engine postgres --rounds 1000 --seed 7").unwrap();
         assert_eq!(one.engines, ["postgres"]);
         assert_eq!(one.passed_on, ["--rounds", "1000", "--seed", "7"]);
+    }
+
+    #[test]
+    fn one_step_is_of_one_story() {
+        let all = asked("--rounds 5").unwrap();
+        assert!(all.has_rounds() && all.of_accounts() == Some(Vec::new()));
+        let rounds = asked("--step token.durable").unwrap();
+        assert!(rounds.has_rounds() && rounds.of_accounts().is_none());
+        let account = asked("--rounds 5 --step refresh.stored").unwrap();
+        assert!(!account.has_rounds());
+        assert_eq!(account.of_accounts().unwrap(), ["--step", "refresh.stored"]);
     }
 
     #[test]

@@ -39,10 +39,10 @@ pub const STEPS: &[Step] = &[
     Step { name: "promotion", takes_words: false, takes_flags: false, minutes: 1, run: promotion },
     Step { name: "conformance", takes_words: true, takes_flags: false, minutes: 10, run: conformance },
     Step { name: "openapi", takes_words: false, takes_flags: false, minutes: 3, run: openapi },
-    Step { name: "crash", takes_words: false, takes_flags: true, minutes: 3, run: crash },
+    Step { name: "crash", takes_words: false, takes_flags: true, minutes: 4, run: crash },
     Step { name: "faults", takes_words: false, takes_flags: true, minutes: 2, run: faults },
     Step { name: "fuzz", takes_words: false, takes_flags: true, minutes: 5, run: |_, words| fuzz::run(words) },
-    Step { name: "deny", takes_words: false, takes_flags: false, minutes: 2, run: deny },
+    Step { name: "deny", takes_words: false, takes_flags: false, minutes: 1, run: deny },
     Step { name: "docs", takes_words: false, takes_flags: false, minutes: 2, run: docs },
 ];
 
