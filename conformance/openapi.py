@@ -62,6 +62,9 @@ def seed(vault: Vault) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     def key(name: str) -> str:
         return vault.make(f"{app}/keys", name=name)["id"]
 
+    def provider(name: str) -> str:
+        return vault.make(f"{app}/providers", provider=name, client_id="example")["id"]
+
     def operator(name: str) -> str:
         return vault.make("/operators", email=f"{name}@example.com", role="developer")["id"]
 
@@ -82,6 +85,7 @@ def seed(vault: Vault) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         "secret": kept["slug"],
         "grant_id": kept["grant_id"],
         "key_id": key("kept"),
+        "provider": provider("github"),
         "event_id": event["id"],
         "operator_id": operator("kept"),
         "token_id": token("kept"),
@@ -90,6 +94,7 @@ def seed(vault: Vault) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     for_one = {
         "showOrganizationEvent": {"event_id": organization_event["id"]},
         "testSecret": {"secret": secret("Tested")["slug"]},
+        "deleteProvider": {"provider": provider("slack")},
         "deleteSecret": {"secret": secret("Deleted")["slug"]},
         "revokeGrant": {"grant_id": secret("Revoked")["grant_id"]},
         "revokeKey": {"key_id": key("revoked")},

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt;
 
 use grantd_domain::grant::CredentialState;
-use grantd_domain::seal::{DataKey, RootKeys, UnwrapError};
-use grantd_store::{Store, credentials, data_keys};
-use grantd_wire::ids::{AppId, CredentialId, DataKeyId};
+use grantd_domain::seal::{DataKey, Place, RootKeys, UnwrapError, key_id};
+use grantd_store::{Store, credentials, data_keys, providers};
+use grantd_wire::ids::{AppId, AppProviderId, CredentialId, DataKeyId};
+use uuid::Uuid;
 
-use crate::keyring::place;
+use crate::keyring::{client_secret_place, place};
 
-/// Credentials of one read.
+/// Values of one read.
 const PAGE: i64 = 500;
-/// Credentials that are named; more are only counted.
+/// Values that are named; more are only counted.
 pub const NAMED_MAX: usize = 20;
 
 /// What was found.
@@ -27,52 +29,119 @@ pub struct Sealed {
     pub missing_root_keys: Vec<String>,
 }
 
-/// Credentials, counted, and the first of them by app and id.
+/// What a sealed value is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Value {
+    Credential(CredentialId),
+    /// The client secret of a provider.
+    ClientSecret(AppProviderId),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credential(id) => write!(f, "credential {id}"),
+            Self::ClientSecret(id) => write!(f, "client secret of provider {id}"),
+        }
+    }
+}
+
+/// Values, counted, and the first of them by app and id.
 #[derive(Debug, Default)]
 pub struct Named {
     pub count: u64,
-    pub first: Vec<(AppId, CredentialId)>,
+    pub first: Vec<(AppId, Value)>,
 }
 
 impl Named {
-    fn add(&mut self, app: AppId, id: CredentialId) {
+    fn add(&mut self, app: AppId, value: Value) {
         self.count += 1;
         if self.first.len() < NAMED_MAX {
-            self.first.push((app, id));
+            self.first.push((app, value));
         }
     }
 }
 
 /// Opens every stored value once.
 pub async fn check(store: &Store, root: &RootKeys) -> grantd_store::Result<Sealed> {
-    let mut sealed = Sealed::default();
-    let mut keys: HashMap<DataKeyId, Option<DataKey>> = HashMap::new();
-    let mut after = None;
-    loop {
-        let page = store.read(move |tx| credentials::list_all(tx, after, PAGE)).await?;
-        let Some(last) = page.last() else { return Ok(sealed) };
-        after = Some((last.app_id, last.id));
-        for credential in page {
-            let (app, id) = (credential.app_id, credential.id);
-            let CredentialState::Ok { data_key_id, sealed: value } = credential.state else {
-                sealed.broken.add(app, id);
-                continue;
-            };
-            if let Entry::Vacant(entry) = keys.entry(data_key_id) {
-                let wrapped = store.read(move |tx| data_keys::find(tx, Some(app), data_key_id)).await?;
-                let key = wrapped.map(|wrapped| root.unwrap(&wrapped));
-                if let Some(Err(UnwrapError::Missing(missing))) = &key
-                    && !sealed.missing_root_keys.contains(&missing.0)
-                {
-                    sealed.missing_root_keys.push(missing.0.clone());
+    let mut check = Check { store, root, keys: HashMap::new(), sealed: Sealed::default() };
+    check.credentials().await?;
+    check.client_secrets().await?;
+    Ok(check.sealed)
+}
+
+struct Check<'a> {
+    store: &'a Store,
+    root: &'a RootKeys,
+    keys: HashMap<DataKeyId, Option<DataKey>>,
+    sealed: Sealed,
+}
+
+impl Check<'_> {
+    async fn credentials(&mut self) -> grantd_store::Result<()> {
+        let mut after = None;
+        loop {
+            let page = self.store.read(move |tx| credentials::list_all(tx, after, PAGE)).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some((last.app_id, last.id));
+            for credential in page {
+                let (app, value) = (credential.app_id, Value::Credential(credential.id));
+                match credential.state {
+                    CredentialState::Ok { data_key_id, sealed } => {
+                        let place = place(app, credential.id, credential.version);
+                        self.open(app, value, Some(data_key_id), place, &sealed).await?;
+                    }
+                    _ => self.sealed.broken.add(app, value),
                 }
-                entry.insert(key.and_then(Result::ok));
-            }
-            let key = keys.get(&data_key_id).and_then(Option::as_ref);
-            match key.map(|key| key.open(place(app, id, credential.version), &value)) {
-                Some(Ok(_)) => sealed.opened += 1,
-                _ => sealed.closed.add(app, id),
             }
         }
+    }
+
+    async fn client_secrets(&mut self) -> grantd_store::Result<()> {
+        let mut after = None;
+        loop {
+            let page = self.store.read(move |tx| providers::list_all(tx, after, PAGE)).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some((last.app_id, last.id));
+            for provider in page {
+                let Some(secret) = provider.client_secret else { continue };
+                let key = key_id(&secret.sealed).ok().map(|id| DataKeyId::from_uuid(Uuid::from_bytes(id)));
+                let place = client_secret_place(provider.app_id, provider.id, secret.version);
+                self.open(provider.app_id, Value::ClientSecret(provider.id), key, place, &secret.sealed).await?;
+            }
+        }
+    }
+
+    async fn open(
+        &mut self,
+        app: AppId,
+        value: Value,
+        key: Option<DataKeyId>,
+        place: Place<'_>,
+        sealed: &[u8],
+    ) -> grantd_store::Result<()> {
+        let key = match key {
+            Some(id) => self.key(app, id).await?,
+            None => None,
+        };
+        match key.map(|key| key.open(place, sealed)) {
+            Some(Ok(_)) => self.sealed.opened += 1,
+            _ => self.sealed.closed.add(app, value),
+        }
+        Ok(())
+    }
+
+    async fn key(&mut self, app: AppId, id: DataKeyId) -> grantd_store::Result<Option<&DataKey>> {
+        if let Entry::Vacant(entry) = self.keys.entry(id) {
+            let wrapped = self.store.read(move |tx| data_keys::find(tx, Some(app), id)).await?;
+            let key = wrapped.map(|wrapped| self.root.unwrap(&wrapped));
+            if let Some(Err(UnwrapError::Missing(missing))) = &key
+                && !self.sealed.missing_root_keys.contains(&missing.0)
+            {
+                self.sealed.missing_root_keys.push(missing.0.clone());
+            }
+            entry.insert(key.and_then(Result::ok));
+        }
+        Ok(self.keys.get(&id).and_then(Option::as_ref))
     }
 }

@@ -122,8 +122,15 @@ enum Command {
     /// Mint, rotate and revoke the keys that applications use
     #[command(subcommand, visible_alias = "key", after_help = "Example:\n  grantd keys mint --name web")]
     Keys(keys::KeysCommand),
-    /// See which OAuth providers are known
-    #[command(subcommand, visible_alias = "provider", after_help = "Example:\n  grantd providers list-catalog")]
+    /// Register apps with OAuth providers, and see which are known
+    #[command(
+        subcommand,
+        visible_alias = "provider",
+        after_help = "Examples:
+  grantd providers list-catalog
+  grantd providers create google --client-id 1234.apps.example.com \\
+      --client-secret @secret.txt"
+    )]
     Providers(providers::ProvidersCommand),
     /// Store, rotate and delete secrets
     #[command(

@@ -182,7 +182,8 @@ async fn credentials(store: &Store, root: &RootKeys, findings: &mut Findings) {
         findings.failure(
             "credentials",
             format!("{} stored values do not open: {}", found.closed.count, named(&found.closed)),
-            "Give the missing root key, or store the values again with `grantd managed-secrets rotate`. The others are served.",
+            "Give the missing root key, or store the values again: `grantd managed-secrets rotate`, `grantd providers update --client-secret`. \
+             The others are served.",
         );
     }
     if found.broken.count > 0 {
@@ -195,10 +196,9 @@ async fn credentials(store: &Store, root: &RootKeys, findings: &mut Findings) {
     findings.ok("credentials", format!("{} stored values open", found.opened));
 }
 
-fn named(credentials: &Named) -> String {
-    let names: Vec<String> =
-        credentials.first.iter().map(|(app, id)| format!("credential {id} of app {app}")).collect();
-    let more = if credentials.count > names.len() as u64 { ", …" } else { "" };
+fn named(values: &Named) -> String {
+    let names: Vec<String> = values.first.iter().map(|(app, value)| format!("{value} of app {app}")).collect();
+    let more = if values.count > names.len() as u64 { ", …" } else { "" };
     names.join(", ") + more
 }
 

@@ -205,8 +205,7 @@ pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         Some(secret) if secret.reveal().is_empty() => new.client_secret = None,
         Some(secret) => new.client_secret = Some(sealed(vault, &new, &secret).await?),
         None if elsewhere && old.client_secret.is_some() => {
-            let why =
-                "give it again, or an empty one: the stored one was not given for the servers it would be sent to now";
+            let why = "give it again: the stored one was not given for the servers it would be sent to now";
             return Err(Error::impossible("client_secret", why));
         }
         None => {}
@@ -324,7 +323,7 @@ fn hosts(texts: &[String]) -> Result<Vec<Rule>, Error> {
 fn in_environment(id: &str, environment: Option<&str>) -> Result<Facts, Error> {
     let facts = provider::find(id).ok_or_else(|| {
         Error::impossible("provider", "is not in the catalogue").hint(
-            "`grantd providers list-catalog` lists what is. For another one say what it is with `custom`: an issuer may be enough.",
+            "`grantd providers list-catalog` lists what is. For another one say what it is, as a custom one: an issuer may be enough.",
         )
     })?;
     let Some(environment) = environment else { return Ok(Facts::Catalogue(facts)) };

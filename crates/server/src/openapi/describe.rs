@@ -270,7 +270,7 @@ pub fn describe(route: Api) -> Operation {
         Api::ProvidersShow => gives::<api::Provider>("showProvider", "providers", "Shows an OAuth provider of an app"),
         Api::ProvidersUpdate => gives::<api::Provider>("updateProvider", "providers", "Changes an OAuth provider of an app")
             .about("Absent fields stay.")
-            .takes::<api::ProviderUpdate>()
+            .takes_as::<api::ProviderUpdate>(r#"{"name": "Mail", "scopes": ["openid", "email"]}"#)
             .refuses(&[Code::InUse, Code::KeyUnavailable]),
         Api::ProvidersDelete => gives::<api::DeletedProvider>("deleteProvider", "providers", "Deletes an OAuth provider of an app")
             .about("Not while accounts of it are connected.")

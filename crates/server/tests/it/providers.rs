@@ -8,6 +8,7 @@ use grantd_domain::env::new_uuid;
 use grantd_domain::grant::{Credential, CredentialOf};
 use grantd_domain::provider::Expiry;
 use grantd_domain::secret::Secret;
+use grantd_server::sealed;
 use grantd_store::{credentials, providers};
 use grantd_wire::ids::{AppId, AppProviderId, CredentialId, GenerationId};
 use grantd_wire::{Code, limits};
@@ -16,12 +17,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::harness::world::{merged, text};
-use crate::harness::{Answer, Server, World, api_request, watch};
+use crate::harness::{Answer, Server, World, api_request, root, watch};
 
 on_kept_engines! {
     a_provider_is_registered_shown_changed_and_deleted,
     a_provider_with_accounts_stays,
     a_client_secret_opens_for_its_row_alone,
+    a_client_secret_that_does_not_open_is_found,
 }
 
 in_memory! {
@@ -243,6 +245,29 @@ async fn a_client_secret_opens_for_its_row_alone(server: Server) {
     assert_eq!(open(&theirs, &theirs.client_secret).await.unwrap().reveal(), CLIENT_SECRET);
     assert_eq!(open(&mine, &theirs.client_secret).await.unwrap_err().code, Code::KeyUnavailable);
     watch::clean("Debug of a provider", &format!("{mine:?}"));
+}
+
+async fn a_client_secret_that_does_not_open_is_found(server: Server) {
+    let world = server.world().await;
+    create(&server, &world, acme(json!({}))).await.ok(201);
+    let before = sealed::check(server.store(), &root()).await.unwrap();
+    let made = create(&server, &world, google()).await.ok(201);
+    let found = sealed::check(server.store(), &root()).await.unwrap();
+    assert_eq!((found.opened, found.closed.count), (before.opened + 1, 0));
+    let app = AppId::parse(&world.app).unwrap();
+    let damage = move |tx: &mut grantd_store::Tx<'_>| {
+        let mut provider = providers::find(tx, app, "google")?.unwrap();
+        provider.client_secret.as_mut().unwrap().sealed[40] ^= 1;
+        providers::update(tx, &provider, provider.version)
+    };
+    server.store().write(damage).await.unwrap();
+    let found = sealed::check(server.store(), &root()).await.unwrap();
+    let row = AppProviderId::parse(&text(&made, "id")).unwrap();
+    assert_eq!((found.opened, found.closed.count), (before.opened, 1));
+    assert_eq!(found.closed.first, [(app, sealed::Value::ClientSecret(row))]);
+    // Storing it again mends it.
+    update(&server, &world, "google", json!({"client_secret": CLIENT_SECRET})).await.ok(200);
+    assert_eq!(sealed::check(server.store(), &root()).await.unwrap().closed.count, 0);
 }
 
 async fn what_cannot_be_a_provider_is_refused(server: Server) {

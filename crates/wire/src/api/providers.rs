@@ -162,7 +162,7 @@ pub struct ProviderCreate {
 }
 
 /// `PATCH /api/v1/apps/{app_id}/providers/{provider_id}`: absent fields stay. No `Debug`: it carries the client secret.
-#[derive(Default, Deserialize, Serialize)]
+#[derive(Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ProviderUpdate {
