@@ -264,7 +264,7 @@ pub fn describe(route: Api) -> Operation {
             .about("The client secret is sealed, and never shown again. Of an issuer the discovery document is fetched once, now.")
             .creates()
             .takes_as::<api::ProviderCreate>(
-                r#"{"provider": "google", "client_id": "1234.apps.example.com", "client_secret": "…"}"#,
+                r#"{"provider": "google", "client_id": "1234.apps.example.com", "client_secret": "example"}"#,
             )
             .refuses(&[Code::NameTaken, Code::TooMany]),
         Api::ProvidersShow => gives::<api::Provider>("showProvider", "providers", "Shows an OAuth provider of an app"),
@@ -281,7 +281,7 @@ pub fn describe(route: Api) -> Operation {
             .about("With its base grant. The value is sealed, and never shown again. Only an admin may allow any host.")
             .creates()
             .takes_as::<api::SecretCreate>(
-                r#"{"name": "Stripe", "value": "sk_test_…", "allowed_hosts": ["api.stripe.com"]}"#,
+                r#"{"name": "Stripe", "value": "sk_test_example", "allowed_hosts": ["api.stripe.com"]}"#,
             )
             .refuses(&[Code::NameTaken, Code::TooMany, Code::KeyUnavailable, Code::BlockedDestination]),
         Api::SecretsShow => gives::<api::Secret>("showSecret", "managed-secrets", "Shows a secret without its value")

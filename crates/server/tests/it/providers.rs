@@ -2,15 +2,15 @@
 
 use std::sync::{Arc, Mutex};
 
-use grantd_domain::account::{Account, Renewal};
+use grantd_domain::account::{Account, Renewal, TokenPair};
 use grantd_domain::destination::OutboundAllow;
 use grantd_domain::env::new_uuid;
-use grantd_domain::grant::{Credential, CredentialOf};
+use grantd_domain::grant::{Credential, CredentialOf, Grant, GrantStatus, Tenant};
 use grantd_domain::provider::Expiry;
 use grantd_domain::secret::Secret;
 use grantd_server::sealed;
-use grantd_store::{credentials, providers};
-use grantd_wire::ids::{AppId, AppProviderId, CredentialId, GenerationId};
+use grantd_store::{Tx, credentials, grants, providers};
+use grantd_wire::ids::{AppId, AppProviderId, CredentialId, GenerationId, GrantId};
 use grantd_wire::{Code, limits};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -22,6 +22,7 @@ use crate::harness::{Answer, Server, World, api_request, root, watch};
 on_kept_engines! {
     a_provider_is_registered_shown_changed_and_deleted,
     a_provider_with_accounts_stays,
+    fewer_hosts_hold_for_the_next_call_everywhere,
     a_client_secret_opens_for_its_row_alone,
     a_client_secret_that_does_not_open_is_found,
 }
@@ -68,8 +69,8 @@ fn acme(more: Value) -> Value {
     merged(body, more)
 }
 
-/// A living account at the provider, as connecting one leaves it.
-async fn connect(server: &Server, world: &World, provider: &Value) -> (AppId, CredentialId) {
+/// A grant on an account at the provider, as connecting one leaves it.
+async fn connect(server: &Server, world: &World, provider: &Value) -> String {
     let env = &*server.vault.env;
     let id = CredentialId::from_uuid(new_uuid(env));
     let row = AppProviderId::parse(&text(provider, "id")).unwrap();
@@ -86,17 +87,35 @@ async fn connect(server: &Server, world: &World, provider: &Value) -> (AppId, Cr
         scope_mismatch_at: None,
         renewal: Renewal::default(),
     };
+    let pair = TokenPair::new(&Secret::new("canary-access".to_owned()), None).text();
     let credential = Credential {
         id,
         app_id: app,
         of: CredentialOf::Account(Box::new(account)),
         generation: GenerationId::from_uuid(new_uuid(env)),
         version: 1,
-        state: server.vault.keys.seal(env, app, id, 1, &Secret::new("canary".to_owned())).await.unwrap(),
+        state: server.vault.keys.seal(env, app, id, 1, &pair).await.unwrap(),
         updated_at: server.now(),
     };
-    server.store().write(move |tx| credentials::insert(tx, &credential)).await.unwrap();
-    (app, id)
+    let grant = Grant {
+        id: GrantId::from_uuid(new_uuid(env)),
+        app_id: app,
+        credential_id: id,
+        label: None,
+        status: GrantStatus::Active,
+        tenant: Tenant::Exempt,
+        expires_at: None,
+        created_at: server.now(),
+        last_used_at: None,
+        version: 1,
+    };
+    let grant_id = grant.id.to_string();
+    let insert = move |tx: &mut Tx<'_>| {
+        credentials::insert(tx, &credential)?;
+        grants::insert(tx, &grant)
+    };
+    server.store().write(insert).await.unwrap();
+    grant_id
 }
 
 async fn a_provider_is_registered_shown_changed_and_deleted(server: Server) {
@@ -191,19 +210,41 @@ async fn what_is_registered_is_told_without_the_secret(server: Server) {
 async fn a_provider_with_accounts_stays(server: Server) {
     let world = server.world().await;
     let made = create(&server, &world, google()).await.ok(201);
-    let (app, credential) = connect(&server, &world, &made).await;
+    let grant = connect(&server, &world, &made).await;
     let shown = show(&server, &world, "google").await;
     assert_eq!(shown.ok(200)["accounts"], 1);
     // Accounts come and go without a change of the provider.
+    let tag = shown.header("etag").to_owned();
     assert_eq!(server.api("GET", &world.path("providers"), Value::Null).await.ok(200)["items"][0]["accounts"], 1);
     let refused = delete(&server, &world, "google").await.refused(Code::InUse);
     assert_eq!(refused["details"]["accounts"], 1);
     assert!(text(&refused, "hint").contains("grantd grants list --provider google"), "{refused}");
     assert!(server.told(&world, "provider.deleted").await.is_empty());
-    let now = server.now();
-    let destroyed = move |tx: &mut grantd_store::Tx<'_>| credentials::destroy_if_unused(tx, app, credential, now);
-    assert!(server.store().write(destroyed).await.unwrap());
+    server.revoke(&world, &grant).await.ok(200);
+    let shown = show(&server, &world, "google").await;
+    assert_eq!((&shown.ok(200)["accounts"], shown.header("etag")), (&json!(0), &*tag));
     delete(&server, &world, "google").await.ok(200);
+}
+
+async fn fewer_hosts_hold_for_the_next_call_everywhere(server: Server) {
+    let world = server.world().await;
+    let replica = server.another("replica", |_| {}).await;
+    let made = create(&server, &world, acme(json!({}))).await.ok(201);
+    let grant = connect(&server, &world, &made).await;
+    let ask = async |process: &Server, host: &str| {
+        let request = json!({"method": "GET", "url": format!("https://{host}/v1/things")});
+        let body = json!({"grant_id": grant, "reason": null, "request": request});
+        process.send(server.sign(&world.key).post("/sdk/token", &body)).await
+    };
+    for process in [&server, &replica] {
+        assert_eq!(ask(process, "api.acme.example").await.ok(200)["access_token"], "canary-access");
+        ask(process, "files.acme.example").await.refused(Code::BlockedDestination);
+    }
+    update(&server, &world, "acme", json!({"allowed_hosts": ["files.acme.example"]})).await.ok(200);
+    for process in [&server, &replica] {
+        ask(process, "api.acme.example").await.refused(Code::BlockedDestination);
+        ask(process, "files.acme.example").await.ok(200);
+    }
 }
 
 async fn a_kept_secret_goes_to_no_other_server(server: Server) {
@@ -255,7 +296,7 @@ async fn a_client_secret_that_does_not_open_is_found(server: Server) {
     let found = sealed::check(server.store(), &root()).await.unwrap();
     assert_eq!((found.opened, found.closed.count), (before.opened + 1, 0));
     let app = AppId::parse(&world.app).unwrap();
-    let damage = move |tx: &mut grantd_store::Tx<'_>| {
+    let damage = move |tx: &mut Tx<'_>| {
         let mut provider = providers::find(tx, app, "google")?.unwrap();
         provider.client_secret.as_mut().unwrap().sealed[40] ^= 1;
         providers::update(tx, &provider, provider.version)
