@@ -191,7 +191,8 @@ fn every_command_line_of_the_pages_parses() {
     let pages = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let mut seen = 0;
     for page in pages.chain([root.join("README.md")]).filter(|path| path.extension().is_some_and(|e| e == "md")) {
-        let text = std::fs::read_to_string(&page).unwrap().replace("\\\n", " ");
+        let text = std::fs::read_to_string(&page).unwrap();
+        let text = text.split("\\\n").map(str::trim_start).collect::<String>();
         for block in text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
             for line in block.lines().flat_map(|line| line.split(" | ")).map(str::trim) {
                 if line.starts_with("grantd ") {
