@@ -4,6 +4,8 @@
 //! stored is given up only when the provider said so about this very version of it.
 
 mod attempt;
+#[cfg(test)]
+mod tests;
 
 use grantd_wire::TimeMs;
 use grantd_wire::ids::{CredentialId, GenerationId};
