@@ -505,7 +505,7 @@ async fn a_sibling_is_only_ever_tighter(server: Server) {
     let longer = mint(json!({"label": "longer", "grant_policy": {"max_ttl_seconds": 100_000}})).await.ok(201);
     assert_eq!(longer["grant_policy"]["expires_at"], end);
     let shorter = mint(json!({"label": "shorter", "grant_policy": {"max_ttl_seconds": 10}})).await.ok(201);
-    assert!(text(&shorter["grant_policy"], "expires_at") .as_str() < end.as_str().unwrap());
+    assert!(text(&shorter["grant_policy"], "expires_at").as_str() < end.as_str().unwrap());
     mint(json!({"label": "nightly"})).await.refused(Code::SiblingLabelConflict);
     mint(json!({"label": "x", "grant_policy": {"unknown": 1}})).await.refused(Code::InvalidGrantPolicy);
     mint(json!({"label": "x", "grant_policy": {"max_ttl_seconds": 0}})).await.refused(Code::InvalidGrantPolicy);
