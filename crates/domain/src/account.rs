@@ -99,7 +99,7 @@ pub struct Account {
 }
 
 /// How the renewal of a token stands.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Renewal {
     /// Whoever renews it now, or did so when it was last heard of.
     pub lease: Option<Lease>,

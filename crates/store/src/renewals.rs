@@ -2,33 +2,35 @@
 //!
 //! Every write is guarded by the version the attempt was made with. A lease keeps others from trying; it never lets a write through.
 
-use grantd_domain::account::Lease;
+use grantd_domain::account::{Lease, Renewal};
 use grantd_domain::audit::Prepared;
 use grantd_domain::grant::Credential;
 use grantd_wire::TimeMs;
 use grantd_wire::ids::{AppId, AppProviderId, CredentialId};
 
 use crate::error::Result;
-use crate::seam::{Tx, id};
+use crate::seam::{Tx, Value, id};
 use crate::{append_event, crash, credentials};
 
 /// A credential by what names it.
 pub type Place = (AppId, CredentialId);
 
-/// Begins an attempt: the committed intent to use the refresh token. `false`: somebody else is at it, or the row has moved. Twice is
-/// once: the answer to the first may have been lost.
+/// Begins an attempt: the committed intent to use the refresh token. `false`: somebody else is at it, or has been since the row was read
+/// with `seen`, or it has moved. Twice is once: the answer to the first may have been lost.
 pub fn claim(
     tx: &mut Tx<'_>,
     (app, credential): Place,
     version: i64,
     lease: Lease,
+    seen: &Renewal,
     is_unconfirmed: bool,
     now: TimeMs,
 ) -> Result<bool> {
     tx.change_one(
         "UPDATE credentials SET lease_until_ms = $4, lease_by = $5, unconfirmed_at_ms = COALESCE(unconfirmed_at_ms, $6) \
          WHERE app_id = $1 AND id = $2 AND version = $3 AND state = 'ok' \
-         AND (lease_until_ms IS NULL OR lease_until_ms <= $7 OR lease_by = $5)",
+         AND COALESCE(refresh_failures, 0) = $8 \
+         AND (lease_by = $5 OR (lease_until_ms <= $7 AND lease_by = $9) OR (lease_by IS NULL AND $9 IS NULL))",
         &[
             id(app),
             id(credential),
@@ -37,6 +39,8 @@ pub fn claim(
             id(lease.id),
             is_unconfirmed.then_some(now).into(),
             now.into(),
+            seen.failures.into(),
+            seen.lease.map_or(Value::Null, |lease| id(lease.id)),
         ],
     )
 }

@@ -9,7 +9,7 @@ use grantd_wire::ids::LeaseId;
 use grantd_wire::limits::{REFRESH_DEADLINE_MS, REFRESH_LEASE_MS};
 
 use super::{Failure, Turn, Verdict, on_failure, spread, turn};
-use crate::account::Lease;
+use crate::account::{Lease, Renewal};
 use crate::env::{Env, new_uuid, random};
 use crate::grant::{Broken, Credential, CredentialState};
 use crate::provider::RefreshKind;
@@ -28,7 +28,8 @@ pub struct Attempt {
     /// The same id for the whole attempt, so that a claim that is made twice is one claim.
     lease: Lease,
     kind: RefreshKind,
-    failures: i64,
+    /// How the renewal stood when the row was read.
+    seen: Renewal,
     is_unconfirmed: bool,
 }
 
@@ -89,7 +90,8 @@ impl Attempt {
     pub fn begin(version: i64, env: &dyn Env) -> (Self, Action) {
         let begun = env.now();
         let lease = Lease { id: LeaseId::from_uuid(new_uuid(env)), until: begun };
-        let attempt = Self { version, begun, lease, kind: RefreshKind::Unknown, failures: 0, is_unconfirmed: false };
+        let attempt =
+            Self { version, begun, lease, kind: RefreshKind::Unknown, seen: Renewal::default(), is_unconfirmed: false };
         (attempt, Action::Read { after_ms: 0 })
     }
 
@@ -101,6 +103,11 @@ impl Attempt {
     /// What it claims, and holds then.
     pub const fn lease(&self) -> Lease {
         self.lease
+    }
+
+    /// How the renewal stood when the row was read. A claim holds for that only: whoever was at it since may have spent the refresh token.
+    pub const fn seen(&self) -> Renewal {
+        self.seen
     }
 
     /// The row as it is now, and what becomes of its provider's refresh tokens.
@@ -119,7 +126,7 @@ impl Attempt {
             Turn::Theirs { .. } => Action::Read { after_ms: LOOK_EVERY_MS },
             Turn::Later { at } => Action::Done(End::Later { at }),
             Turn::Mine { is_unconfirmed } => {
-                (self.kind, self.failures, self.is_unconfirmed) = (kind, account.renewal.failures, is_unconfirmed);
+                (self.kind, self.seen, self.is_unconfirmed) = (kind, account.renewal, is_unconfirmed);
                 Action::Enter
             }
         }
@@ -159,7 +166,7 @@ impl Attempt {
     }
 
     fn failed(&self, failure: &Failure, env: &dyn Env) -> Action {
-        match on_failure(failure, self.failures, self.is_unconfirmed, self.kind) {
+        match on_failure(failure, self.seen.failures, self.is_unconfirmed, self.kind) {
             Verdict::Break(broken) => Action::GiveUp(broken),
             Verdict::Keep { pause_ms, is_unconfirmed } => {
                 let (now, pause_ms) = (env.now(), spread(pause_ms, u16::from_le_bytes(random::<2>(env))));

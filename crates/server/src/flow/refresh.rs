@@ -159,8 +159,10 @@ impl Performer<'_> {
                 self.attempt.on_entered(entered, now)
             }
             Action::Claim { is_unconfirmed, now } => {
-                let (place, version, lease) = (self.place, self.attempt.version(), self.attempt.lease());
-                let claim = move |tx: &mut Tx<'_>| renewals::claim(tx, place, version, lease, is_unconfirmed, now);
+                let (place, version) = (self.place, self.attempt.version());
+                let (lease, seen) = (self.attempt.lease(), self.attempt.seen());
+                let claim =
+                    move |tx: &mut Tx<'_>| renewals::claim(tx, place, version, lease, &seen, is_unconfirmed, now);
                 let is_claimed = self.vault.store.write(claim).await.map_err(of_store)?;
                 crash::step("refresh.claimed");
                 self.attempt.on_claimed(is_claimed)

@@ -160,11 +160,13 @@ impl Flight {
         now: TimeMs,
     ) -> Result<Result<bool, Unanswered>, Violation> {
         let (place, version, lease) = (world.place(), self.attempt.version(), self.attempt.lease());
-        let is_unguarded = world.is_broken(Bug::ClaimWithoutVersion);
+        let (seen, is_unguarded) = (self.attempt.seen(), world.is_broken(Bug::ClaimWithoutVersion));
         let claim = move |tx: &mut Tx<'_>| {
-            let row = credentials::find(tx, place.0, place.1)?;
-            let version = row.filter(|_| is_unguarded).map_or(version, |row| row.version);
-            renewals::claim(tx, place, version, lease, is_unconfirmed, now)
+            let (mut version, mut seen) = (version, seen);
+            if let Some(row) = credentials::find(tx, place.0, place.1)?.filter(|_| is_unguarded) {
+                (version, seen) = (row.version, row.account().unwrap().renewal);
+            }
+            renewals::claim(tx, place, version, lease, &seen, is_unconfirmed, now)
         };
         world.write(claim).await
     }
