@@ -32,11 +32,13 @@ READY_SECONDS = 60
 NOT_RUN = {
     "python3 -m venv venv": "the environment of these tests has the client",
     "grantd managed-secrets test": "it calls the vendor",
+    "grantd providers create acme --custom --name Acme --issuer": "it asks the issuer for its discovery document",
     "cargo xtask bench": "minutes, on a quiet machine",
     "cargo build --profile quick": "a load that lasts until it is stopped",
     "cargo build --release --features otlp": "a build of its own",
     "cargo xtask crash": "a step of the check",
     "cargo xtask faults": "a step of the check",
+    "cargo test -p grantd-server --test sim": "part of a step of the check, and a long run",
     "cargo xtask replicas": "two steps of the check",
     "cargo xtask fuzz": "a step of the check",
     "upstream grantd {": "the configuration of nginx",
@@ -55,6 +57,7 @@ ENDLESS = ("grantd audit tail",)
 
 # What a page takes for granted, by its name.
 BEFORE = {
+    "oauth.md": "echo example > secret.txt",
     "secret-templates.md": "echo example > key.txt",
     "audit.md": "grantd audit export --out audit.jsonl; grantd audit export --out next-month.jsonl",
     "operations.md": "grantd init --data-dir {directory}/var > init.json",
