@@ -98,6 +98,24 @@ pub struct Account {
     pub renewal: Renewal,
 }
 
+impl Account {
+    /// The origin that belongs to the account, where its provider has such.
+    pub fn api_base_url(&self) -> Option<String> {
+        self.pinned_host.as_deref().map(origin_of)
+    }
+
+    /// What it takes in memory beside its own size, about, in bytes.
+    pub fn bytes(&self) -> usize {
+        let texts = [&self.name, &self.pinned_host].into_iter().flatten().chain(&self.scopes).map(String::len);
+        self.identifier.len() + texts.sum::<usize>() + self.scopes.len() * size_of::<String>()
+    }
+}
+
+/// The origin of a host that belongs to an account.
+pub fn origin_of(pinned_host: &str) -> String {
+    format!("https://{pinned_host}")
+}
+
 /// How the renewal of a token stands.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Renewal {

@@ -6,6 +6,7 @@ use grantd_wire::sdk::Lifetime;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::grant::Grant;
 use crate::provider::Scopes;
 
 /// What a session was asked with. Stored as it is.
@@ -26,6 +27,28 @@ pub struct Asked {
     pub lifetime: Lifetime,
     /// The grant whose account is connected again, and how its provider names that account.
     pub repair: Option<Repair>,
+}
+
+impl Asked {
+    /// What is wanted of this provider; none: the session is not for it.
+    pub fn wanted(&self, provider_id: &str) -> Option<&Wanted> {
+        self.providers.iter().find(|wanted| wanted.provider_id == provider_id)
+    }
+
+    /// Whether there is nothing to choose from.
+    pub fn is_single(&self) -> bool {
+        self.providers.len() == 1
+    }
+
+    /// Which of an account's living grants, oldest first, is the one that is asked for; none: a new one. The one to mend; else the
+    /// one with that label; without a label the oldest that has none, and before a second one is made, the oldest of all.
+    pub fn meant<'g>(&self, living: &'g [Grant]) -> Option<&'g Grant> {
+        let mended = self.repair.as_ref().and_then(|repair| living.iter().find(|grant| grant.id == repair.grant_id));
+        mended.or_else(|| match &self.label {
+            Some(_) => living.iter().find(|grant| grant.label == self.label),
+            None => living.iter().find(|grant| grant.label.is_none()).or(living.first()),
+        })
+    }
 }
 
 /// A provider that may be connected.
@@ -224,6 +247,49 @@ mod tests {
         ] {
             assert!(!is_origin(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_grant_that_is_meant_is_the_mended_the_labelled_or_the_oldest() {
+        let id = |n| GrantId::from_uuid(grantd_wire::ids::uuid_v7(n, [0; 10]));
+        let grant = |n: i64, label: Option<&str>| Grant {
+            id: id(n),
+            app_id: grantd_wire::ids::AppId::from_uuid(grantd_wire::ids::uuid_v7(0, [0; 10])),
+            credential_id: CredentialId::from_uuid(grantd_wire::ids::uuid_v7(0, [1; 10])),
+            label: label.map(str::to_owned),
+            status: crate::grant::GrantStatus::Active,
+            tenant: crate::grant::Tenant::Unbound,
+            expires_at: None,
+            created_at: TimeMs(n),
+            last_used_at: None,
+            version: 1,
+        };
+        let living = [grant(1, Some("a")), grant(2, None), grant(3, None)];
+        let asked = |label: Option<&str>, repair: Option<i64>| Asked {
+            key_id: KeyId::from_uuid(grantd_wire::ids::uuid_v7(0, [2; 10])),
+            providers: Vec::new(),
+            is_direct: false,
+            switches_account: false,
+            return_url: None,
+            allowed_origin: None,
+            label: label.map(str::to_owned),
+            lifetime: Lifetime::default(),
+            repair: repair.map(|n| Repair {
+                grant_id: id(n),
+                credential_id: living[0].credential_id,
+                account: "x".to_owned(),
+                account_name: None,
+            }),
+        };
+        let meant = |asked: Asked, living: &[Grant]| asked.meant(living).map(|grant| grant.id);
+        assert_eq!(meant(asked(None, None), &living), Some(id(2)));
+        assert_eq!(meant(asked(None, Some(3)), &living), Some(id(3)));
+        assert_eq!(meant(asked(Some("a"), None), &living), Some(id(1)));
+        assert_eq!(meant(asked(Some("b"), None), &living), None);
+        assert_eq!(meant(asked(None, None), &living[..1]), Some(id(1)), "no second one is made");
+        assert_eq!(meant(asked(None, None), &[]), None);
+        // One to mend that is gone is not made again beside what there is.
+        assert_eq!(meant(asked(None, Some(9)), &living), Some(id(2)));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use grantd_domain::account::AppProvider;
+use grantd_domain::account::{Account, AppProvider};
 use grantd_domain::grant::{Behind, CredentialState, ManagedSecret};
 use grantd_domain::resolve::Held;
 use grantd_store::hot::{Epochs, Known};
@@ -70,7 +70,8 @@ impl Weighter<(AppId, GrantId), Arc<Remembered>> for Weight {
             CredentialState::Broken(_) | CredentialState::Destroyed => 0,
         };
         let label = grant.label.as_ref().map_or(0, String::len);
-        (size_of::<Remembered>() + size_of::<(AppId, GrantId)>() + sealed + label + ENTRY_BYTES) as u64
+        let account = credential.account().map_or(0, |account| size_of::<Account>() + account.bytes());
+        (size_of::<Remembered>() + size_of::<(AppId, GrantId)>() + sealed + label + account + ENTRY_BYTES) as u64
     }
 }
 

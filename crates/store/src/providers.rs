@@ -10,7 +10,7 @@ use grantd_wire::{Code, TimeMs};
 
 use crate::apps::{json, prefix_bounds};
 use crate::error::{Error, Result};
-use crate::seam::{Row, Tx, after, id, text_id};
+use crate::seam::{Row, Tx, Value, after, id, text_id};
 
 /// The columns that [`read`] reads, of the table or alias `p`.
 macro_rules! provider_columns {
@@ -75,6 +75,16 @@ fn facts(provider_id: &str, name: &str, custom: Option<&str>, environment: Optio
     }
 }
 
+/// What is stored as JSON of a provider's own description, and of its hosts.
+fn texts(provider: &AppProvider) -> [Value; 2] {
+    let custom = match &provider.facts {
+        Facts::Custom { said, .. } => json(&**said),
+        Facts::Catalogue(_) | Facts::Changed(_) => Value::Null,
+    };
+    let hosts: Vec<String> = provider.hosts.iter().map(ToString::to_string).collect();
+    [custom, json(&hosts)]
+}
+
 /// Stores a new provider.
 pub fn insert(tx: &mut Tx<'_>, provider: &AppProvider) -> Result<()> {
     let taken = tx.count(
@@ -87,11 +97,7 @@ pub fn insert(tx: &mut Tx<'_>, provider: &AppProvider) -> Result<()> {
             .message("The app has this provider already. Change it with `grantd providers update`.")
             .into());
     }
-    let custom = match &provider.facts {
-        Facts::Custom { said, .. } => json(&**said),
-        Facts::Catalogue(_) | Facts::Changed(_) => crate::seam::Value::Null,
-    };
-    let hosts: Vec<String> = provider.hosts.iter().map(ToString::to_string).collect();
+    let [custom, hosts] = texts(provider);
     tx.execute(
         "INSERT INTO providers (app_id, id, provider_id, name, custom, environment, client_id, client_secret, secret_version, scopes, \
          hosts, created_at_ms, updated_at_ms, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)",
@@ -106,7 +112,7 @@ pub fn insert(tx: &mut Tx<'_>, provider: &AppProvider) -> Result<()> {
             provider.client_secret.as_ref().map(|secret| secret.sealed.as_slice()).into(),
             provider.client_secret.as_ref().map_or(0, |secret| secret.version).into(),
             json(&provider.scopes),
-            json(&hosts),
+            hosts,
             provider.created_at.into(),
             provider.version.into(),
         ],
@@ -116,11 +122,7 @@ pub fn insert(tx: &mut Tx<'_>, provider: &AppProvider) -> Result<()> {
 
 /// Writes what can be changed of a provider that is at `version`; what its token endpoint blamed it for is forgotten.
 pub fn update(tx: &mut Tx<'_>, provider: &AppProvider, version: i64) -> Result<()> {
-    let custom = match &provider.facts {
-        Facts::Custom { said, .. } => json(&**said),
-        Facts::Catalogue(_) | Facts::Changed(_) => crate::seam::Value::Null,
-    };
-    let hosts: Vec<String> = provider.hosts.iter().map(ToString::to_string).collect();
+    let [custom, hosts] = texts(provider);
     let changed = tx.change_one(
         "UPDATE providers SET name = $4, custom = $5, environment = $6, client_id = $7, client_secret = $8, secret_version = $9, \
          scopes = $10, hosts = $11, updated_at_ms = $12, problem = NULL, problem_at_ms = NULL, version = version + 1 \
@@ -136,7 +138,7 @@ pub fn update(tx: &mut Tx<'_>, provider: &AppProvider, version: i64) -> Result<(
             provider.client_secret.as_ref().map(|secret| secret.sealed.as_slice()).into(),
             provider.client_secret.as_ref().map_or(0, |secret| secret.version).into(),
             json(&provider.scopes),
-            json(&hosts),
+            hosts,
             provider.updated_at.into(),
         ],
     )?;

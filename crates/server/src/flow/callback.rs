@@ -6,6 +6,7 @@ use std::time::Duration;
 use grantd_domain::account::{Account, AppProvider, Renewal, TokenPair};
 use grantd_domain::audit::{Event, Kind, Outcome as EventOutcome};
 use grantd_domain::connect::{Asked, Outcome, Wanted, Why, missing};
+use grantd_domain::env::{Env, new_uuid};
 use grantd_domain::grant::{Credential, CredentialOf, CredentialState, Grant, GrantStatus, Tenant, expires_at};
 use grantd_domain::provider::{self, AccountError, Call, IdentitySource, Learnt, Quirk, Refusal, Tokens};
 use grantd_domain::secret::Secret;
@@ -73,7 +74,7 @@ pub async fn take(
     let Some(session) = session else { return Ok(Next::WrongBrowser) };
     let is_open = session.state == SessionState::Claimed && session.expires_at > source.now;
     let Some(provider) = provider.filter(|_| is_open) else { return Ok(Next::Unknown) };
-    let (until, now) = (connect::lease_until(source.now), source.now);
+    let (until, now) = (source.now.plus_ms(connect::STEP_LEASE_MS), source.now);
     // The `state` is good once: whoever takes it here is the only one.
     if !vault.store.write(move |tx| rows::take_step(tx, &state_hash, until, now)).await.map_err(of_store)? {
         return Ok(Next::Unknown);
@@ -96,7 +97,7 @@ async fn settle(
     returned: Returned,
     source: Source,
 ) -> Result<(), Error> {
-    let Some(wanted) = session.request.providers.iter().find(|wanted| wanted.provider_id == step.provider_id) else {
+    let Some(wanted) = session.request.wanted(&step.provider_id) else {
         return Err(Code::Internal.into());
     };
     let deadline = Duration::from_millis(limits::CONNECT_EXCHANGE_MS);
@@ -306,14 +307,14 @@ async fn keep(
         {
             return Err(failed(Why::OtherAccount));
         }
-        let id = old.as_ref().map_or_else(|| CredentialId::from_uuid(connect::new_id(vault)), |old| old.id);
+        let id = old.as_ref().map_or_else(|| CredentialId::from_uuid(new_uuid(env)), |old| old.id);
         let version = old.as_ref().map_or(1, |old| old.version + 1);
         let now = vault.env.now();
         let credential = Credential {
             id,
             app_id: app,
             of: CredentialOf::Account(Box::new(of.clone())),
-            generation: GenerationId::from_uuid(connect::new_id(vault)),
+            generation: GenerationId::from_uuid(new_uuid(env)),
             version,
             state: vault.keys.seal(env, app, id, version, &pair.text()).await.map_err(&internal)?,
             updated_at: now,
@@ -321,7 +322,7 @@ async fn keep(
         let keeping = Keeping {
             session: session.clone(),
             place: (step.provider_id.clone(), step.attempt),
-            new_grant: new_grant(session, &credential, vault, now).map_err(&internal)?,
+            new_grant: new_grant(env, session, &credential, now).map_err(&internal)?,
             done: connect::event(vault, session, Kind::ConnectDone, EventOutcome::Allowed, source)
                 .provider(&provider.provider_id)
                 .credential(id, version)
@@ -349,9 +350,9 @@ async fn keep(
     Err(failed(Why::Internal))
 }
 
-fn new_grant(session: &Session, credential: &Credential, vault: &Vault, now: TimeMs) -> Result<Grant, Error> {
+fn new_grant(env: &dyn Env, session: &Session, credential: &Credential, now: TimeMs) -> Result<Grant, Error> {
     Ok(Grant {
-        id: GrantId::from_uuid(connect::new_id(vault)),
+        id: GrantId::from_uuid(new_uuid(env)),
         app_id: session.app_id,
         credential_id: credential.id,
         label: session.request.label.clone(),
@@ -397,13 +398,7 @@ impl Keeping {
         }
         crash::step("callback.credential_written");
         let living = grants::list_living(tx, credential.app_id, credential.id, self.now)?;
-        let repaired =
-            session.request.repair.as_ref().and_then(|repair| living.iter().find(|g| g.id == repair.grant_id));
-        let alike = || match &session.request.label {
-            Some(label) => living.iter().find(|grant| grant.label.as_ref() == Some(label)),
-            None => living.iter().find(|grant| grant.label.is_none()).or(living.first()),
-        };
-        let grant = match repaired.or_else(alike) {
+        let grant = match session.request.meant(&living) {
             Some(grant) => grant.clone(),
             None => {
                 grants::insert(tx, &self.new_grant)?;

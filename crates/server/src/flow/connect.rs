@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
+use grantd_domain::account::origin_of;
 use grantd_domain::audit::{Actor, Event, Kind, Outcome as EventOutcome, Owner};
 use grantd_domain::connect::{Asked, Outcome, Why};
-use grantd_domain::env::{new_token, new_uuid};
+use grantd_domain::env::new_token;
 use grantd_domain::grant::App;
 use grantd_domain::provider::{Link, new_verifier};
 use grantd_domain::seal::Place;
@@ -121,13 +122,9 @@ fn connected(step: &Step) -> Option<ConnectedGrant> {
         account_identifier: account.clone(),
         account_display_name: account_name.clone(),
         scopes: scopes.clone(),
-        api_base_url: pinned_host.as_ref().map(|host| format!("https://{host}")),
+        api_base_url: pinned_host.as_deref().map(origin_of),
         operation: if *is_new { "creation" } else { "reauth" }.to_owned(),
-        grant_policy: expires_at.map(|expires_at| StoredPolicy {
-            expires_at: Some(expires_at),
-            created_by: "developer".to_owned(),
-            created_at: *created_at,
-        }),
+        grant_policy: StoredPolicy::of_developer(*expires_at, *created_at),
         delegation: None,
     })
 }
@@ -206,8 +203,7 @@ pub fn event(vault: &Vault, session: &Session, kind: Kind, outcome: EventOutcome
 /// Begins a consent: the link the user follows to the provider. `redirect_uri` is this server's.
 pub async fn start(vault: &Vault, opened: &Opened, provider_id: &str, now: TimeMs) -> Result<String, Error> {
     let Opened { session, steps, .. } = opened;
-    let wanted = session.request.providers.iter().find(|wanted| wanted.provider_id == provider_id);
-    let wanted = wanted.ok_or(Code::NotFound)?;
+    let wanted = session.request.wanted(provider_id).ok_or(Code::NotFound)?;
     let (app, id) = (session.app_id, provider_id.to_owned());
     let provider = vault.store.read(move |tx| providers::find(tx, app, &id)).await.map_err(of_store)?;
     let provider = provider.ok_or(Code::NotFound)?;
@@ -255,14 +251,11 @@ pub fn redirect_uri(vault: &Vault) -> String {
 /// Notes that the user does not want to connect a provider; a session of that one only is over with it.
 pub async fn decline(vault: &Vault, opened: &Opened, provider_id: &str, source: &Source) -> Result<(), Error> {
     let session = &opened.session;
-    let is_wanted = session.request.providers.iter().any(|wanted| wanted.provider_id == provider_id);
-    if !is_wanted {
-        return Err(Code::NotFound.into());
-    }
+    session.request.wanted(provider_id).ok_or(Code::NotFound)?;
     let event =
         event(vault, session, Kind::ConnectDeclined, EventOutcome::Denied, source).provider(provider_id).prepare();
     let (id, app, provider, now) = (session.id, session.app_id, provider_id.to_owned(), source.now);
-    let is_single = session.request.providers.len() == 1;
+    let is_single = session.request.is_single();
     let write = move |tx: &mut Tx<'_>| {
         if rows::decline(tx, (id, app, &provider), &Outcome::Declined, now)? {
             append_event(tx, &event)?;
@@ -277,9 +270,13 @@ pub async fn decline(vault: &Vault, opened: &Opened, provider_id: &str, source: 
 
 /// Ends a session as the user leaves it: with what is connected, or without anything.
 pub async fn finish(vault: &Vault, opened: &Opened) -> Result<(), Error> {
-    let has_any = opened.steps.iter().any(|step| step.state == StepState::Done);
-    let (id, state) = (opened.session.id, if has_any { SessionState::Completed } else { SessionState::Refused });
-    vault.store.write(move |tx| rows::finish(tx, id, state)).await.map(drop).map_err(of_store)
+    let id = opened.session.id;
+    let write = move |tx: &mut Tx<'_>| {
+        // As it is now: an account may have been connected since the page was shown.
+        let has_any = rows::list_steps::<Outcome>(tx, id)?.iter().any(|step| step.state == StepState::Done);
+        rows::finish(tx, id, if has_any { SessionState::Completed } else { SessionState::Refused })
+    };
+    vault.store.write(write).await.map(drop).map_err(of_store)
 }
 
 /// Ends a step without an account.
@@ -306,9 +303,9 @@ pub async fn fail(
     }
     let event = event.prepare();
     let to = if matches!(outcome, Outcome::Declined) { StepState::Declined } else { StepState::Failed };
-    let is_single = session.request.providers.len() == 1;
     // Nothing the user can do mends how the app is registered: a session for that alone is over.
-    let is_over = is_single && matches!(&outcome, Outcome::Declined | Outcome::Failed { why: Why::Configuration(_) });
+    let is_over = session.request.is_single()
+        && matches!(&outcome, Outcome::Declined | Outcome::Failed { why: Why::Configuration(_) });
     let (id, provider, now) = (session.id, provider.to_owned(), vault.env.now());
     let write = move |tx: &mut Tx<'_>| {
         if rows::end_step(tx, (id, &provider, attempt), from, to, &outcome, now)? {
@@ -322,12 +319,5 @@ pub async fn fail(
     vault.store.write(write).await.map_err(of_store)
 }
 
-/// Makes an id for something new of a session.
-pub fn new_id(vault: &Vault) -> uuid::Uuid {
-    new_uuid(&*vault.env)
-}
-
-/// How long a provider's answer is kept a step for, beyond what the calls may take.
-pub fn lease_until(now: TimeMs) -> TimeMs {
-    now.plus_ms(limits::CONNECT_EXCHANGE_MS.cast_signed() + 40_000)
-}
+/// How long a step is kept for whoever exchanges its code: what the calls may take, and twice that to store what they brought.
+pub const STEP_LEASE_MS: i64 = 3 * limits::CONNECT_EXCHANGE_MS.cast_signed();

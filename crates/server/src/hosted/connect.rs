@@ -170,8 +170,16 @@ impl<'o> View<'o> {
     }
 
     fn session(&self) -> Session<'_> {
-        let several = self.opened.session.request.providers.len() > 1;
+        let several = !self.opened.session.request.is_single();
         Session { id: &self.id, csrf: &self.csrf, user: None, several }
+    }
+
+    /// A provider of the session, by what it is called there.
+    fn provider<'a>(&self, id: &'a str) -> Provider<'a>
+    where
+        'o: 'a,
+    {
+        Provider { id, name: self.opened.session.request.wanted(id).map_or(id, |wanted| &wanted.name) }
     }
 
     fn step(&self, provider: &str) -> Option<&'o Step> {
@@ -209,8 +217,7 @@ pub async fn show(
         [only] => Some(only.provider_id.clone()),
         _ => chosen,
     };
-    let Some(wanted) = chosen.and_then(|id| session.request.providers.iter().find(|wanted| wanted.provider_id == id))
-    else {
+    let Some(wanted) = chosen.and_then(|id| session.request.wanted(&id)) else {
         return Ok(picker(vault, &view));
     };
     let step = view.step(&wanted.provider_id);
@@ -250,8 +257,7 @@ async fn consent(vault: &Arc<Vault>, view: &View<'_>, provider_id: &str) -> Resu
     let (app, id) = (session.app_id, provider_id.to_owned());
     let read = move |tx: &mut grantd_store::Tx<'_>| grantd_store::providers::find(tx, app, &id);
     let provider = vault.store.read(read).await.map_err(of_store)?.ok_or(Code::NotFound)?;
-    let wanted =
-        session.request.providers.iter().find(|wanted| wanted.provider_id == provider_id).ok_or(Code::NotFound)?;
+    let wanted = session.request.wanted(provider_id).ok_or(Code::NotFound)?;
     let known = &provider.facts.scopes.known;
     let lines: Vec<ScopeLine<'_>> = wanted.scopes.iter().filter_map(|scope| line(scope, known)).collect();
     let lifetime = session.request.lifetime;
@@ -260,7 +266,7 @@ async fn consent(vault: &Arc<Vault>, view: &View<'_>, provider_id: &str) -> Resu
     let shown = Consent {
         app: view.app(),
         session: view.session(),
-        provider: Provider { id: provider_id, name: &wanted.name },
+        provider: view.provider(provider_id),
         scopes: &lines,
         repair: repair.map(|repair| repair.account_name.as_deref().unwrap_or(&repair.account)),
         until,
@@ -284,8 +290,7 @@ fn line<'a>(scope: &'a str, known: &'a std::collections::BTreeMap<String, String
 /// What came of one provider, when it is no account.
 fn outcome(vault: &Vault, view: &View<'_>, step: &Step, source: &Source) -> Answer {
     let request_id = source.request_id.to_string();
-    let name = view.opened.session.request.providers.iter().find(|wanted| wanted.provider_id == step.provider_id);
-    let provider = Provider { id: &step.provider_id, name: name.map_or(&step.provider_id, |wanted| &wanted.name) };
+    let provider = view.provider(&step.provider_id);
     let failed = |reason, code| {
         let repair = view.opened.session.request.repair.as_ref();
         let account = repair.map(|repair| repair.account_name.as_deref().unwrap_or(&repair.account));
@@ -332,8 +337,6 @@ const fn reason(why: &Why) -> Reason {
 /// The last page: tells the app.
 fn finished(vault: &Vault, view: &View<'_>) -> Answer {
     let Opened { session, steps, .. } = view.opened;
-    let name =
-        |id: &str| session.request.providers.iter().find(|wanted| wanted.provider_id == id).map(|wanted| &*wanted.name);
     let texts: Vec<_> = steps.iter().filter_map(granted).collect();
     let scopes: Vec<Vec<&str>> = texts.iter().map(|made| made.scopes.iter().map(String::as_str).collect()).collect();
     let grants: Vec<Granted<'_>> = texts
@@ -342,7 +345,7 @@ fn finished(vault: &Vault, view: &View<'_>) -> Answer {
         .map(|(made, scopes)| Granted {
             grant_id: &made.grant_id,
             provider: made.provider,
-            provider_name: name(made.provider).unwrap_or(made.provider),
+            provider_name: view.provider(made.provider).name,
             account_identifier: Some(made.account),
             timestamp: made.at,
             operation: if made.is_new { Operation::Creation } else { Operation::Reauth },
@@ -447,8 +450,7 @@ async fn start(
         Err(e) => return Err(e),
     };
     let view = View::new(opened, browser);
-    let name = opened.session.request.providers.iter().find(|wanted| wanted.provider_id == provider);
-    let provider = Provider { id: provider, name: name.map_or(provider, |wanted| &wanted.name) };
+    let provider = view.provider(provider);
     Ok(page(vault, 200, &Page::Leaving(Leaving { app: view.app(), provider, url: &link })))
 }
 

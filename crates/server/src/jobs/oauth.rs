@@ -7,10 +7,11 @@ use std::time::Duration;
 use grantd_domain::account::{AppProvider, TokenPair};
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::env::random;
-use grantd_domain::provider::{Ends, Pair};
-use grantd_domain::refresh::spread;
+use grantd_domain::provider::Pair;
+use grantd_domain::refresh::{may_end, spread};
 use grantd_store::renewals::{self, Ending};
 use grantd_store::{Error as StoreError, append_event, connect, crash, credentials, providers};
+use grantd_wire::ids::CredentialId;
 use grantd_wire::limits;
 
 use crate::flow::refresh;
@@ -78,18 +79,18 @@ async fn end(vault: &Vault, ending: &Ending) -> Result<(Option<String>, Ended), 
     let (row, account) = (ending.provider, ending.account.clone());
     let read = move |tx: &mut grantd_store::Tx<'_>| {
         let provider = providers::find_row(tx, app, row)?;
-        let again = credentials::find_account(tx, app, row, &account)?;
-        Ok((provider, again.is_some()))
+        let living = credentials::find_account(tx, app, row, &account)?;
+        Ok((provider, living.map(|living| living.id)))
     };
-    let (Some(provider), is_connected_again) = vault.store.read(read).await? else { return Ok((None, Ended::Never)) };
-    let ended = send(vault, ending, &provider, is_connected_again).await;
+    let (Some(provider), living) = vault.store.read(read).await? else { return Ok((None, Ended::Never)) };
+    let ended = send(vault, ending, &provider, living).await;
     Ok((Some(provider.provider_id), ended))
 }
 
-async fn send(vault: &Vault, ending: &Ending, provider: &AppProvider, is_connected_again: bool) -> Ended {
+async fn send(vault: &Vault, ending: &Ending, provider: &AppProvider, living: Option<CredentialId>) -> Ended {
     let (app, id) = ending.place;
     let Some(revoke) = &provider.facts.revoke else { return Ended::Unsupported };
-    if is_connected_again && revoke.ends == Ends::Grant {
+    if !may_end(id, living, revoke.ends) {
         // It would take the tokens of the new connection along.
         return Ended::Unsupported;
     }

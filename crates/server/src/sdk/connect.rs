@@ -13,7 +13,7 @@ use grantd_store::{append_event, grants, providers};
 use grantd_wire::ids::{AppId, ConnectSessionId, GrantId};
 use grantd_wire::sdk::{ConnectPoll, ConnectPollRequest, ConnectSession, ConnectSessionRequest, Lifetime};
 use grantd_wire::sign::sha256;
-use grantd_wire::{Code, Error, limits};
+use grantd_wire::{Code, Error, TimeMs, limits};
 use serde_json::json;
 
 use crate::answer::{Answer, json as answer, of_store};
@@ -30,7 +30,7 @@ pub async fn create(vault: &Vault, call: &Call) -> Result<Answer, Error> {
     call.check_scope("connect:initiate")?;
     let ask: ConnectSessionRequest = parse::json(&call.body)?;
     refuse_what_is_later(&ask)?;
-    check(&ask)?;
+    check(&ask, call.source.now)?;
     let app = call.known.app.id;
     let named = named(&ask)?;
     let repair = match ask.repair_grant_id.as_deref() {
@@ -131,7 +131,7 @@ fn refuse_what_is_later(ask: &ConnectSessionRequest) -> Result<(), Error> {
     Ok(())
 }
 
-fn check(ask: &ConnectSessionRequest) -> Result<(), Error> {
+fn check(ask: &ConnectSessionRequest, now: TimeMs) -> Result<(), Error> {
     if let Some(url) = ask.return_url.as_deref()
         && !connect::is_return_url(url)
     {
@@ -162,7 +162,7 @@ fn check(ask: &ConnectSessionRequest) -> Result<(), Error> {
         return Err(Error::invalid("repair_grant_id", "goes with neither requested_grant nor switch_account"));
     }
     if let Some(lifetime) = ask.grant_policy {
-        grantd_domain::grant::expires_at(lifetime, grantd_wire::TimeMs(0))?;
+        grantd_domain::grant::expires_at(lifetime, now)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use grantd_domain::account::AppProvider;
+use grantd_domain::account::{Account, AppProvider};
 use grantd_domain::audit::{Kind, Outcome};
 use grantd_domain::grant::{Behind, Credential, Grant, GrantStatus, Tenant, check_text, expires_at};
 use grantd_store::grants::{GrantFilter, Listed};
@@ -111,7 +111,7 @@ fn account_item(grant: &Grant, credential: &Credential, provider: &AppProvider, 
         account_display_name: account.and_then(|account| account.name.clone()),
         label: grant.label.clone(),
         credential_id: credential.id.to_string(),
-        api_base_url: account.and_then(|account| account.pinned_host.as_ref()).map(|host| format!("https://{host}")),
+        api_base_url: account.and_then(Account::api_base_url),
         scope_mismatch: account.is_some_and(|account| account.scope_mismatch_at.is_some()),
         needs_reconnect: credential.needs_reconnect(now),
         expires_at: account.and_then(|account| account.expiry.at()),
@@ -272,16 +272,12 @@ fn minted_view(Listed { grant, credential, behind }: &Listed, now: TimeMs) -> Mi
         scopes: account.map(|account| account.scopes.clone()).unwrap_or_default(),
         account_identifier: account.map(|account| account.identifier.clone()),
         account_display_name: account.and_then(|account| account.name.clone()),
-        api_base_url: account.and_then(|account| account.pinned_host.as_ref()).map(|host| format!("https://{host}")),
+        api_base_url: account.and_then(Account::api_base_url),
         scope_mismatch: account.is_some_and(|account| account.scope_mismatch_at.is_some()),
         expires_at: account.and_then(|account| account.expiry.at()),
         last_used_at: None,
         label: grant.label.clone(),
         credential_id: credential.id.to_string(),
-        grant_policy: grant.expires_at.map(|expires_at| StoredPolicy {
-            expires_at: Some(expires_at),
-            created_by: "developer".to_owned(),
-            created_at: grant.created_at,
-        }),
+        grant_policy: StoredPolicy::of_developer(grant.expires_at, grant.created_at),
     }
 }

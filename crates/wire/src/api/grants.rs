@@ -109,7 +109,8 @@ pub struct GrantRevoke {
 pub struct RevokedGrant {
     pub grant_id: String,
     pub revoked_at: TimeMs,
-    /// `yes`, `no`, `unsupported` or `failed`. A managed secret has no revocation endpoint: `unsupported`.
+    /// What becomes of its tokens at their provider: `pending` until they are ended there, then `yes`, or `failed`; `unsupported` where
+    /// there is nothing to end, as with managed secrets; `no` while other grants need them.
     pub revoked_upstream: String,
     /// True when this was the last living grant, so that the stored value was destroyed.
     pub credential_destroyed: bool,

@@ -528,6 +528,13 @@ pub struct StoredPolicy {
     pub created_at: TimeMs,
 }
 
+impl StoredPolicy {
+    /// Of a grant that ends, as the app asked for it; none for one that does not end.
+    pub fn of_developer(expires_at: Option<TimeMs>, created_at: TimeMs) -> Option<Self> {
+        expires_at.map(|end| Self { expires_at: Some(end), created_by: "developer".to_owned(), created_at })
+    }
+}
+
 /// A provider of which nothing came. All three are not empty.
 #[derive(Debug, Serialize)]
 pub struct FailedGrant {
