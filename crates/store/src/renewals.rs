@@ -45,14 +45,14 @@ pub fn claim(
     )
 }
 
-/// Whether the attempt is still this one's, looked at once more just before the refresh token is sent.
-pub fn is_mine(tx: &mut Tx<'_>, (app, credential): Place, version: i64, lease: Lease, now: TimeMs) -> Result<bool> {
-    let found = tx.count(
-        "SELECT COUNT(*) FROM credentials WHERE app_id = $1 AND id = $2 AND version = $3 AND state = 'ok' AND lease_by = $4 \
-         AND lease_until_ms > $5",
-        &[id(app), id(credential), version.into(), id(lease.id), now.into()],
-    )?;
-    Ok(found == 1)
+/// Begins the lease of an attempt anew, just before the refresh token is sent. `false`: it has run out, is somebody else's, or the row has
+/// moved. Twice is once.
+pub fn confirm(tx: &mut Tx<'_>, (app, credential): Place, version: i64, lease: Lease, now: TimeMs) -> Result<bool> {
+    tx.change_one(
+        "UPDATE credentials SET lease_until_ms = $5 WHERE app_id = $1 AND id = $2 AND version = $3 AND state = 'ok' AND lease_by = $4 \
+         AND lease_until_ms > $6",
+        &[id(app), id(credential), version.into(), id(lease.id), lease.until.into(), now.into()],
+    )
 }
 
 /// Ends an attempt that brought tokens, with the event that tells of it. `mismatch`: what is known of the account's scopes stays known.

@@ -44,8 +44,8 @@ pub enum Action {
     Claim { is_unconfirmed: bool, now: TimeMs },
     /// Make the call that spends the refresh token, and send nothing: [`Attempt::on_prepared`].
     Prepare,
-    /// Look whether the attempt is still this one's, straight before the call is sent: [`Attempt::on_confirmed`].
-    Confirm,
+    /// Begin the lease anew, straight before the call is sent, if the attempt is still this one's: [`Attempt::on_confirmed`].
+    Confirm { now: TimeMs },
     /// Send the call: [`Attempt::on_answer`].
     Exchange,
     /// After this long, make the new pair durable: [`Attempt::on_stored`].
@@ -148,13 +148,23 @@ impl Attempt {
 
     /// Whether there is a call to send.
     pub fn on_prepared(&mut self, is_prepared: bool, env: &dyn Env) -> Action {
-        // Nothing was sent: the next attempt need not wait for the lease to lapse.
-        if is_prepared { Action::Confirm } else { self.failed(&Failure::Unsent, env) }
+        if !is_prepared {
+            // Nothing was sent: the next attempt need not wait for the lease to lapse.
+            return self.failed(&Failure::Unsent, env);
+        }
+        let now = env.now();
+        self.lease.until = now.plus_ms(REFRESH_LEASE_MS);
+        Action::Confirm { now }
     }
 
-    /// Whether the attempt is still this one's: what took long may have cost the lease.
-    pub const fn on_confirmed(&mut self, is_mine: bool) -> Action {
-        if is_mine { Action::Exchange } else { Action::Done(End::Moved) }
+    /// Whether the attempt is still this one's, and its lease begun anew: what took long before may have cost it. That write may have taken
+    /// long, too, and a call that is answered after the lease is one that others make again.
+    pub fn on_confirmed(&mut self, is_mine: bool, env: &dyn Env) -> Action {
+        if !is_mine {
+            return Action::Done(End::Moved);
+        }
+        let is_long_enough = self.lease.until.since(env.now()) >= REFRESH_DEADLINE_MS.cast_signed();
+        if is_long_enough { Action::Exchange } else { self.failed(&Failure::Unsent, env) }
     }
 
     /// What the provider answered.

@@ -77,8 +77,8 @@ fn sending(env: &Fixed, renewal: Renewal) -> Attempt {
     assert!(matches!(claim, Action::Claim { .. }), "{claim:?}");
     assert_eq!(attempt.lease().until, env.now().plus_ms(REFRESH_LEASE_MS));
     assert_eq!(attempt.on_claimed(true), Action::Prepare);
-    assert_eq!(attempt.on_prepared(true, env), Action::Confirm);
-    assert_eq!(attempt.on_confirmed(true), Action::Exchange);
+    assert_eq!(attempt.on_prepared(true, env), Action::Confirm { now: env.now() });
+    assert_eq!(attempt.on_confirmed(true, env), Action::Exchange);
     attempt
 }
 
@@ -101,6 +101,22 @@ fn a_pair_is_written_until_the_lease_is_over() {
 }
 
 #[test]
+fn nothing_is_sent_that_might_be_answered_after_the_lease() {
+    let env = Fixed::new();
+    let mut attempt = sending(&env, Renewal::default());
+    // What came before the last look took long; the lease begins anew with that.
+    let now = env.advance_ms(REFRESH_LEASE_MS - 1);
+    assert_eq!(attempt.on_prepared(true, &env), Action::Confirm { now });
+    assert_eq!(attempt.lease().until, now.plus_ms(REFRESH_LEASE_MS));
+    env.advance_ms(REFRESH_LEASE_MS - REFRESH_DEADLINE_MS.cast_signed());
+    assert_eq!(attempt.on_confirmed(true, &env), Action::Exchange);
+    let late = env.advance_ms(1);
+    let not_before = late.plus_ms(800);
+    assert_eq!(attempt.on_confirmed(true, &env), Action::Keep { is_unconfirmed: false, not_before, now: late });
+    assert_eq!(attempt.on_confirmed(false, &env), Action::Done(End::Moved));
+}
+
+#[test]
 fn what_is_not_as_it_was_is_not_renewed() {
     let env = Fixed::new();
     let (mut attempt, _) = Attempt::begin(7, &env);
@@ -109,7 +125,7 @@ fn what_is_not_as_it_was_is_not_renewed() {
     assert_eq!(found(Some(&row(8, Renewal::default()))), Action::Done(End::Moved));
     let broken = Credential { state: CredentialState::Broken(Broken::Reconnect), ..row(7, Renewal::default()) };
     assert_eq!(found(Some(&broken)), Action::Done(End::Moved));
-    assert_eq!(attempt.on_confirmed(false), Action::Done(End::Moved));
+    assert_eq!(attempt.on_confirmed(false, &env), Action::Done(End::Moved));
     assert_eq!(attempt.on_claimed(false), Action::Read { after_ms: 0 });
 }
 

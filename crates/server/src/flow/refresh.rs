@@ -177,13 +177,12 @@ impl Performer<'_> {
                 }
                 self.attempt.on_prepared(is_prepared, env)
             }
-            Action::Confirm => {
-                let (place, version, lease, now) =
-                    (self.place, self.attempt.version(), self.attempt.lease(), env.now());
-                let look = move |tx: &mut Tx<'_>| renewals::is_mine(tx, place, version, lease, now);
-                let is_mine = self.vault.store.read(look).await.map_err(of_store)?;
+            Action::Confirm { now } => {
+                let (place, version, lease) = (self.place, self.attempt.version(), self.attempt.lease());
+                let confirm = move |tx: &mut Tx<'_>| renewals::confirm(tx, place, version, lease, now);
+                let is_mine = self.vault.store.write(confirm).await.map_err(of_store)?;
                 crash::step("refresh.confirmed");
-                self.attempt.on_confirmed(is_mine)
+                self.attempt.on_confirmed(is_mine, env)
             }
             Action::Exchange => match self.exchange().await? {
                 Ok(received) => {

@@ -23,10 +23,14 @@ pub enum Bug {
     DiscardWhateverLives,
     /// The life of a token is counted from when its answer came.
     LifeFromAnswer,
+    /// The last look before the token is sent leaves the lease as it is, about to end or not.
+    ConfirmIsALook,
+    /// Nobody looks at the clock after that.
+    ConfirmIsForEver,
 }
 
 impl Bug {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::NoReread,
         Self::StoreUnguarded,
         Self::LeaseAsGuard,
@@ -37,5 +41,7 @@ impl Bug {
         Self::StoreTwiceIsTwo,
         Self::DiscardWhateverLives,
         Self::LifeFromAnswer,
+        Self::ConfirmIsALook,
+        Self::ConfirmIsForEver,
     ];
 }

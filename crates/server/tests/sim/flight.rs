@@ -33,8 +33,23 @@ pub struct Flight {
     call: Option<Call>,
     received: Option<Received>,
     failure: Failure,
-    /// The lease was its own when it looked, whatever it was told.
-    pub was_mine: bool,
+    /// What it saw when it looked last whether the lease is its own; none, if it was not, whatever it was told.
+    pub looked: Option<Looked>,
+}
+
+/// The last look before a token is sent.
+#[derive(Clone, Copy)]
+pub struct Looked {
+    pub at: TimeMs,
+    /// As the row says it.
+    pub lease_until: TimeMs,
+}
+
+impl Looked {
+    /// There was time for the call: what happens later, until the lease is over, is nobody's mistake.
+    pub fn is_in_time(self) -> bool {
+        self.lease_until.since(self.at) >= REFRESH_DEADLINE_MS.cast_signed()
+    }
 }
 
 /// A call that was sent, until its answer is there.
@@ -74,7 +89,7 @@ impl Flight {
             call: None,
             received: None,
             failure: Failure::Unsent,
-            was_mine: false,
+            looked: None,
         }
     }
 
@@ -123,12 +138,13 @@ impl Flight {
                 claimed.map(|is_claimed| self.attempt.on_claimed(is_claimed))
             }
             Action::Prepare => Ok(self.attempt.on_prepared(!world.has_trouble(20), &world.env)),
-            Action::Confirm => {
-                let now = world.env.now();
-                let looked = world.read(move |tx| renewals::is_mine(tx, place, version, lease, now)).await?;
-                self.was_mine = matches!(looked, Ok(true));
-                let is_blind = world.is_broken(Bug::NoReread);
-                looked.map(|is_mine| self.attempt.on_confirmed(is_mine || is_blind))
+            Action::Confirm { now } => {
+                let confirmed = self.confirm(world, now).await?;
+                confirmed.map(|is_mine| match world.bug {
+                    Some(Bug::NoReread) => self.attempt.on_confirmed(true, &world.env),
+                    Some(Bug::ConfirmIsForEver) if is_mine => Action::Exchange,
+                    _ => self.attempt.on_confirmed(is_mine, &world.env),
+                })
             }
             Action::Exchange => Ok(self.exchange(world)?),
             Action::Store { .. } => {
@@ -169,6 +185,22 @@ impl Flight {
             renewals::claim(tx, place, version, lease, &seen, is_unconfirmed, now)
         };
         world.write(claim).await
+    }
+
+    async fn confirm(&mut self, world: &mut Simulation, now: TimeMs) -> Result<Result<bool, Unanswered>, Violation> {
+        let (place, version, lease) = (world.place(), self.attempt.version(), self.attempt.lease());
+        let confirmed = match world.is_broken(Bug::ConfirmIsALook) {
+            true => world.load().await?.map(|row| {
+                let held = row.account().and_then(|account| account.renewal.lease);
+                row.version == version && held.is_some_and(|held| held.id == lease.id && held.until > world.env.now())
+            }),
+            false => world.write(move |tx| renewals::confirm(tx, place, version, lease, now)).await?,
+        };
+        let held = world.row.account().and_then(|account| account.renewal.lease);
+        self.looked = held
+            .filter(|held| held.id == lease.id && matches!(confirmed, Ok(true)))
+            .map(|held| Looked { at: world.env.now(), lease_until: held.until });
+        Ok(confirmed)
     }
 
     async fn give_up(&self, world: &mut Simulation, reason: Broken) -> Result<Result<bool, Unanswered>, Violation> {
@@ -275,7 +307,7 @@ impl Flight {
         let had_moved = world.row.version != version;
         let write = move |tx: &mut Tx<'_>| match bug {
             Some(Bug::StoreUnguarded) => force(tx, new.clone()),
-            Some(Bug::LeaseAsGuard) if !renewals::is_mine(tx, place, version, lease, now)? => Ok(false),
+            Some(Bug::LeaseAsGuard) if !renewals::confirm(tx, place, version, lease, now)? => Ok(false),
             Some(Bug::StoreTwiceIsTwo) => credentials::replace(tx, &new, version),
             _ => renewals::renew(tx, &new, version, None, &event),
         };
@@ -308,6 +340,11 @@ impl Flight {
     /// The calls it sent, by their numbers.
     pub fn calls(&self) -> impl Iterator<Item = usize> {
         self.call.iter().map(|call| call.number).chain(self.received.iter().map(|received| received.number))
+    }
+
+    /// It has a lease, or is about to have one, and has not stored what it is for.
+    pub const fn is_spending(&self) -> bool {
+        !matches!(self.action, Action::Read { .. } | Action::Enter | Action::Done(_))
     }
 
     /// It waits for an answer.

@@ -10,6 +10,7 @@ use crate::bugs::Bug;
 use crate::callers::{Caller, Outcome, Wish};
 use crate::chance::{Chance, NOW};
 use crate::fixture::{Fixture, pair};
+use crate::flight::Flight;
 use crate::provider::{Rotation, Temper};
 use crate::simulation::{Instance, Landing, Simulation, Violation, Weather};
 
@@ -59,7 +60,7 @@ async fn play_through(world: &mut Simulation, report: &mut Report) -> Result<(),
     populate(world);
     while !world.is_quiet() {
         // What befalls a world while a token is being spent tells most.
-        let is_spending = world.flights.iter().any(|flight| flight.calls().next().is_some());
+        let is_spending = world.flights.iter().any(Flight::is_spending);
         let events_permille = world.weather.events_permille * if is_spending { 4 } else { 1 };
         if world.chance.is(events_permille) {
             befall(world, report);
@@ -130,18 +131,21 @@ fn befall(world: &mut Simulation, report: &mut Report) {
     }
 }
 
-/// An attempt is stopped in the middle of what it does, often past its lease, and others find that.
+/// An attempt is stopped in the middle of what it does, often until its lease is about to end or beyond, and others find that.
 fn stop(world: &mut Simulation, nth: usize) {
     let (now, flight) = (world.env.now(), &world.flights[nth]);
     let (id, lapses_at) = (flight.id, flight.attempt.lease().until);
-    let until = match lapses_at > now && world.chance.is(600) {
-        true => lapses_at.plus_ms(world.chance.within(0, 10_000)),
-        false => now.plus_ms(world.chance.within(5_000, 2 * REFRESH_LEASE_MS)),
+    let chance = &world.chance;
+    let until = match chance.below(10) {
+        0..4 if lapses_at > now => lapses_at.plus_ms(-chance.within(1, 400)),
+        4..7 if lapses_at > now => lapses_at.plus_ms(chance.within(0, 10_000)),
+        _ => now.plus_ms(chance.within(5_000, 2 * REFRESH_LEASE_MS)),
     };
     world.note(|| format!("attempt {id} is stopped until {}", until.since(NOW)));
     world.flights[nth].due = until.max(world.flights[nth].due);
     let instance = world.chance.below(world.instances.len());
-    let comes_at = lapses_at.max(now).plus_ms(world.chance.within(0, 3_000));
+    let soon_ms = world.chance.one_of(&[20, 20, 3_000]);
+    let comes_at = lapses_at.max(now).plus_ms(world.chance.within(0, soon_ms));
     world.callers.push(Caller::new(2_000 + world.landings.len(), instance, Wish::Token, comes_at));
 }
 
@@ -252,7 +256,7 @@ impl Simulation {
         }
     }
 
-    fn drop_flights(&mut self, is_gone: impl Fn(&crate::flight::Flight) -> bool) {
+    fn drop_flights(&mut self, is_gone: impl Fn(&Flight) -> bool) {
         for flight in std::mem::take(&mut self.flights) {
             if is_gone(&flight) {
                 flight.dies(self);

@@ -14,7 +14,7 @@ use crate::bugs::Bug;
 use crate::callers::{Caller, Outcome};
 use crate::chance::{Chance, NOW, World};
 use crate::fixture::{Fixture, pair};
-use crate::flight::{Flight, Unanswered};
+use crate::flight::{Flight, Looked, Unanswered};
 use crate::provider::{Pair, Provider, Rotation, Temper};
 
 /// The shortest pause after an attempt that failed.
@@ -38,7 +38,8 @@ pub struct Instance {
 pub struct Sent {
     version: i64,
     at: TimeMs,
-    lease_until: TimeMs,
+    /// The last look of whoever sent it.
+    looked: Looked,
     has_left: bool,
     /// The answer was not seen.
     pub is_lost: bool,
@@ -53,8 +54,12 @@ pub struct Sent {
 impl Sent {
     /// Why what came of it may be missing.
     fn excuse(&self, now: TimeMs) -> bool {
-        let is_late = self.at >= self.lease_until || self.done_at.unwrap_or(now) >= self.lease_until;
-        self.is_lost || self.has_crashed || self.was_let_down || is_late
+        self.is_lost || self.has_crashed || self.was_let_down || self.is_late(now)
+    }
+
+    /// It was under way when its lease ended, although there was time for it at the last look.
+    fn is_late(&self, now: TimeMs) -> bool {
+        self.done_at.unwrap_or(now) >= self.looked.lease_until && self.looked.is_in_time()
     }
 }
 
@@ -238,21 +243,25 @@ impl Simulation {
 
     /// A refresh token is about to be presented; the number of that call.
     pub fn check_sent(&mut self, flight: &Flight, presented: Pair, has_left: bool) -> Result<usize, Violation> {
-        let (now, version, lease) = (self.env.now(), flight.attempt.version(), flight.attempt.lease());
-        // Between its last look and the sending nothing can be asked any more: a pause there is nobody's mistake.
-        let is_late = flight.was_mine && lease.until <= now;
-        if !flight.was_mine {
+        let (now, version) = (self.env.now(), flight.attempt.version());
+        let Some(looked) = flight.looked else {
             return violated("a refresh token was sent under a lease that was not its own when it was looked at last");
-        }
-        let rival = |other: &&Flight| other.is_sending() && other.attempt.version() == version;
-        if !is_late && self.flights.iter().filter(rival).any(|other| other.attempt.lease().until > now) {
+        };
+        // Between its last look and the sending nothing can be asked any more: a pause there is nobody's mistake.
+        let is_late = looked.lease_until <= now && looked.is_in_time();
+        let rival = |other: &&Flight| {
+            let lasts = other.looked.is_some_and(|looked| looked.lease_until > now);
+            other.is_sending() && other.attempt.version() == version && lasts
+        };
+        if !is_late && self.flights.iter().any(|other| rival(&other)) {
             return violated("two calls are under way under leases that last");
         }
         let spent_by = self.provider.spent_by(presented.refresh).map(|by| &self.sent[by]);
         if !is_late && spent_by.is_some_and(|by| !by.excuse(now)) {
             return violated("a spent refresh token was presented, and nothing excuses it");
         }
-        let in_time = |sent: &&Sent| sent.has_left && sent.version == version && sent.at < sent.lease_until;
+        // A pause follows an attempt that is over; whoever comes after a lease that ended need not know of its call.
+        let in_time = |sent: &&Sent| sent.has_left && sent.version == version && !sent.is_late(now);
         let last = self.sent.iter().rfind(in_time);
         if !is_late && last.is_some_and(|last| now.since(last.at) < PAUSE_MS_MIN) {
             return violated("the token endpoint was asked again too soon");
@@ -260,7 +269,7 @@ impl Simulation {
         self.sent.push(Sent {
             version,
             at: now,
-            lease_until: lease.until,
+            looked,
             has_left,
             is_lost: false,
             has_crashed: false,

@@ -37,6 +37,7 @@ mod link;
 mod lost;
 mod nonce;
 mod race;
+mod renewals;
 mod retention;
 mod rows;
 mod schema;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use grantd_domain::account::{Account, Renewal};
 use grantd_domain::audit::{
     Actor, CheckpointKey, Event, Exporter, Kind, Outcome, Owner, Prepared, Report, Trust, verify,
 };
@@ -10,6 +11,7 @@ use grantd_domain::env::{Entropy, random};
 use grantd_domain::grant::{
     ApiKey, App, AppState, Credential, CredentialOf, CredentialState, Grant, GrantStatus, ManagedSecret, Tenant,
 };
+use grantd_domain::provider::Expiry;
 use grantd_store::hot::{Epochs, Nonce};
 use grantd_store::{
     Append, Confirm, Error, Result, Store, Tx, apps, audit, credentials, grants, installs, keys, secrets,
@@ -17,8 +19,8 @@ use grantd_store::{
 use grantd_wire::TimeMs;
 use grantd_wire::api::{CredentialType, Retrieve, TenantMode};
 use grantd_wire::ids::{
-    AppId, CredentialId, DataKeyId, GenerationId, GrantId, KeyId, OperatorId, OrganizationId, SecretId, SigningKeyId,
-    uuid_v7,
+    AppId, AppProviderId, CredentialId, DataKeyId, GenerationId, GrantId, KeyId, OperatorId, OrganizationId, SecretId,
+    SigningKeyId, uuid_v7,
 };
 use grantd_wire::key::KeyType;
 use grantd_wire::scope::Scope;
@@ -131,6 +133,31 @@ pub fn credential(secret: &ManagedSecret) -> Credential {
         id: credential_id(),
         app_id: secret.app_id,
         of: CredentialOf::Secret(secret.id),
+        generation: generation_id(),
+        version: 1,
+        state: CredentialState::Ok { data_key_id: data_key_id(), sealed: vec![7; 64] },
+        updated_at: NOW,
+    }
+}
+
+/// Of an account whose token has ended.
+pub fn account(app_id: AppId) -> Credential {
+    let account = Account {
+        provider: AppProviderId::from_uuid(uuid_v7(NOW.0, random(&Counter))),
+        identifier: "user-1".to_owned(),
+        name: None,
+        scopes: vec!["read".to_owned()],
+        pinned_host: None,
+        expiry: Expiry::At(NOW),
+        is_refreshable: true,
+        rejected_at: None,
+        scope_mismatch_at: None,
+        renewal: Renewal::default(),
+    };
+    Credential {
+        id: credential_id(),
+        app_id,
+        of: CredentialOf::Account(Box::new(account)),
         generation: generation_id(),
         version: 1,
         state: CredentialState::Ok { data_key_id: data_key_id(), sealed: vec![7; 64] },
