@@ -1,40 +1,45 @@
-//! The demo API of `grantd dev`: on loopback, it shows the developer what arrived, and 401 without a credential.
+//! What `grantd dev` has to call: the demo API, which shows the developer what arrived, and 401 without a credential; and the
+//! [provider](issuer) whose tokens it takes.
+
+pub mod issuer;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
+use grantd_server::http::{self, Bounds, Shutdown};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use issuer::Issuer;
+
 /// Bytes of a body that is echoed; more is 413.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Open connections of a demo service; one more waits.
+const CONNECTIONS_MAX: usize = 64;
 
-/// A running demo API; it ends when this is dropped.
-pub struct Demo {
+/// Something that listens on loopback; it ends when this is dropped.
+pub struct Service {
     pub address: SocketAddr,
-    task: JoinHandle<()>,
+    stop: Shutdown,
+    _task: JoinHandle<io::Result<()>>,
 }
 
-impl Demo {
-    /// Starts on an address of loopback.
-    pub async fn start(address: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        let app = Router::new().fallback(echo).layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
-        let task = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, app).await {
-                tracing::error!(%error, "The demo API ended");
-            }
-        });
-        Ok(Self { address, task })
+impl Service {
+    fn start(listener: TcpListener, router: Router) -> io::Result<Self> {
+        let (address, stop) = (listener.local_addr()?, Shutdown::default());
+        let bounds = Bounds { connections_max: CONNECTIONS_MAX, ..Bounds::default() };
+        // Its connections are not those that the vault counts.
+        let serving = http::serve(listener, None, router, bounds, Arc::default(), stop.clone());
+        Ok(Self { address, stop, _task: tokio::spawn(serving) })
     }
 
     /// Its URL without a path.
@@ -43,10 +48,16 @@ impl Demo {
     }
 }
 
-impl Drop for Demo {
+impl Drop for Service {
     fn drop(&mut self) {
-        self.task.abort();
+        self.stop.cut.cancel();
     }
+}
+
+/// Starts the demo API on an address of loopback. It takes the provider's tokens while they are good, and everything that is none.
+pub async fn start_api(address: SocketAddr, issuer: Arc<Issuer>) -> io::Result<Service> {
+    let router = Router::new().fallback(echo).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(issuer);
+    Service::start(TcpListener::bind(address).await?, router)
 }
 
 #[derive(Serialize)]
@@ -62,10 +73,20 @@ struct Echo {
     body_b64: Option<String>,
 }
 
-async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn echo(
+    State(issuer): State<Arc<Issuer>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let has = |name: &str| headers.get(name).is_some_and(|value| !value.is_empty());
     if !has("authorization") && !has("x-api-key") {
         let refusal = r#"{"error":"unauthorized","message":"Send a credential as Authorization or X-API-Key."}"#;
+        return json(StatusCode::UNAUTHORIZED, refusal.to_owned());
+    }
+    if issuer::bearer(&headers).and_then(|token| issuer.accepts(token)) == Some(false) {
+        let refusal = r#"{"error":"invalid_token","message":"The access token has ended, or was revoked."}"#;
         return json(StatusCode::UNAUTHORIZED, refusal.to_owned());
     }
     let mut shown: BTreeMap<String, String> = BTreeMap::new();
@@ -108,15 +129,21 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::host::Host;
+    use crate::scratch::Scratch;
 
     #[tokio::test]
     async fn it_echoes_what_arrived_and_refuses_without_a_credential() {
-        let demo = Demo::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+        let scratch = Scratch::new();
+        let (issuer, _provider) = Issuer::start(&scratch.0, Arc::new(Host)).await.unwrap();
+        let demo = start_api(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), issuer).await.unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let url = format!("{}/v1/things?a=1", demo.url());
         let refused = client.post(&url).send().await.unwrap();
         assert_eq!(refused.status(), 401);
         assert_eq!(refused.headers()["www-authenticate"], "Bearer");
+        let ended = client.post(&url).header("Authorization", "bearer demo_at_x.y").send().await.unwrap();
+        assert_eq!(ended.status(), 401);
 
         let answer = client.post(&url).header("X-API-Key", "k").body("{\"x\":1}").send().await.unwrap();
         assert_eq!(answer.status(), 200);

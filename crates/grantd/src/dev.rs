@@ -3,11 +3,14 @@
 //! What it makes it makes through the management API, and its first call goes through the Rust client: the same ways everybody
 //! else goes.
 
+mod connect;
 mod made;
+mod provider;
 mod welcome;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -19,7 +22,8 @@ use zeroize::Zeroizing;
 use crate::boot::{self, DataDir, PAT_FILE};
 use crate::cli::{Api, Context, Failure, Format, Token};
 use crate::config::{Config, DatabaseUrl, Flags, KeySource};
-use crate::demo::Demo;
+use crate::demo::issuer::Issuer;
+use crate::demo::{Service, start_api};
 use crate::host::Host;
 use crate::serve::{self, Server, Signals};
 use crate::telemetry::Logging;
@@ -85,11 +89,10 @@ pub async fn run(config: Config, args: DevArgs, logging: &Logging, context: &mut
     let (listener, bound) = serve::bind(config.listen).await?;
     let store = boot::open_store(&config).await?;
     boot::create_install(&config, &data_dir, &context.env, &store).await?;
-    let demo = start_demo().await?;
-    let demo_host = demo.address.to_string();
-    let vault =
-        boot::open_vault(&config, &context.env, store, &serve::url_of(bound, false), std::slice::from_ref(&demo_host))
-            .await?;
+    let (issuer, provider) = Issuer::start(&data_dir.path, Arc::new(Host)).await?;
+    let demo = start_demo(Arc::clone(&issuer)).await?;
+    let demo_hosts = [demo.address.to_string(), issuer.authority().to_owned()];
+    let vault = boot::open_vault(&config, &context.env, store, &serve::url_of(bound, false), &demo_hosts).await?;
     // On loopback, for one developer.
     vault.meters.open();
     vault.meters.add_process(crate::process::write);
@@ -98,7 +101,7 @@ pub async fn run(config: Config, args: DevArgs, logging: &Logging, context: &mut
     let base_url = format!("http://{bound}");
     let stopped = tokio::select! {
         () = signals.next() => Ok(()),
-        ready = show(context, &base_url, &demo, &demo_host, &data_dir) => match ready {
+        ready = show(context, &base_url, &demo, &issuer, &data_dir) => match ready {
             Ok(()) => {
                 logging.set(&config.log);
                 signals.next().await;
@@ -109,7 +112,8 @@ pub async fn run(config: Config, args: DevArgs, logging: &Logging, context: &mut
     };
     context.term.note("stopping");
     let served = server.stop(Duration::ZERO, &mut signals).await;
-    drop(demo);
+    // The vault ends tokens at the provider until it has stopped.
+    drop((demo, provider));
     stopped.and(served)
 }
 
@@ -145,12 +149,12 @@ impl Drop for Throwaway {
     }
 }
 
-async fn start_demo() -> Result<Demo, Failure> {
+async fn start_demo(issuer: Arc<Issuer>) -> Result<Service, Failure> {
     let preferred = SocketAddr::from((Ipv4Addr::LOCALHOST, DEMO_PORT));
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let demo = match Demo::start(preferred).await {
+    let demo = match start_api(preferred, Arc::clone(&issuer)).await {
         Ok(demo) => Ok(demo),
-        Err(_) => Demo::start(any).await,
+        Err(_) => start_api(any, issuer).await,
     };
     demo.map_err(|e| Failure::local(format!("cannot start the demo API: {e}")))
 }
@@ -159,8 +163,8 @@ async fn start_demo() -> Result<Demo, Failure> {
 async fn show(
     context: &mut Context,
     base_url: &str,
-    demo: &Demo,
-    demo_host: &str,
+    demo: &Service,
+    issuer: &Issuer,
     data_dir: &DataDir,
 ) -> Result<(), Failure> {
     // The lines to paste shall work in any directory.
@@ -169,12 +173,16 @@ async fn show(
     let server = Url::parse(base_url).map_err(|e| Failure::local(e.to_string()))?;
     let token = Token::of_data_dir(pat.clone(), &directory);
     let api = Api::new(server, &token)?;
-    let (made, notes) = made::make(&api, &directory, demo_host).await?;
-    let demo_url = demo.url();
-    let sample = welcome::sample(&api, base_url, &made, &demo_url, demo_host).await?;
+    let (demo_url, demo_host) = (demo.url(), demo.address.to_string());
+    let (made, mut notes) = made::make(&api, &directory, &demo_host).await?;
+    let connect_url = match provider::register(&api, &made.app_id, issuer, &demo_host, &mut notes).await? {
+        true => connect::session(base_url, &made.api_key, &mut notes).await?,
+        false => None,
+    };
+    let sample = welcome::sample(&api, base_url, &made, &demo_url, &demo_host).await?;
     let shown = directory.display().to_string();
     let place = welcome::Place { base_url, demo_url: &demo_url, data_dir: &shown };
-    let text = welcome::text(&place, &made, &notes, &sample);
+    let text = welcome::text(&place, &made, &notes, &sample, connect_url.as_deref());
     if context.format() == Format::Table {
         return context.term.print(&text);
     }
@@ -187,7 +195,7 @@ async fn show(
         api_key: &made.api_key,
         grant_id: &made.grant_id,
         demo_url: &demo_url,
-        demo_provider: None,
+        demo_provider: Some(issuer.url()),
         pat: &pat,
         data_dir: &shown,
     };

@@ -24,7 +24,7 @@ const SECRET_NAME: &str = "Demo API";
 const SECRET_SLUG: &str = "demo-api";
 const STATE_FILE: &str = "dev.json";
 /// Where every demo API listens.
-const DEMO_HOST_PREFIX: &str = "127.0.0.1:";
+pub const DEMO_HOST_PREFIX: &str = "127.0.0.1:";
 
 /// What there is to try things out with. Kept with mode 0600: it holds the key.
 #[derive(Clone, PartialEq, Eq, Serialize)]
@@ -72,7 +72,7 @@ pub async fn make(api: &Api, data_dir: &Path, demo_host: &str) -> Result<(Made, 
 }
 
 /// What is there, or `None`.
-async fn find<T: DeserializeOwned>(api: &Api, path: &[&str]) -> Result<Option<T>, Failure> {
+pub async fn find<T: DeserializeOwned>(api: &Api, path: &[&str]) -> Result<Option<T>, Failure> {
     match api.get(path, &NoQuery {}).await {
         Ok(found) => Ok(Some(found)),
         Err(failure) if failure.exit == Exit::NotFound => Ok(None),

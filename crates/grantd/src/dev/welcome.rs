@@ -94,7 +94,7 @@ fn refused(error: &grantd_sdk::Error, made: &Made, demo_host: &str) -> Sample {
 }
 
 /// The text for people.
-pub fn text(place: &Place<'_>, made: &Made, notes: &[String], sample: &Sample) -> String {
+pub fn text(place: &Place<'_>, made: &Made, notes: &[String], sample: &Sample, connect_url: Option<&str>) -> String {
     let Place { base_url, demo_url, data_dir } = place;
     let mut text = format!("grantd is running on {base_url}, with everything in {data_dir}. Ctrl-C stops it.\n\n");
     for note in notes {
@@ -104,6 +104,12 @@ pub fn text(place: &Place<'_>, made: &Made, notes: &[String], sample: &Sample) -
         text.push('\n');
     }
     text.push_str(&told(sample, demo_url));
+    if let Some(url) = connect_url {
+        let _ = write!(
+            text,
+            "To connect an account at the demo provider, as a user of yours would, open this within ten minutes:\n\n  {url}\n\n"
+        );
+    }
     text.push_str(&exports(place, made));
     let (app_id, grant_id) = (&made.app_id, &made.grant_id);
     let _ = write!(
@@ -128,6 +134,7 @@ and run it (pip install alter-sdk):
 What the demo API says without a credential:   curl -i {demo_url}/hello
 The same call from the command line:           grantd request GET {demo_url}/hello --grant {grant_id}
 Who did what:                                  grantd audit list --context user_id=u-1
+Accounts that were connected:                  grantd grants list --provider demo
 Store a key of your own:                       grantd managed-secrets create --name Stripe --value - --allowed-host api.stripe.com
 The app is {app_id}. Not built yet: portal, proxy mode.
 "
@@ -242,8 +249,10 @@ mod tests {
         let next = Next::Undo("grantd apps update app-1 --retrieve on".to_owned());
         let sample = Sample::Refused { why: "No.".to_owned(), next };
         let place = Place { base_url: SERVER_DEFAULT, demo_url: "http://127.0.0.1:1", data_dir: "/d" };
-        let text = text(&place, &made(), &["The key was revoked.".to_owned()], &sample);
-        for wanted in ["refused: No.\n", "\n  grantd apps update app-1 --retrieve on\n", "The key was revoked.\n"] {
+        let link = "http://127.0.0.1:8400/sdk/oauth/connect#session=sess_x";
+        let text = text(&place, &made(), &["The key was revoked.".to_owned()], &sample, Some(link));
+        let undo = "\n  grantd apps update app-1 --retrieve on\n";
+        for wanted in ["refused: No.\n", undo, "The key was revoked.\n", &format!("\n  {link}\n")] {
             assert!(text.contains(wanted), "{text}");
         }
     }
