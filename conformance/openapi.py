@@ -77,6 +77,9 @@ def seed(vault: Vault) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
             vault.make(f"/apps/{made}/archive")
         return made
 
+    # With the provider that the document's examples name.
+    emptied = other_app("emptied")
+    vault.make(f"/apps/{emptied}/providers", provider="google", client_id="example")
     kept = secret("Kept")
     [event] = json.loads(vault.fetch(f"/api/v1{app}/audit/events?limit=1"))["items"]
     [organization_event] = json.loads(vault.fetch("/api/v1/audit/events?limit=1"))["items"]
@@ -96,6 +99,7 @@ def seed(vault: Vault) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         "testSecret": {"secret": secret("Tested")["slug"]},
         "deleteProvider": {"provider": provider("slack")},
         "deleteSecret": {"secret": secret("Deleted")["slug"]},
+        "revokeGrants": {"app_id": emptied},
         "revokeGrant": {"grant_id": secret("Revoked")["grant_id"]},
         "revokeKey": {"key_id": key("revoked")},
         "rotateKey": {"key_id": key("rotated")},

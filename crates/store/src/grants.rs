@@ -2,12 +2,12 @@
 
 use grantd_domain::grant::{Behind, Credential, Grant, GrantStatus, Tenant};
 use grantd_wire::TimeMs;
-use grantd_wire::ids::{AppId, CredentialId, GrantId, SecretId};
+use grantd_wire::ids::{AppId, AppProviderId, CredentialId, GrantId, SecretId};
 
 use crate::apps::since;
 use crate::behind::{self, behind_columns};
 use crate::error::{Error, Result};
-use crate::seam::{Row, Tx, Value, id};
+use crate::seam::{Row, Tx, Value, after, id};
 
 /// The columns that [`read_opt`] reads, of the table or alias `g`.
 macro_rules! grant_columns {
@@ -156,12 +156,15 @@ pub struct Listed {
     pub grant: Grant,
     pub credential: Credential,
     pub behind: Behind,
+    /// What [`upstream`](crate::renewals::upstream) answers of the credential.
+    pub upstream: Option<String>,
 }
 
 fn listed(mut row: Row) -> Result<Listed> {
     let grant = read(&mut row)?;
+    let upstream = row.opt_text("credentials.revoke_upstream")?;
     let (credential, behind) = behind::read(&mut row)?;
-    Ok(Listed { grant, credential, behind })
+    Ok(Listed { grant, credential, behind, upstream })
 }
 
 /// Where grants and what stands behind them are.
@@ -180,7 +183,7 @@ macro_rules! held {
 
 macro_rules! held_columns {
     () => {
-        concat!(grant_columns!(), ", ", behind_columns!())
+        concat!(grant_columns!(), ", c.revoke_upstream, ", behind_columns!())
     };
 }
 
@@ -211,11 +214,52 @@ pub fn list_living(tx: &mut Tx<'_>, app: AppId, credential: CredentialId, now: T
     rows.into_iter().map(|mut row| read(&mut row)).collect()
 }
 
-/// Grants on a secret's living credential that are not revoked, lapsed ones too.
-pub fn list_unrevoked(tx: &mut Tx<'_>, app: AppId, secret: SecretId) -> Result<Vec<GrantId>> {
-    let sql = "SELECT g.id FROM grants g JOIN credentials c ON c.app_id = g.app_id AND c.id = g.credential_id \
-        WHERE g.app_id = $1 AND c.secret_id = $2 AND g.status = 'active' ORDER BY g.id";
-    let rows = tx.query("grants", sql, &[id(app), id(secret)])?;
+/// Whose grants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum On {
+    /// Accounts at a provider.
+    Provider(AppProviderId),
+    /// A managed secret.
+    Secret(SecretId),
+    /// Whatever the app has.
+    App,
+}
+
+impl On {
+    fn params(self) -> [Value; 2] {
+        match self {
+            Self::Provider(provider) => [id(provider), Value::Null],
+            Self::Secret(secret) => [Value::Null, id(secret)],
+            Self::App => [Value::Null, Value::Null],
+        }
+    }
+}
+
+/// Grants that are not revoked, lapsed ones too, oldest first.
+macro_rules! unrevoked {
+    ($columns:literal, $tail:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM grants g JOIN credentials c ON c.app_id = g.app_id AND c.id = g.credential_id \
+             WHERE g.app_id = $1 AND g.status = 'active' AND (CAST($2 AS BYTEA) IS NULL OR c.provider_row = $2) \
+             AND (CAST($3 AS BYTEA) IS NULL OR c.secret_id = $3)",
+            $tail
+        )
+    };
+}
+
+/// How many grants are not revoked.
+pub fn count_unrevoked(tx: &mut Tx<'_>, app: AppId, on: On) -> Result<i64> {
+    let [provider, secret] = on.params();
+    tx.count(unrevoked!("COUNT(*)", ""), &[id(app), provider, secret])
+}
+
+/// At most `limit` grants that are not revoked, after `last`.
+pub fn page_unrevoked(tx: &mut Tx<'_>, app: AppId, on: On, last: Option<GrantId>, limit: i64) -> Result<Vec<GrantId>> {
+    let [provider, secret] = on.params();
+    let sql = unrevoked!("g.id", " AND g.id > $4 ORDER BY g.id LIMIT $5");
+    let rows = tx.query("grants", sql, &[id(app), provider, secret, after(last), limit.into()])?;
     rows.into_iter().map(|mut row| row.id("grants.id")).collect()
 }
 
@@ -234,6 +278,8 @@ pub struct GrantFilter {
     pub label: Option<String>,
     /// Exactly this account, as its provider names it.
     pub account: Option<String>,
+    /// Revoked ones whose tokens at the provider stand so: `pending`, `done`, `unsupported` or `failed`.
+    pub upstream: Option<&'static str>,
     /// Labels, slugs, provider ids or secret names that begin so, whatever the case.
     pub search: Option<String>,
     /// How many.
@@ -266,10 +312,11 @@ pub fn list(tx: &mut Tx<'_>, app: AppId, filter: &GrantFilter, now: TimeMs) -> R
         high,
         filter.grant.map(id).into(),
         filter.account.as_ref().into(),
+        filter.upstream.into(),
         filter.limit.into(),
         filter.offset.into(),
     ];
-    let total = tx.count(COUNT_SQL, &params[..11])?;
+    let total = tx.count(COUNT_SQL, &params[..12])?;
     let rows = tx.query("grants", LIST_SQL, &params)?;
     Ok((rows.into_iter().map(listed).collect::<Result<_>>()?, total))
 }
@@ -288,7 +335,8 @@ macro_rules! filtered {
                  AND (CAST($8 AS TEXT) IS NULL OR (s.slug >= $8 AND s.slug < $9) OR (s.name_search >= $8 AND s.name_search < $9) \
                       OR (p.provider_id >= $8 AND p.provider_id < $9) OR (g.label_search >= $8 AND g.label_search < $9)) \
                  AND (CAST($10 AS BYTEA) IS NULL OR g.id = $10) \
-                 AND (CAST($11 AS TEXT) IS NULL OR c.account_identifier = $11) "
+                 AND (CAST($11 AS TEXT) IS NULL OR c.account_identifier = $11) \
+                 AND (CAST($12 AS TEXT) IS NULL OR (g.status = 'revoked' AND c.revoke_upstream = $12)) "
             ),
             $tail
         )
@@ -296,4 +344,4 @@ macro_rules! filtered {
 }
 
 const COUNT_SQL: &str = filtered!("COUNT(*)", "");
-const LIST_SQL: &str = filtered!(held_columns!(), "ORDER BY g.id DESC LIMIT $12 OFFSET $13");
+const LIST_SQL: &str = filtered!(held_columns!(), "ORDER BY g.id DESC LIMIT $13 OFFSET $14");

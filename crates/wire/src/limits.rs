@@ -117,6 +117,8 @@ pub const PAT_APPS_MAX: usize = 100;
 pub const KEY_GRACE_SECONDS: i64 = 7 * 86_400;
 /// And at most: thirty days.
 pub const KEY_GRACE_SECONDS_MAX: i64 = 30 * 86_400;
+/// Grants that one call of a bulk revoke takes: with credentials and events some 250 rows, in one write.
+pub const REVOKE_PAGE: i64 = 50;
 /// Living grants on one credential.
 pub const SIBLINGS_MAX: i64 = 50;
 /// Address ranges of a key.

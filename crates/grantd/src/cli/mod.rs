@@ -22,6 +22,7 @@ mod progress;
 mod providers;
 mod request;
 mod retention;
+mod revocation;
 mod secrets;
 pub mod settings;
 mod table;

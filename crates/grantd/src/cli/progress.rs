@@ -36,6 +36,20 @@ impl Progress {
         progress
     }
 
+    /// Of something that takes as long as it takes: a spinner, with what [`say`](Self::say) says.
+    pub fn waiting(on_terminal: bool) -> Self {
+        let mut progress = Self::new(on_terminal, None);
+        let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("the template is well formed");
+        progress.bar = progress.bar.with_style(style);
+        progress
+    }
+
+    /// What is waited for.
+    pub fn say(&mut self, what: String) {
+        self.bar.set_message(what);
+        self.add(1);
+    }
+
     /// Further bytes are through.
     pub fn add(&mut self, bytes: usize) {
         if self.may_appear && self.bar.elapsed() >= QUIET {

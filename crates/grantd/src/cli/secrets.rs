@@ -325,7 +325,7 @@ pub async fn run(command: SecretsCommand, context: &mut Context) -> Result<(), F
             grants::run(grants::GrantsCommand::Update(args), context).await
         }
         SecretsCommand::Grants(SecretGrantsCommand::Revoke(args)) => {
-            grants::run(grants::GrantsCommand::Revoke(args), context).await
+            grants::run(grants::GrantsCommand::Revoke(args.into()), context).await
         }
         SecretsCommand::Grants(SecretGrantsCommand::Create(args)) => {
             let name = args.secret.name();

@@ -4,6 +4,7 @@ mod auth;
 mod golden;
 mod import;
 mod messages;
+mod revocation;
 mod templates;
 
 use std::net::Ipv4Addr;

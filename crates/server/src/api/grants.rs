@@ -3,9 +3,12 @@
 use grantd_domain::audit::Kind;
 use grantd_domain::env::new_uuid;
 use grantd_domain::grant::{App, AppState, Behind, Grant, GrantStatus, Tenant, check_text};
-use grantd_store::grants::{self, GrantFilter, Listed};
-use grantd_store::{Tx, append_event, apps, secrets};
-use grantd_wire::api::{self, GrantCreate, GrantRevoke, GrantUpdate, ListQuery, RevokedGrant, TenantBinding};
+use grantd_store::grants::{self, GrantFilter, Listed, On};
+use grantd_store::{Tx, append_event, apps, providers, secrets};
+use grantd_wire::api::{
+    self, GrantCreate, GrantRevoke, GrantUpdate, GrantsRevoke, ListQuery, RevokeFailure, RevokedGrant, RevokedGrants,
+    TenantBinding,
+};
 use grantd_wire::ids::{CredentialId, GrantId};
 use grantd_wire::{Code, Error, TimeMs, limits};
 use serde_json::{Value, json};
@@ -17,7 +20,7 @@ use crate::flow;
 use crate::parse;
 use crate::vault::Vault;
 
-fn view(Listed { grant, credential, behind }: &Listed, now: TimeMs) -> api::Grant {
+fn view(Listed { grant, credential, behind, upstream }: &Listed, now: TimeMs) -> api::Grant {
     let secret = match behind {
         Behind::Secret(secret) => Some(secret),
         Behind::Provider(_) => None,
@@ -49,6 +52,7 @@ fn view(Listed { grant, credential, behind }: &Listed, now: TimeMs) -> api::Gran
         label: grant.label.clone(),
         status: grant.status_at(now).to_owned(),
         reason,
+        revoked_upstream: revoked_at.map(|_| flow::grants::revoked_upstream(behind, upstream.as_deref()).to_owned()),
         tenant,
         tenant_exempt,
         allow_any_host: behind.any_host(),
@@ -70,8 +74,15 @@ fn filter(query: ListQuery, limit: i64, offset: i64) -> Result<GrantFilter, Erro
     if query.status.as_deref().is_some_and(|s| !["active", "expired", "revoked"].contains(&s)) {
         return Err(Error::invalid("status", "must be active, expired or revoked"));
     }
+    let upstream = match query.upstream.as_deref() {
+        None => None,
+        Some("pending") => Some("pending"),
+        Some("yes") => Some("done"),
+        Some("failed") => Some("failed"),
+        Some(_) => return Err(Error::invalid("upstream", "must be pending, yes or failed")),
+    };
     let ListQuery { status, provider, search, .. } = query;
-    Ok(GrantFilter { status, provider, search, limit, offset, ..GrantFilter::default() })
+    Ok(GrantFilter { status, provider, search, upstream, limit, offset, ..GrantFilter::default() })
 }
 
 pub async fn list_of_secret(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
@@ -244,7 +255,7 @@ pub async fn revoke(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     let ask: GrantRevoke = if request.body.is_empty() { GrantRevoke::default() } else { parse::json(&request.body)? };
     parse::check_chars("reason", ask.reason.as_deref(), limits::REASON_CHARS_MAX)?;
     let id = GrantId::parse(&request.object()).ok_or(Code::GrantNotFound)?;
-    let drafts = request.drafts(vault, app, &[Kind::GrantRevoked, Kind::CredentialDestroyed]);
+    let drafts = request.drafts(vault, app, flow::grants::REVOKE_KINDS);
     let (app, now, if_match) = (app.id, request.source.now, request.if_match.clone());
     let revoked = vault
         .store
@@ -260,6 +271,58 @@ pub async fn revoke(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         revoked_at: revoked.at,
         revoked_upstream: revoked.upstream.to_owned(),
         credential_destroyed: revoked.credential_destroyed,
+    };
+    Ok(answer(200, &body))
+}
+
+/// Revokes a page of what is named. To go on after an interruption needs nothing but to ask again.
+pub async fn revoke_many(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let ask: GrantsRevoke = parse::json(&request.body)?;
+    parse::check_chars("reason", ask.reason.as_deref(), limits::REASON_CHARS_MAX)?;
+    let named = [ask.provider.is_some(), ask.managed_secret.is_some(), ask.all];
+    if named.iter().filter(|is_named| **is_named).count() != 1 {
+        return Err(Error::invalid(
+            "provider",
+            "or managed_secret must say whose grants, or all must be true: one of them",
+        ));
+    }
+    let last = ask.cursor.as_deref().map(|cursor| {
+        GrantId::parse(cursor).ok_or_else(|| Error::invalid("cursor", "must be the next_cursor of an earlier answer"))
+    });
+    let (app_id, last) = (app.id, last.transpose()?);
+    let (provider, secret) = (ask.provider, ask.managed_secret);
+    let read = move |tx: &mut Tx<'_>| {
+        let on = match (&provider, &secret) {
+            (Some(name), _) => {
+                On::Provider(providers::find(tx, app_id, name)?.ok_or_else(super::providers::missing)?.id)
+            }
+            (None, Some(name)) => On::Secret(secrets::find(tx, app_id, name)?.ok_or(Code::SecretNotFound)?.id),
+            (None, None) => On::App,
+        };
+        let total = if last.is_none() { Some(grants::count_unrevoked(tx, app_id, on)?) } else { None };
+        // One more than is revoked, to know whether there is another page.
+        Ok((total, grants::page_unrevoked(tx, app_id, on, last, limits::REVOKE_PAGE + 1)?))
+    };
+    let (total, mut page) = vault.store.read(read).await.map_err(of_store)?;
+    let bound = usize::try_from(limits::REVOKE_PAGE).unwrap_or(usize::MAX);
+    let has_more = page.len() > bound;
+    page.truncate(bound);
+    let next_cursor = page.last().filter(|_| has_more).map(ToString::to_string);
+    let drafts = || request.drafts(vault, app, flow::grants::REVOKE_KINDS);
+    let meant = page.into_iter().map(|grant| (grant, drafts())).collect();
+    let many = flow::grants::revoke_many(vault, app_id, meant, ask.reason, request.source.now).await?;
+    let failed = many.failed.into_iter().map(|(grant, error)| RevokeFailure {
+        grant_id: grant.to_string(),
+        error: error.code.as_str().to_owned(),
+        message: error.message,
+    });
+    let body = RevokedGrants {
+        total,
+        done: many.done,
+        failed: failed.collect(),
+        credentials_destroyed: many.credentials_destroyed,
+        next_cursor,
+        has_more,
     };
     Ok(answer(200, &body))
 }

@@ -200,6 +200,7 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::GrantsShow => grants::show(vault, request, app).await,
         Api::GrantsUpdate => grants::update(vault, request, app).await,
         Api::GrantsRevoke => grants::revoke(vault, request, app).await,
+        Api::GrantsRevokeMany => grants::revoke_many(vault, request, app).await,
         Api::EventsList => audit::list(vault, request, Owner::App(app.id)).await,
         Api::EventsShow => audit::show(vault, Owner::App(app.id), &request.params[1]).await,
         Api::EventsExport => audit::export(vault, request, Owner::App(app.id)).await,

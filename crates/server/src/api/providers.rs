@@ -35,7 +35,7 @@ fn accounts(tx: &mut Tx<'_>, provider: &AppProvider) -> grantd_store::Result<i64
     credentials::count_accounts(tx, provider.app_id, provider.id)
 }
 
-fn missing() -> Error {
+pub(super) fn missing() -> Error {
     Error::new(Code::NotFound)
         .message("The app is not registered with such a provider.")
         .hint("`grantd providers list` lists those it has; they go by their id or the provider's.")

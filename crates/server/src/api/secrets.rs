@@ -366,7 +366,7 @@ pub async fn access(vault: &Vault, request: &Request, app: &App) -> Result<Answe
 pub async fn delete(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
     let drafts = request.drafts(vault, app, flow::secrets::KINDS);
     let revokes: Vec<Drafts> =
-        (0..limits::SIBLINGS_MAX).map(|_| request.drafts(vault, app, flow::secrets::REVOKE_KINDS)).collect();
+        (0..limits::SIBLINGS_MAX).map(|_| request.drafts(vault, app, flow::grants::REVOKE_KINDS)).collect();
     let (name, app, now) = (request.object(), app.id, request.source.now);
     let if_match = request.if_match.clone();
     let (secret, deleted) = vault

@@ -83,8 +83,16 @@ fn parse_list(text: &[u8]) -> Option<IfMatch> {
 }
 
 /// Fields that change without anybody changing the object: by its use, and by time passing.
-const VOLATILE: [&str; 7] =
-    ["accounts", "last_used_at", "needs_reconnect", "problem", "problem_at", "status", "token_expires_at"];
+const VOLATILE: [&str; 8] = [
+    "accounts",
+    "last_used_at",
+    "needs_reconnect",
+    "problem",
+    "problem_at",
+    "revoked_upstream",
+    "status",
+    "token_expires_at",
+];
 
 /// The tag of an object as it is shown. It is made from what is shown, id included: it holds for no other object, and any change
 /// that a reader could see gives another one.

@@ -1,13 +1,20 @@
 //! Making and revoking grants: the change, its event and the app's epoch in one write.
 
+use std::sync::Arc;
+
 use grantd_domain::audit::{Event, Kind};
 use grantd_domain::grant::{Behind, Credential, CredentialState, Grant, GrantStatus, ManagedSecret};
 use grantd_store::grants::Listed;
-use grantd_store::{Result, Tx, append_event, apps, crash, credentials, grants, renewals};
+use grantd_store::{Error as StoreError, Result, Tx, append_event, apps, crash, credentials, grants, renewals};
 use grantd_wire::ids::{AppId, GrantId};
-use grantd_wire::{Code, TimeMs};
+use grantd_wire::{Code, Error, TimeMs};
 
+use crate::answer::of_store;
 use crate::flow::Drafts;
+use crate::vault::Vault;
+
+/// What a revoke tells of.
+pub const REVOKE_KINDS: &[Kind] = &[Kind::GrantRevoked, Kind::CredentialDestroyed];
 
 /// What a revoke did.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +36,7 @@ pub fn revoke(
     now: TimeMs,
     drafts: &Drafts,
 ) -> Result<Revoked> {
-    let Listed { grant: held, credential, behind } = grants::find(tx, app, grant)?.ok_or(Code::GrantNotFound)?;
+    let Listed { grant: held, credential, behind, .. } = grants::find(tx, app, grant)?.ok_or(Code::GrantNotFound)?;
     if let GrantStatus::Revoked { at, .. } = held.status {
         return Ok(Revoked { at, upstream: upstream(tx, &behind, &credential)?, credential_destroyed: false });
     }
@@ -59,15 +66,77 @@ pub fn revoke(
 }
 
 fn upstream(tx: &mut Tx<'_>, behind: &Behind, credential: &Credential) -> Result<&'static str> {
-    let Behind::Provider(_) = behind else { return Ok("unsupported") };
     let state = renewals::upstream(tx, (credential.app_id, credential.id))?;
-    Ok(match state.as_deref() {
-        None => "no",
-        Some("pending") => "pending",
-        Some("done") => "yes",
-        Some("failed") => "failed",
-        Some(_) => "unsupported",
-    })
+    Ok(revoked_upstream(behind, state.as_deref()))
+}
+
+/// What became of the tokens behind a revoked grant at their provider, in the words of the API.
+pub fn revoked_upstream(behind: &Behind, state: Option<&str>) -> &'static str {
+    match (behind, state) {
+        (Behind::Provider(_), None) => "no",
+        (Behind::Provider(_), Some("pending")) => "pending",
+        (Behind::Provider(_), Some("done")) => "yes",
+        (Behind::Provider(_), Some("failed")) => "failed",
+        (Behind::Secret(_), _) | (Behind::Provider(_), Some(_)) => "unsupported",
+    }
+}
+
+/// What a bulk revoke did.
+#[derive(Default)]
+pub struct RevokedMany {
+    pub done: i64,
+    pub credentials_destroyed: i64,
+    pub failed: Vec<(GrantId, Error)>,
+}
+
+impl RevokedMany {
+    fn add(&mut self, revoked: Revoked) {
+        self.done += 1;
+        self.credentials_destroyed += i64::from(revoked.credential_destroyed);
+    }
+}
+
+/// Revokes these grants in one write, so that the app's epoch moves once for callers that decide meanwhile. If one of them cannot be
+/// revoked, each gets a write of its own: it holds up none of the others.
+pub async fn revoke_many(
+    vault: &Vault,
+    app: AppId,
+    meant: Vec<(GrantId, Drafts)>,
+    reason: Option<String>,
+    now: TimeMs,
+) -> std::result::Result<RevokedMany, Error> {
+    let mut many = RevokedMany::default();
+    let (meant, reason): (Arc<[_]>, Option<Arc<str>>) = (meant.into(), reason.map(Into::into));
+    let (all, why) = (Arc::clone(&meant), reason.clone());
+    let together = move |tx: &mut Tx<'_>| {
+        let each = all.iter().map(|(grant, drafts)| revoke(tx, app, *grant, why.as_deref(), now, drafts));
+        each.collect::<Result<Vec<_>>>()
+    };
+    match vault.store.write(together).await {
+        Ok(revoked) => {
+            for revoked in revoked {
+                many.add(revoked);
+            }
+            return Ok(many);
+        }
+        Err(error) if is_of_all(&error) => return Err(of_store(error)),
+        Err(_) => {}
+    }
+    for (grant, drafts) in meant.iter() {
+        let (grant, drafts, why) = (*grant, drafts.clone(), reason.clone());
+        let alone = move |tx: &mut Tx<'_>| revoke(tx, app, grant, why.as_deref(), now, &drafts);
+        match vault.store.write(alone).await {
+            Ok(revoked) => many.add(revoked),
+            Err(error) if is_of_all(&error) => return Err(of_store(error)),
+            Err(error) => many.failed.push((grant, of_store(error))),
+        }
+    }
+    Ok(many)
+}
+
+/// Whether the next write would end alike, whatever it is of.
+fn is_of_all(error: &StoreError) -> bool {
+    matches!(error, StoreError::Busy | StoreError::Unavailable { .. })
 }
 
 /// Puts a new grant on a secret's living credential.
@@ -89,7 +158,7 @@ pub fn mint(
     now: TimeMs,
     drafts: &Drafts,
 ) -> Result<()> {
-    let Listed { grant: of, credential, behind } = source;
+    let Listed { grant: of, credential, behind, .. } = source;
     match of.status {
         GrantStatus::Revoked { .. } => return Err(Code::GrantRevoked.into()),
         GrantStatus::Active if of.lapsed(now) => return Err(Code::GrantExpired.into()),

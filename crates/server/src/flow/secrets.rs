@@ -3,14 +3,12 @@
 use grantd_domain::audit::Kind;
 use grantd_domain::grant::ManagedSecret;
 use grantd_store::{Result, Tx, append_event, apps, credentials, grants, secrets};
-use grantd_wire::{Code, TimeMs};
+use grantd_wire::{Code, TimeMs, limits};
 
 use crate::flow::{self, Drafts};
 
 /// What a deletion tells of, beside what each revoke does.
 pub const KINDS: &[Kind] = &[Kind::SecretDeleted, Kind::CredentialDestroyed];
-/// What each revoke tells of.
-pub const REVOKE_KINDS: &[Kind] = &[Kind::GrantRevoked, Kind::CredentialDestroyed];
 
 /// What was taken away.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +27,8 @@ pub fn delete(
     revokes: &[Drafts],
 ) -> Result<Deleted> {
     let app = secret.app_id;
-    let living = grants::list_unrevoked(tx, app, secret.id)?;
+    let on = grants::On::Secret(secret.id);
+    let living = grants::page_unrevoked(tx, app, on, None, limits::SIBLINGS_MAX + 1)?;
     if living.len() > revokes.len() {
         return Err(Code::Conflict.into());
     }

@@ -134,7 +134,7 @@ impl Operation {
 }
 
 const SEARCHED: &[&str] = &["limit", "offset", "search"];
-const GRANTS: &[&str] = &["limit", "offset", "search", "status", "provider"];
+const GRANTS: &[&str] = &["limit", "offset", "search", "status", "provider", "upstream"];
 const EVENTS: &[&str] =
     &["limit", "cursor", "grant", "user", "agent", "key", "provider", "kind", "outcome", "context", "since", "until"];
 const EXPORTED: &[&str] =
@@ -330,6 +330,13 @@ pub fn describe(route: Api) -> Operation {
             .about("A call received after this answers releases nothing. The last living grant takes the stored value with it.")
             .may_take::<api::GrantRevoke>()
             .refuses(&[Code::GrantNotFound]),
+        Api::GrantsRevokeMany => gives::<api::RevokedGrants>("revokeGrants", "grants", "Revokes every grant on something")
+            .about(
+                "Fifty at a time: call again with `next_cursor` until `has_more` is false. After an interruption, begin anew: \
+                 what was revoked is not there any more. Grants whose time is over are revoked, too. Those that fail hold up no others.",
+            )
+            .takes_as::<api::GrantsRevoke>(r#"{"provider": "google", "reason": "the client secret leaked"}"#)
+            .refuses(&[Code::NotFound, Code::SecretNotFound]),
         Api::EventsList => events("listEvents", "Lists events of an app"),
         Api::EventsShow => event("showEvent", "Shows an event of an app"),
         Api::EventsExport => export("exportEvents", "Exports events of an app"),

@@ -70,7 +70,7 @@ fn named(
     Ok((found.into_iter().skip(skip).take(take).collect(), total))
 }
 
-fn item(Listed { grant, credential, behind }: &Listed, now: TimeMs) -> ListedGrant {
+fn item(Listed { grant, credential, behind, .. }: &Listed, now: TimeMs) -> ListedGrant {
     let secret = match behind {
         Behind::Secret(secret) => secret,
         Behind::Provider(provider) => return ListedGrant::Oauth(account_item(grant, credential, provider, now)),
@@ -261,7 +261,7 @@ fn mint_lifetime(policy: Option<Map<String, Value>>) -> Result<Lifetime, Error> 
         .map_err(|e| Error::new(Code::InvalidGrantPolicy).detail("why", e.to_string()))
 }
 
-fn minted_view(Listed { grant, credential, behind }: &Listed, now: TimeMs) -> MintedGrant {
+fn minted_view(Listed { grant, credential, behind, .. }: &Listed, now: TimeMs) -> MintedGrant {
     let account = credential.account();
     MintedGrant {
         grant_id: grant.id.to_string(),

@@ -6,7 +6,13 @@ use serde_json::{Value, json};
 use crate::harness::world::{merged, text};
 use crate::harness::{Answer, Server, World};
 
+on_kept_engines! {
+    every_grant_is_revoked_page_by_page,
+    one_that_cannot_be_revoked_holds_up_no_other,
+}
+
 in_memory! {
+    what_is_revoked_in_bulk_must_be_said,
     grants_keep_their_bounds,
     a_credential_has_fifty_siblings_at_most,
     a_label_is_unique_among_the_living,
@@ -233,4 +239,88 @@ async fn a_key_narrowed_to_grants_lists_those(server: Server) {
     revoke(&second).await.refused(Code::InsufficientScope);
     revoke(&world.grant).await.refused(Code::InsufficientScope);
     revoke(&third).await.ok(200);
+}
+
+async fn revoke_many(server: &Server, world: &World, body: Value) -> Answer {
+    post(server, world, "grants/revoke", body).await
+}
+
+async fn every_grant_is_revoked_page_by_page(server: Server) {
+    let (world, other) = (server.world().await, server.world_named("Other").await);
+    // With those of `more` one page and one grant; the last of them is over already.
+    for _ in 1..49 {
+        server.grant(&world, json!({})).await;
+    }
+    server.grant(&world, json!({"expires_in_seconds": 1})).await;
+    // The moment orders ids, and so says what the second page is.
+    server.advance_ms(1_000);
+    let more = server.secret(&world.app, json!({"name": "More"})).await;
+    let first = revoke_many(&server, &world, json!({"all": true, "reason": "a drill"})).await.ok(200);
+    assert_eq!((&first["total"], &first["done"], &first["failed"]), (&json!(51), &json!(50), &json!([])), "{first}");
+    assert_eq!((&first["has_more"], &first["credentials_destroyed"]), (&json!(true), &json!(1)));
+    server.token(&world).await.refused(Code::GrantRevoked);
+    server.token(&world.with_grant(&text(&more, "grant_id"))).await.ok(200);
+    let cursor = json!({"all": true, "reason": "a drill", "cursor": first["next_cursor"]});
+    let last = revoke_many(&server, &world, cursor).await.ok(200);
+    assert_eq!((&last["total"], &last["done"]), (&Value::Null, &json!(1)), "{last}");
+    assert_eq!((&last["has_more"], &last["next_cursor"]), (&json!(false), &Value::Null));
+    // Each as a single revoke would have it, with an event of its own.
+    let told = server.told(&world, "grant.revoked").await;
+    assert_eq!((told.len(), server.told(&world, "credential.destroyed").await.len()), (51, 2));
+    assert!(told.iter().all(|event| event["reason"] == "a drill" && event["changed"]["status"][1] == "revoked"));
+    let shown = server.api("GET", &world.path(&format!("grants/{}", world.grant)), Value::Null).await.ok(200);
+    assert_eq!((&shown["reason"], &shown["revoked_upstream"]), (&json!("a drill"), &json!("unsupported")));
+    // Again from the beginning there is nothing left.
+    let again = revoke_many(&server, &world, json!({"all": true})).await.ok(200);
+    assert_eq!((&again["total"], &again["done"], &again["has_more"]), (&json!(0), &json!(0), &json!(false)));
+    assert_eq!(server.told(&world, "grant.revoked").await.len(), 51);
+    server.token(&other).await.ok(200);
+    // Exactly one page is all of it.
+    for _ in 1..50 {
+        server.grant(&other, json!({})).await;
+    }
+    let full = revoke_many(&server, &other, json!({"managed_secret": other.secret})).await.ok(200);
+    assert_eq!((&full["done"], &full["has_more"]), (&json!(50), &json!(false)), "{full}");
+}
+
+async fn one_that_cannot_be_revoked_holds_up_no_other(server: Server) {
+    let world = server.world().await;
+    let broken = server.secret(&world.app, json!({"name": "Broken"})).await;
+    let whole = server.secret(&world.app, json!({"name": "Whole"})).await;
+    let set = async |state: &str| {
+        let sql = format!("UPDATE credentials SET state = '{state}' WHERE secret_id = '{}'", text(&broken, "id"));
+        server.database.behind_its_back(&sql).await;
+    };
+    set("odd").await;
+    let many = revoke_many(&server, &world, json!({"all": true})).await.ok(200);
+    assert_eq!((&many["total"], &many["done"], &many["has_more"]), (&json!(3), &json!(2), &json!(false)), "{many}");
+    assert_eq!(many["failed"].as_array().unwrap().len(), 1);
+    let failed = &many["failed"][0];
+    assert_eq!((&failed["grant_id"], &failed["error"]), (&broken["grant_id"], &json!("internal")), "{many}");
+    for revoked in [&world.grant, &text(&whole, "grant_id")] {
+        server.token(&world.with_grant(revoked)).await.refused(Code::GrantRevoked);
+    }
+    assert_eq!(server.told(&world, "grant.revoked").await.len(), 2);
+    set("ok").await;
+    let rest = revoke_many(&server, &world, json!({"all": true})).await.ok(200);
+    assert_eq!((&rest["total"], &rest["done"], &rest["failed"]), (&json!(1), &json!(1), &json!([])), "{rest}");
+}
+
+async fn what_is_revoked_in_bulk_must_be_said(server: Server) {
+    let world = server.world().await;
+    let secret = server.secret(&world.app, json!({"name": "Kept"})).await;
+    for nothing in [json!({}), json!({"all": false}), json!({"all": true, "managed_secret": "stripe"})] {
+        revoke_many(&server, &world, nothing).await.names(Code::InvalidRequest, "provider");
+    }
+    let all = |more: Value| revoke_many(&server, &world, merged(json!({"all": true}), more));
+    all(json!({"cursor": "x"})).await.names(Code::InvalidRequest, "cursor");
+    all(json!({"reason": "x".repeat(2_001)})).await.names(Code::InvalidRequest, "reason");
+    all(json!({"user": "u"})).await.names(Code::InvalidRequest, "user");
+    revoke_many(&server, &world, json!({"provider": "google"})).await.refused(Code::NotFound);
+    revoke_many(&server, &world, json!({"managed_secret": "nothing"})).await.refused(Code::SecretNotFound);
+    let done = revoke_many(&server, &world, json!({"managed_secret": world.secret, "reason": "x".repeat(2_000)})).await;
+    assert_eq!(done.ok(200)["done"], 1);
+    server.token(&world.with_grant(&text(&secret, "grant_id"))).await.ok(200);
+    let list = server.api("GET", &world.path("grants?upstream=odd"), Value::Null).await;
+    list.names(Code::InvalidRequest, "upstream");
 }

@@ -19,6 +19,7 @@ on_kept_engines! {
     what_the_token_endpoint_says_decides_over_the_grant,
     a_lost_answer_is_told_from_a_consent_that_is_over,
     revoking_ends_the_tokens_at_the_provider,
+    revoking_all_of_a_provider_ends_all_its_tokens,
 }
 
 in_memory! {
@@ -437,6 +438,33 @@ async fn revoking_ends_the_tokens_at_the_provider(server: Server) {
     assert_eq!(issuer.calls("/revoke").len(), 1);
     // A new connection of the account is a new grant.
     assert_eq!(connect(&server, &world, Value::Null).await["operation"], "creation");
+}
+
+async fn revoking_all_of_a_provider_ends_all_its_tokens(server: Server) {
+    let (server, world, issuer) = acme(&server).await;
+    let mut connected = Vec::new();
+    for account in ["user-1", "user-2"] {
+        issuer.is_account(account);
+        connected.push(text(&connect(&server, &world, Value::Null).await, "grant_id"));
+    }
+    connected.push(text(&connect(&server, &world, json!({"requested_grant": {"label": "two"}})).await, "grant_id"));
+    let body = json!({"provider": ID, "reason": "the client secret leaked"});
+    let many = server.api("POST", &world.path("grants/revoke"), body).await.ok(200);
+    assert_eq!((&many["total"], &many["done"], &many["credentials_destroyed"]), (&json!(3), &json!(3), &json!(2)));
+    for grant in &connected {
+        token(&server, &world, grant).await.refused(Code::GrantRevoked);
+    }
+    server.token(&world).await.ok(200);
+    let listed = async |upstream: &str| {
+        let path = world.path(&format!("grants?provider={ID}&upstream={upstream}"));
+        server.api("GET", &path, Value::Null).await.ok(200)["total"].as_i64()
+    };
+    assert_eq!((listed("pending").await, listed("yes").await), (Some(3), Some(0)));
+    assert_eq!(shown(&server, &world, &connected[0]).await["revoked_upstream"], "pending");
+    jobs::end_revoked(&server.vault).await.unwrap();
+    assert_eq!(issuer.calls("/revoke").len(), 2);
+    assert_eq!((listed("pending").await, listed("yes").await, listed("failed").await), (Some(0), Some(3), Some(0)));
+    assert_eq!(shown(&server, &world, &connected[2]).await["revoked_upstream"], "yes");
 }
 
 async fn a_claimed_401_renews_once_and_holds_nobody_up(server: Server) {

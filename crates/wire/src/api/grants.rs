@@ -52,6 +52,9 @@ pub struct Grant {
     pub status: String,
     /// Why it was revoked, as given.
     pub reason: Option<String>,
+    /// Of a revoked grant: what became of its tokens at their provider, as in the answer to a revoke.
+    #[serde(default)]
+    pub revoked_upstream: Option<String>,
     pub tenant: Option<String>,
     /// True when the tenant guard does not apply to this grant.
     pub tenant_exempt: bool,
@@ -114,4 +117,52 @@ pub struct RevokedGrant {
     pub revoked_upstream: String,
     /// True when this was the last living grant, so that the stored value was destroyed.
     pub credential_destroyed: bool,
+}
+
+/// `POST …/grants/revoke`: every grant on what it names, a page at a time. Exactly one of `provider`, `managed_secret` and `all`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct GrantsRevoke {
+    /// Id of a provider the app is registered with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Id or slug of a managed secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_secret: Option<String>,
+    /// True: every grant of the app.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// Kept with each grant and in its event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// `next_cursor` of the answer before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// The answer to it.
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RevokedGrants {
+    /// How many there were before this call. Null with a cursor: it is counted once.
+    pub total: Option<i64>,
+    /// How many of this page are revoked.
+    pub done: i64,
+    /// Those of this page that could not be. They do not hold up the others.
+    pub failed: Vec<RevokeFailure>,
+    /// How many stored values went with their last grant.
+    pub credentials_destroyed: i64,
+    /// Where the next page begins.
+    pub next_cursor: Option<String>,
+    pub has_more: bool,
+}
+
+/// A grant that could not be revoked.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RevokeFailure {
+    pub grant_id: String,
+    pub error: String,
+    pub message: String,
 }

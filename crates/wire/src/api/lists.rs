@@ -37,9 +37,12 @@ pub struct ListQuery {
     /// Grants: `active`, `expired` or `revoked`. Keys: also `in_grace` and `rotated`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// Grants: a secret's slug.
+    /// Grants: a secret's slug, or a provider's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
+    /// Grants that were revoked, by what became of their tokens at the provider: `pending`, `yes` or `failed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
     /// Case-insensitive prefix of name, slug or label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<String>,

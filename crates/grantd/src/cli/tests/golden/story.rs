@@ -205,6 +205,11 @@ pub const STORY: &[Step] = &[
     fails("import kv --address http://$PROVIDER --path apps", Exit::Error),
     fails("grants revoke $GRANT --reason", Exit::Usage),
     step("grants revoke $GRANT --reason 'the trial is over'"),
+    fails("grants revoke --all --managed-secret store", Exit::Usage),
+    step("grants revoke --all --managed-secret store --reason 'a drill' --confirm store"),
+    fails("grants revoke --all --provider nonesuch --confirm nonesuch", Exit::NotFound),
+    step("grants revoke --all --provider acme --confirm acme"),
+    step("grants list --provider acme --upstream failed"),
     // Events of one write share their moment, and have no order in a list: one kind at a time.
     saves("audit list --kind secret.created --limit 4", &[("EVENT", "/items/0/id")]),
     step("audit list --context run_id=42 --outcome allowed"),
