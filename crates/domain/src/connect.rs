@@ -114,6 +114,8 @@ pub enum Why {
     Unclear,
     /// The account's grants are as many as there can be.
     Full,
+    /// The app was archived or deleted meanwhile.
+    AppClosed,
     /// This server could not keep it.
     Internal,
 }
@@ -130,6 +132,7 @@ impl Why {
                 "invalid_scope" | "invalid_request" | "unsupported_grant_type" => "connect_config_error",
                 _ => "invalid_client",
             },
+            Self::AppClosed => "connect_config_error",
             Self::Interrupted => "interrupted",
             Self::OtherAccount => "account_mismatch",
             Self::NoAccount => "account_unknown",
@@ -156,6 +159,10 @@ impl Why {
             }
             Self::Unclear => "The provider's answer is no token. Let the user try again.".to_owned(),
             Self::Full => "The account has as many grants as it can have. Revoke one first.".to_owned(),
+            Self::AppClosed => {
+                "The app was archived before the account was connected. Ask for a new session once it is active."
+                    .to_owned()
+            }
             Self::Internal => "The connection could not be kept here. Let the user try again.".to_owned(),
         }
     }

@@ -131,6 +131,11 @@ pub fn is_deleted(tx: &mut Tx<'_>, app: AppId) -> Result<bool> {
     Ok(tx.count("SELECT COUNT(*) FROM apps WHERE id = $1 AND state = 'deleted'", &[id(app)])? > 0)
 }
 
+/// Whether the app is in use.
+pub fn is_active(tx: &mut Tx<'_>, app: AppId) -> Result<bool> {
+    Ok(tx.count("SELECT COUNT(*) FROM apps WHERE id = $1 AND state = 'active'", &[id(app)])? > 0)
+}
+
 /// Raises the app's epoch: every decision made before is made again.
 pub fn raise_epoch(tx: &mut Tx<'_>, app: AppId) -> Result<()> {
     if tx.change_one("UPDATE apps SET epoch = epoch + 1 WHERE id = $1", &[id(app)])? {

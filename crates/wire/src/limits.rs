@@ -205,6 +205,8 @@ pub const REFRESH_MARGIN_MS: i64 = 5 * 60 * 1000;
 pub const REFRESH_LEASE_MS: i64 = 60_000;
 /// How long the token endpoint may take, and how long a caller waits for it.
 pub const REFRESH_DEADLINE_MS: u64 = 10_000;
+/// Bytes of a token that a provider gives out.
+pub const OAUTH_TOKEN_BYTES_MAX: usize = 32 * 1024;
 /// The longest pause between failed attempts to renew a token.
 pub const REFRESH_PAUSE_MS_MAX: i64 = 5 * 60 * 1000;
 /// Attempts to end a token at its provider, within about a day.

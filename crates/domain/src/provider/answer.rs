@@ -3,8 +3,12 @@
 //! Never: an answer that is anything but a token makes a stored pair be replaced or given up, unless the provider itself says that
 //! the grant is over. Nothing of an answer but a known error code is told on.
 
+use std::fmt;
+use std::ops::Deref;
+
 use base64::Engine as _;
 use grantd_wire::TimeMs;
+use grantd_wire::limits::OAUTH_TOKEN_BYTES_MAX;
 use serde_json::{Map, Value};
 use zeroize::Zeroize as _;
 
@@ -99,19 +103,17 @@ impl Token {
     /// A [`Refusal`] for everything that holds no access token, whatever its status.
     pub fn read(&self, status: u16, body: &[u8], now: TimeMs) -> Result<Tokens, Refusal> {
         let is_busy = status >= 500 || status == 429 || status == 408;
-        let Some(mut answer) = fields(body) else {
+        let Some(answer) = fields(body) else {
             return Err(match status {
                 _ if is_busy => Refusal::Transient(format!("status_{status}")),
                 401 => Refusal::Configuration("status_401".to_owned()),
                 _ => Refusal::Unreadable,
             });
         };
-        let read = match is_busy {
+        match is_busy {
             true => Err(Refusal::Transient(format!("status_{status}"))),
             false => self.tokens(status, &answer, now),
-        };
-        answer.values_mut().for_each(wipe);
-        read
+        }
     }
 
     fn tokens(&self, status: u16, answer: &Map<String, Value>, now: TimeMs) -> Result<Tokens, Refusal> {
@@ -123,6 +125,11 @@ impl Token {
         let text = |name: &str| root.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let access = text("access_token").filter(|_| (200..300).contains(&status) && !is_failed);
         let Some(access) = access else { return Err(refusal(status, answer)) };
+        let refresh = text("refresh_token");
+        // What no request could carry is no token.
+        if !is_token(access) || refresh.is_some_and(|refresh| !is_token(refresh)) {
+            return Err(Refusal::Unreadable);
+        }
         let mut expiry = self.expiry(root.get("expires_in"), now);
         if expiry == Expiry::Unknown {
             expiry = claimed_expiry(access).map_or(Expiry::Unknown, Expiry::At);
@@ -130,7 +137,7 @@ impl Token {
         let secret = |text: &str| Secret::new(text.to_owned());
         Ok(Tokens {
             access: secret(access),
-            refresh: text("refresh_token").map(secret),
+            refresh: refresh.map(secret),
             expiry,
             scopes: root.get("scope").or_else(|| root.get("scopes")).and_then(scopes),
             id_token: text("id_token").map(secret),
@@ -149,6 +156,11 @@ impl Token {
             _ => unsaid,
         }
     }
+}
+
+/// Whether a text can be a token: visible ASCII, which every header and form can carry.
+fn is_token(text: &str) -> bool {
+    text.len() <= OAUTH_TOKEN_BYTES_MAX && text.bytes().all(|c| c.is_ascii_graphic())
 }
 
 fn after(now: TimeMs, seconds: i64) -> Expiry {
@@ -189,20 +201,51 @@ fn claimed_expiry(token: &str) -> Option<TimeMs> {
     seconds(claims.get("exp")?).filter(|exp| (1..LIFETIME_S_MAX * 10).contains(exp)).map(|exp| TimeMs(exp * 1000))
 }
 
+/// What a provider said, by name. Wiped on drop, and prints as nothing: there may be tokens in it.
+#[derive(Default)]
+pub struct Fields(Map<String, Value>);
+
+impl Deref for Fields {
+    type Target = Map<String, Value>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl From<Map<String, Value>> for Fields {
+    fn from(said: Map<String, Value>) -> Self {
+        Self(said)
+    }
+}
+
+impl Drop for Fields {
+    fn drop(&mut self) {
+        self.0.values_mut().for_each(wipe);
+    }
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fields(..)")
+    }
+}
+
 /// A JSON object or a form, whatever the content type says; none, when it is neither.
-pub fn fields(body: &[u8]) -> Option<Map<String, Value>> {
+pub fn fields(body: &[u8]) -> Option<Fields> {
     if body.len() > ANSWER_BYTES_MAX {
         return None;
     }
     let body = body.trim_ascii();
     if body.starts_with(b"{") {
-        return serde_json::from_slice(body).ok();
+        return serde_json::from_slice(body).ok().map(Fields);
     }
     if body.is_empty() || body.starts_with(b"<") || body.starts_with(b"[") || !body.contains(&b'=') {
         return None;
     }
     std::str::from_utf8(body).ok()?;
-    Some(url::form_urlencoded::parse(body).map(|(name, value)| (name.into_owned(), Value::from(value))).collect())
+    let said = url::form_urlencoded::parse(body).map(|(name, value)| (name.into_owned(), Value::from(value)));
+    Some(Fields(said.collect()))
 }
 
 /// What an RFC 6901 pointer leads to.
@@ -233,12 +276,28 @@ fn error_code(answer: &Map<String, Value>) -> Option<String> {
     (!code.is_empty() && code.len() <= ERROR_CHARS_MAX && code.bytes().all(is_word)).then(|| code.to_owned())
 }
 
-/// Nothing of an answer stays in memory.
-pub fn wipe(value: &mut Value) {
+fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),
         Value::Array(items) => items.iter_mut().for_each(wipe),
         Value::Object(fields) => fields.values_mut().for_each(wipe),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_said_is_wiped_to_its_last_text_and_never_printed() {
+        let said = json!({"a": "canary", "b": ["canary", {"c": "canary"}], "d": 1, "e": null});
+        let Value::Object(said) = said else { panic!("it is an object") };
+        let mut said = Fields::from(said);
+        assert_eq!(format!("{said:?}"), "Fields(..)");
+        said.0.values_mut().for_each(wipe);
+        assert_eq!(json!(said.0), json!({"a": "", "b": ["", {"c": ""}], "d": 1, "e": null}));
     }
 }

@@ -7,7 +7,7 @@ use grantd_wire::limits;
 use serde_json::{Map, Value};
 
 use super::answer::pointer;
-use super::{IdentitySource, Provider};
+use super::{Fields, IdentitySource, Provider};
 use crate::destination::{Rule, Target};
 use crate::secret::Secret;
 use crate::template::render;
@@ -35,21 +35,21 @@ pub enum AccountError {
     Host,
 }
 
-/// What was learnt while an account connected, by where it was learnt.
+/// What was learnt while an account connected, by where it was learnt. Nothing of it outlives that.
 #[derive(Debug, Default)]
 pub struct Learnt {
     /// The answer of the token endpoint, whole.
-    pub token: Map<String, Value>,
+    pub token: Fields,
     /// The claims of its ID token.
-    pub id_token: Map<String, Value>,
+    pub id_token: Fields,
     /// The answer of the identity call.
-    pub call: Map<String, Value>,
+    pub call: Fields,
     /// The parameters of the callback.
-    pub callback: Map<String, Value>,
+    pub callback: Fields,
 }
 
 impl Learnt {
-    fn of(&self, source: IdentitySource) -> &Map<String, Value> {
+    fn of(&self, source: IdentitySource) -> &Fields {
         match source {
             IdentitySource::Call => &self.call,
             IdentitySource::IdToken => &self.id_token,
@@ -103,10 +103,11 @@ impl Provider {
         client_id: &str,
         nonce: Option<&str>,
         now: TimeMs,
-    ) -> Result<Map<String, Value>, AccountError> {
+    ) -> Result<Fields, AccountError> {
         let claims = token.reveal().split('.').nth(1).ok_or(AccountError::IdToken)?;
         let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).map_err(|_| AccountError::IdToken)?;
         let claims: Map<String, Value> = serde_json::from_slice(&claims).map_err(|_| AccountError::IdToken)?;
+        let claims = Fields::from(claims);
         let is_text = |name: &str, text: &str| claims.get(name).and_then(Value::as_str) == Some(text);
         let is_ours = match claims.get("aud") {
             Some(Value::String(audience)) => audience == client_id,

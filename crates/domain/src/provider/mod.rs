@@ -21,7 +21,7 @@ use crate::destination::Rule;
 use crate::evidence::{Evidence, is_https};
 use crate::template::{http_name, placeholders, render};
 
-pub use answer::{ANSWER_BYTES_MAX, Expiry, Refusal, Tokens, fields, wipe};
+pub use answer::{ANSWER_BYTES_MAX, Expiry, Fields, Refusal, Tokens, fields};
 pub use call::{Call, Client, Link, Pair, new_verifier};
 pub use catalog::{all, find};
 pub use custom::{CustomError, Discovery, discovery_url, of_custom};

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use grantd_wire::TimeMs;
+use grantd_wire::limits::OAUTH_TOKEN_BYTES_MAX;
 
 use super::catalog::FILES;
 use super::*;
@@ -179,11 +180,28 @@ fn a_refusal_says_what_it_means_for_what_is_stored() {
 
 #[test]
 fn an_answer_is_read_up_to_its_bound() {
-    let body = |len: usize| format!(r#"{{"access_token":"{}"}}"#, "a".repeat(len - 19));
+    let body = |len: usize| format!(r#"{{"access_token":"a","x":"{}"}}"#, "a".repeat(len - 27));
     let plain = token(|_| {});
     assert_eq!(body(100).len(), 100);
     assert!(read(&plain, 200, &body(ANSWER_BYTES_MAX)).is_ok());
     assert_eq!(read(&plain, 200, &body(ANSWER_BYTES_MAX + 1)).unwrap_err(), Refusal::Unreadable);
+}
+
+#[test]
+fn what_no_request_could_carry_is_no_token() {
+    let plain = token(|_| {});
+    let long = "a".repeat(OAUTH_TOKEN_BYTES_MAX);
+    for good in ["!", "~", "ya29.a0_-/+=", &long] {
+        let body = serde_json::json!({"access_token": good, "refresh_token": good}).to_string();
+        let tokens = read(&plain, 200, &body).unwrap();
+        assert_eq!((tokens.access.reveal(), tokens.refresh.unwrap().reveal()), (good, good));
+    }
+    for bad in ["a b", "a\nb", "a\u{7f}", "\u{e9}", "a\0", &format!("{long}a")] {
+        for (access, refresh) in [(bad, "r"), ("a", bad)] {
+            let body = serde_json::json!({"access_token": access, "refresh_token": refresh}).to_string();
+            assert_eq!(read(&plain, 200, &body).unwrap_err(), Refusal::Unreadable, "{}", bad.len());
+        }
+    }
 }
 
 proptest::proptest! {

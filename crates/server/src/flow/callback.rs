@@ -8,7 +8,7 @@ use grantd_domain::audit::{Event, Kind, Outcome as EventOutcome};
 use grantd_domain::connect::{Asked, Outcome, Wanted, Why, missing};
 use grantd_domain::env::{Env, new_uuid};
 use grantd_domain::grant::{Credential, CredentialOf, CredentialState, Grant, GrantStatus, Tenant, expires_at};
-use grantd_domain::provider::{self, AccountError, Call, IdentitySource, Learnt, Quirk, Refusal, Tokens};
+use grantd_domain::provider::{self, AccountError, Call, Fields, IdentitySource, Learnt, Quirk, Refusal, Tokens};
 use grantd_domain::secret::Secret;
 use grantd_store::connect::{self as rows, SessionState, StepState};
 use grantd_store::{Tx, append_event, apps, crash, credentials, grants, providers};
@@ -29,7 +29,7 @@ const TRIES: usize = 5;
 
 /// What a provider sent along, by name.
 pub struct Returned {
-    pub params: Map<String, Value>,
+    pub params: Fields,
 }
 
 impl Returned {
@@ -66,9 +66,10 @@ pub async fn take(
             None => None,
         };
         let provider = providers::find(tx, step.app_id, &step.provider_id)?;
-        Ok(Some((step, session, provider)))
+        let is_active = apps::is_active(tx, step.app_id)?;
+        Ok(Some((step, session, provider, is_active)))
     };
-    let Some((step, session, provider)) = vault.store.read(read).await.map_err(of_store)? else {
+    let Some((step, session, provider, is_active)) = vault.store.read(read).await.map_err(of_store)? else {
         return Ok(Next::Unknown);
     };
     let Some(session) = session else { return Ok(Next::WrongBrowser) };
@@ -83,7 +84,13 @@ pub async fn take(
     let next = Next::Page { session: session.id, provider: step.provider_id.clone() };
     let work = {
         let vault = Arc::clone(vault);
-        async move { Box::pin(settle(&vault, session, step, provider, returned, source)).await }
+        async move {
+            match is_active {
+                true => Box::pin(settle(&vault, session, step, provider, returned, source)).await,
+                // No tokens are asked for that nobody could use.
+                false => fail(&vault, &session, &step, Outcome::Failed { why: Why::AppClosed }, &source).await,
+            }
+        }
     };
     vault.tasks.spawn(work).await.map_err(|_| Error::new(Code::Internal))??;
     Ok(next)
@@ -101,7 +108,7 @@ async fn settle(
         return Err(Code::Internal.into());
     };
     let deadline = Duration::from_millis(limits::CONNECT_EXCHANGE_MS);
-    let obtained = tokio::time::timeout(deadline, obtain(vault, &step, &provider, wanted, &returned)).await;
+    let obtained = tokio::time::timeout(deadline, obtain(vault, &step, &provider, wanted, returned)).await;
     let obtained = obtained.unwrap_or(Err(Outcome::Failed { why: Why::Unreachable }));
     let kept = match obtained {
         Ok(obtained) => Box::pin(keep(vault, &session, &step, &provider, obtained, &source)).await,
@@ -109,11 +116,19 @@ async fn settle(
     };
     match kept {
         Ok(()) => Ok(()),
-        Err(outcome) => {
-            let place = (step.provider_id.as_str(), step.attempt, StepState::Exchanging);
-            connect::fail(vault, &session, place, outcome, &source).await
-        }
+        Err(outcome) => fail(vault, &session, &step, outcome, &source).await,
     }
+}
+
+async fn fail(
+    vault: &Arc<Vault>,
+    session: &Session,
+    step: &Step,
+    outcome: Outcome,
+    source: &Source,
+) -> Result<(), Error> {
+    let place = (step.provider_id.as_str(), step.attempt, StepState::Exchanging);
+    connect::fail(vault, session, place, outcome, source).await
 }
 
 /// What the provider gave.
@@ -129,7 +144,7 @@ async fn obtain(
     step: &Step,
     provider: &AppProvider,
     wanted: &Wanted,
-    returned: &Returned,
+    returned: Returned,
 ) -> Result<Obtained, Outcome> {
     let failed = |why| Outcome::Failed { why };
     let facts = &provider.facts;
@@ -148,7 +163,7 @@ async fn obtain(
     let client = refresh::client(vault, provider).await.map_err(|_| failed(Why::Internal))?;
     let call =
         facts.code_call(&client, &Secret::new(code.to_owned()), &connect::redirect_uri(vault), &carried.verifier());
-    let mut learnt = Learnt { callback: returned.params.clone(), ..Learnt::default() };
+    let mut learnt = Learnt { callback: returned.params, ..Learnt::default() };
     let (mut tokens, answer) = tokens(vault, provider, &call).await?;
     crash::step("callback.exchanged");
     learnt.token = answer;
@@ -181,7 +196,6 @@ async fn obtain(
     let account = facts.account(&learnt).map_err(why_of)?;
     let pinned_host = facts.pinned_host(&learnt).map_err(why_of)?;
     crash::step("callback.identified");
-    learnt.token.values_mut().for_each(provider::wipe);
     let missing = missing(tokens.scopes.as_deref(), &wanted.required);
     if !missing.is_empty() {
         return Err(Outcome::Partial { missing });
@@ -228,7 +242,7 @@ async fn carried(vault: &Vault, step: &Step) -> Result<Carried, Error> {
 }
 
 /// Asks the token endpoint; its answer as tokens, and as it was.
-async fn tokens(vault: &Vault, provider: &AppProvider, call: &Call) -> Result<(Tokens, Map<String, Value>), Outcome> {
+async fn tokens(vault: &Vault, provider: &AppProvider, call: &Call) -> Result<(Tokens, Fields), Outcome> {
     let failed = |why| Outcome::Failed { why };
     let deadline = Duration::from_millis(limits::REFRESH_DEADLINE_MS);
     let answered = oauth::send(vault, call, deadline).await.map_err(|no_answer| {
@@ -250,16 +264,19 @@ async fn tokens(vault: &Vault, provider: &AppProvider, call: &Call) -> Result<(T
     }
 }
 
-async fn identity(vault: &Vault, call: &Call) -> Result<Map<String, Value>, Outcome> {
+async fn identity(vault: &Vault, call: &Call) -> Result<Fields, Outcome> {
     let failed = |why| Outcome::Failed { why };
     let deadline = Duration::from_millis(limits::REFRESH_DEADLINE_MS);
     let answered = oauth::send(vault, call, deadline).await.map_err(|_| failed(Why::Unreachable))?;
     let body = answered.body.filter(|_| (200..300).contains(&answered.status));
     let body = body.ok_or_else(|| failed(if answered.status >= 500 { Why::Unreachable } else { Why::NoAccount }))?;
     match serde_json::from_slice(&body) {
-        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(Value::Object(said)) => Ok(Fields::from(said)),
         // A list of accounts, numbered from 0.
-        Ok(Value::Array(items)) => Ok(items.into_iter().enumerate().map(|(n, item)| (n.to_string(), item)).collect()),
+        Ok(Value::Array(items)) => {
+            let numbered = items.into_iter().enumerate().map(|(n, item)| (n.to_string(), item));
+            Ok(Fields::from(numbered.collect::<Map<_, _>>()))
+        }
         _ => Err(failed(Why::NoAccount)),
     }
 }
@@ -341,6 +358,7 @@ async fn keep(
             }
             // Somebody connected, renewed or disconnected the account meanwhile: as it is now.
             Ok(Kept::Moved) | Err(grantd_store::Error::Duplicate) => {}
+            Ok(Kept::Closed) => return Err(failed(Why::AppClosed)),
             Err(e) => match of_store(e) {
                 e if e.code == Code::Conflict => return Err(failed(Why::Interrupted)),
                 e => return Err(internal(e)),
@@ -383,11 +401,16 @@ enum Kept {
     Yes,
     /// The account is another by now.
     Moved,
+    /// The app is no longer in use.
+    Closed,
 }
 
 impl Keeping {
     fn write(&self, tx: &mut Tx<'_>) -> grantd_store::Result<Kept> {
         let Self { session, credential, .. } = self;
+        if !apps::is_active(tx, credential.app_id)? {
+            return Ok(Kept::Closed);
+        }
         match self.was {
             Some(version) => {
                 if !credentials::replace(tx, credential, version)? {

@@ -73,6 +73,13 @@ pub struct Opened {
     pub branding: grantd_wire::api::Branding,
 }
 
+impl Opened {
+    /// Whether nothing more comes of it.
+    pub fn is_over(&self) -> bool {
+        matches!(self.session.state, SessionState::Completed | SessionState::Refused)
+    }
+}
+
 /// The session that this browser opened; none: it opened no such one.
 pub async fn find(vault: &Vault, id: ConnectSessionId, browser_hash: [u8; 32]) -> Result<Option<Opened>, Error> {
     let organization = vault.organization_id;
@@ -165,6 +172,10 @@ pub async fn open(vault: &Vault, token: &str, browser: &str, source: &Source) ->
     let (token_hash, browser_hash) = (sha256(token.as_bytes()), sha256(browser.as_bytes()));
     let now = source.now;
     let Some((session, _)) = find_by_token(vault, token_hash).await? else { return Ok(Claim::Unknown) };
+    let app = session.app_id;
+    if !vault.store.read(move |tx| apps::is_active(tx, app)).await.map_err(of_store)? {
+        return Ok(Claim::Closed);
+    }
     if session.state == SessionState::Open && session.expires_at <= now {
         return Ok(Claim::Unknown);
     }
@@ -189,6 +200,8 @@ pub enum Claim {
     Elsewhere,
     /// There is none, or it lapsed before anybody opened it.
     Unknown,
+    /// Its app connects nobody.
+    Closed,
 }
 
 /// An event of a session. Nobody of ours acts: a user does, in a browser.
@@ -303,9 +316,9 @@ pub async fn fail(
     }
     let event = event.prepare();
     let to = if matches!(outcome, Outcome::Declined) { StepState::Declined } else { StepState::Failed };
-    // Nothing the user can do mends how the app is registered: a session for that alone is over.
+    // Nothing the user can do mends how the app is registered, or that it is archived: a session for that alone is over.
     let is_over = session.request.is_single()
-        && matches!(&outcome, Outcome::Declined | Outcome::Failed { why: Why::Configuration(_) });
+        && matches!(&outcome, Outcome::Declined | Outcome::Failed { why: Why::Configuration(_) | Why::AppClosed });
     let (id, provider, now) = (session.id, provider.to_owned(), vault.env.now());
     let write = move |tx: &mut Tx<'_>| {
         if rows::end_step(tx, (id, &provider, attempt), from, to, &outcome, now)? {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use grantd_domain::connect::{Outcome, Why};
+use grantd_domain::grant::AppState;
 use grantd_store::connect::{SessionState, StepState};
 use grantd_store::organizations;
 use grantd_wire::ids::{AppId, ConnectSessionId};
@@ -118,6 +119,7 @@ pub async fn claim(vault: &Arc<Vault>, parts: &Parts, form: &[u8], source: &Sour
         Claim::Ours(id) => redirect(vault, &format!("/connect/{id}")),
         Claim::Elsewhere => stale(403, Page::WrongBrowser(Stale { app: None }), "/connect/elsewhere"),
         Claim::Unknown => stale(410, Page::Expired(Stale { app: None }), "/connect/expired"),
+        Claim::Closed => stale(410, Page::Closed(Stale { app: None }), "/connect/closed"),
     };
     if is_new && let Ok(value) = HeaderValue::from_str(&cookie::set(vault, &browser)) {
         answered.headers_mut().insert(header::SET_COOKIE, value);
@@ -130,6 +132,7 @@ async fn opened(vault: &Arc<Vault>, parts: &Parts, id: &str) -> Result<Result<(O
     match id {
         "elsewhere" => return Ok(Err(page(vault, 403, &Page::WrongBrowser(Stale { app: None })))),
         "expired" => return Ok(Err(page(vault, 410, &Page::Expired(Stale { app: None })))),
+        "closed" => return Ok(Err(page(vault, 410, &Page::Closed(Stale { app: None })))),
         _ => {}
     }
     let id = ConnectSessionId::parse(id).ok_or(Code::NotFound)?;
@@ -137,6 +140,11 @@ async fn opened(vault: &Arc<Vault>, parts: &Parts, id: &str) -> Result<Result<(O
     let elsewhere = || page(vault, 403, &Page::WrongBrowser(Stale { app: None }));
     let Some(browser) = cookie::read(&parts.headers) else { return Ok(Err(elsewhere())) };
     match connect::find(vault, id, sha256(browser.as_bytes())).await? {
+        // An app that is archived connects nobody; what is connected is told.
+        Some(opened) if opened.app.state != AppState::Active && !opened.is_over() => {
+            let view = View::new(&opened, &browser);
+            Ok(Err(page(vault, 410, &Page::Closed(Stale { app: Some(view.app()) }))))
+        }
         Some(opened) => Ok(Ok((opened, browser))),
         None => Ok(Err(elsewhere())),
     }
@@ -325,7 +333,7 @@ const fn reason(why: &Why) -> Reason {
         Why::Unreachable => Reason::Unreachable,
         Why::Refused(_) => Reason::Refused,
         Why::Configuration(_) => Reason::Setup,
-        Why::Interrupted => Reason::Interrupted,
+        Why::Interrupted | Why::AppClosed => Reason::Interrupted,
         Why::OtherAccount => Reason::OtherAccount,
         Why::NoAccount => Reason::NoAccount,
         Why::Unclear => Reason::Unclear,
@@ -347,6 +355,7 @@ fn finished(vault: &Vault, view: &View<'_>) -> Answer {
             provider: made.provider,
             provider_name: view.provider(made.provider).name,
             account_identifier: Some(made.account),
+            account_name: made.account_name,
             timestamp: made.at,
             operation: if made.is_new { Operation::Creation } else { Operation::Reauth },
             scopes,
@@ -384,17 +393,21 @@ struct Made<'s> {
     grant_id: String,
     provider: &'s str,
     account: &'s str,
+    account_name: Option<&'s str>,
     is_new: bool,
     scopes: &'s [String],
     at: TimeMs,
 }
 
 fn granted(step: &Step) -> Option<Made<'_>> {
-    let Some(Outcome::Done { grant_id, is_new, account, scopes, .. }) = &step.outcome else { return None };
+    let Some(Outcome::Done { grant_id, is_new, account, account_name, scopes, .. }) = &step.outcome else {
+        return None;
+    };
     Some(Made {
         grant_id: grant_id.to_string(),
         provider: &step.provider_id,
         account,
+        account_name: account_name.as_deref(),
         is_new: *is_new,
         scopes,
         at: step.updated_at,
@@ -467,7 +480,7 @@ pub async fn callback(vault: &Arc<Vault>, parts: &Parts, source: Source) -> Resu
         params.insert(name.into_owned(), Value::from(value.into_owned()));
     }
     let browser = cookie::read(&parts.headers);
-    Ok(match take(vault, Returned { params }, browser.as_deref(), source).await? {
+    Ok(match take(vault, Returned { params: params.into() }, browser.as_deref(), source).await? {
         Next::Page { session, provider } => {
             let query = form_urlencoded::Serializer::new(String::new()).append_pair("provider", &provider).finish();
             redirect(vault, &format!("/connect/{session}/outcome?{query}"))

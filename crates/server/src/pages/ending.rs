@@ -18,6 +18,9 @@ pub struct Granted<'a> {
     pub provider_name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account_identifier: Option<&'a str>,
+    /// As its user knows it. For the page; the app is told the identifier.
+    #[serde(skip)]
+    pub account_name: Option<&'a str>,
     pub timestamp: TimeMs,
     pub operation: Operation,
     pub scopes: &'a [&'a str],

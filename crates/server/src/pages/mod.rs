@@ -94,6 +94,8 @@ pub enum Page<'a> {
     Expired(Stale<'a>),
     /// The session belongs to another browser.
     WrongBrowser(Stale<'a>),
+    /// The app connects nobody any more.
+    Closed(Stale<'a>),
     Trouble(Trouble<'a>),
 }
 
@@ -336,6 +338,7 @@ fn html(site: &Site<'_>, page: &Page<'_>) -> String {
         Page::Finished(page) => draw("finished.html", site, Some(page.app), None, &Told::of(page)),
         Page::Expired(page) => draw("expired.html", site, page.app, None, page),
         Page::WrongBrowser(page) => draw("wrong_browser.html", site, page.app, None, page),
+        Page::Closed(page) => draw("closed.html", site, page.app, None, page),
         Page::Trouble(page) => draw("trouble.html", site, page.app, None, page),
     }
 }
@@ -388,7 +391,7 @@ impl<'a> Told<'a> {
         };
         let grant = |grant: &Granted<'_>| ToldGrant {
             provider: shown::name(grant.provider_name),
-            account: grant.account_identifier.map(shown::name),
+            account: grant.account_name.or(grant.account_identifier).map(shown::name),
             again: grant.operation == Operation::Reauth,
         };
         Self {

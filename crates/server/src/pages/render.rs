@@ -24,6 +24,7 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     ("finished.html", include_str!("../../templates/finished.html")),
     ("expired.html", include_str!("../../templates/expired.html")),
     ("wrong_browser.html", include_str!("../../templates/wrong_browser.html")),
+    ("closed.html", include_str!("../../templates/closed.html")),
     ("trouble.html", include_str!("../../templates/trouble.html")),
 ];
 

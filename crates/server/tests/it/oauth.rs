@@ -25,6 +25,7 @@ on_kept_engines! {
 in_memory! {
     a_sibling_is_only_ever_tighter,
     a_session_belongs_to_one_browser_and_one_answer,
+    an_archived_app_connects_nobody,
     refusing_and_granting_less_leave_nothing_behind,
     what_is_asked_for_must_be_possible,
     a_claimed_401_renews_once_and_holds_nobody_up,
@@ -161,6 +162,9 @@ async fn a_user_connects_and_the_grant_gets_tokens(server: Server) {
     assert_eq!(link["redirect_uri"], "http://127.0.0.1:8080/oauth/callback");
     let done = browser.back(&server, &[("code", "code-1"), ("state", &link["state"])]).await;
     assert!(done.text.contains("alter_connect_success"), "{}", done.text);
+    // People know their account by its name; the app is told what stays.
+    let seen = between(&done.text, "<h1>", "</div>");
+    assert!(seen.contains("someone@example.com") && !seen.contains("user-1"), "{seen}");
 
     let exchange = &issuer.calls("/token")[0];
     assert_eq!((&*exchange["code"], &*exchange["client_secret"]), ("code-1", CLIENT_SECRET));
@@ -259,6 +263,78 @@ async fn a_session_belongs_to_one_browser_and_one_answer(server: Server) {
     server.advance_ms(3_600_001);
     jobs::prune_sessions(&server.vault).await.unwrap();
     assert_eq!(mine.get(&server, &page).await.status, 403);
+}
+
+async fn an_archived_app_connects_nobody(server: Server) {
+    let (server, world, issuer) = acme(&server).await;
+    let set = |to: &'static str| {
+        let path = world.path(to);
+        let server = server.clone();
+        async move { server.api("POST", &path, Value::Null).await.ok(200) }
+    };
+    let poll_raw = |session: &Value| {
+        let body = json!({"session_token": session["session_token"]});
+        server.send(server.sign(&world.key).post("/sdk/oauth/connect/session/poll", &body))
+    };
+    // One that nobody opened yet, one that is on its way, one whose code is being exchanged, and one that is done.
+    let unopened = session(&server, &world, Value::Null).await;
+    let under_way = session(&server, &world, Value::Null).await;
+    let mut browser = Browser::default();
+    let page = browser.open(&server, &under_way).await;
+    let csrf = between(&browser.get(&server, &page).await.text, r#"name="csrf" value=""#, "\"");
+    let link = browser.start(&server, &page).await;
+    let late = session(&server, &world, Value::Null).await;
+    let mut other = Browser::default();
+    let late_page = other.open(&server, &late).await;
+    let late_link = other.start(&server, &late_page).await;
+    let go_on = Arc::new(Notify::new());
+    issuer.plays([Play::Wait(Arc::clone(&go_on))]);
+    let of_task = server.clone();
+    let exchanging = tokio::spawn(async move {
+        other.back(&of_task, &[("code", "c"), ("state", &late_link["state"])]).await;
+        other
+    });
+    while issuer.calls("/token").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    set("archive").await;
+    go_on.notify_one();
+    let mut other = exchanging.await.unwrap();
+
+    let closed = browser.get(&server, &page).await;
+    assert!(closed.status == 410 && closed.text.contains("cannot be connected to"), "{}", closed.text);
+    let form = [("provider", ID), ("csrf", csrf.as_str())];
+    for action in ["start", "decline", "finish"] {
+        assert_eq!(browser.post(&server, &format!("{page}/{action}"), &form).await.status, 410, "{action}");
+    }
+    let opened =
+        Browser::default().post(&server, "/connect/open", &[("session", &text(&unopened, "connect_url"))]).await;
+    assert!(opened.status == 410 && opened.text.contains("cannot be connected to"), "{}", opened.text);
+    assert_eq!(browser.get(&server, "/connect/closed").await.status, 410);
+    browser.back(&server, &[("code", "c"), ("state", &link["state"])]).await;
+    assert_eq!(issuer.calls("/token").len(), 1, "no code is exchanged any more");
+    assert!(issuer.calls("/userinfo").len() <= 1);
+    poll_raw(&under_way).await.refused(Code::KeyNotActive);
+
+    // Nothing came of either, and that is told.
+    set("unarchive").await;
+    for over in [&under_way, &late] {
+        let told = poll(&server, &world, over).await;
+        assert_eq!(
+            (&told["status"], &told["error"]["error_code"]),
+            (&json!("error"), &json!("connect_config_error")),
+            "{told}"
+        );
+    }
+    assert!(other.get(&server, &late_page).await.text.contains("connect_config_error"));
+    let list = server.api("GET", &world.path("grants?provider=acme"), Value::Null).await.ok(200);
+    assert_eq!(list["total"], 0, "{list}");
+    // One that was not touched goes on.
+    let mut third = Browser::default();
+    let page = third.open(&server, &unopened).await;
+    let link = third.start(&server, &page).await;
+    third.back(&server, &[("code", "c"), ("state", &link["state"])]).await;
+    assert_eq!(poll(&server, &world, &unopened).await["status"], "completed");
 }
 
 async fn refusing_and_granting_less_leave_nothing_behind(server: Server) {

@@ -60,6 +60,7 @@ impl Words {
         for app in [None, Some(bare), Some(self.app())] {
             see("expired", &Page::Expired(Stale { app }));
             see("wrong_browser", &Page::WrongBrowser(Stale { app }));
+            see("closed", &Page::Closed(Stale { app }));
             for kind in TroubleKind::ALL {
                 let again_href = app.map(|_| "/connect/x?provider=google");
                 see("trouble", &Page::Trouble(Trouble { app, kind, again_href, support: self.support() }));
@@ -119,6 +120,7 @@ impl Words {
             provider: &self.id,
             provider_name: &self.name,
             account_identifier: account.then_some(self.name.as_str()),
+            account_name: None,
             timestamp: TimeMs(1_795_960_800_000),
             operation,
             scopes: &[],

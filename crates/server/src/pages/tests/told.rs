@@ -11,6 +11,7 @@ fn granted<'a>(account: Option<&'a str>, scopes: &'a [&'a str]) -> Granted<'a> {
         provider: "google",
         provider_name: "Google",
         account_identifier: account,
+        account_name: account.map(|_| "Someone"),
         timestamp: TimeMs(1_795_960_800_000),
         operation: Operation::Reauth,
         scopes,
