@@ -81,6 +81,8 @@ def seed(vault: Vault) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     emptied = other_app("emptied")
     vault.make(f"/apps/{emptied}/providers", provider="google", client_id="example")
     kept = secret("Kept")
+    registered = provider("github")
+    session = vault.make(f"{app}/connect-sessions", allowed_providers=["github"])["id"]
     [event] = json.loads(vault.fetch(f"/api/v1{app}/audit/events?limit=1"))["items"]
     [organization_event] = json.loads(vault.fetch("/api/v1/audit/events?limit=1"))["items"]
     for_all = {
@@ -88,11 +90,12 @@ def seed(vault: Vault) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         "secret": kept["slug"],
         "grant_id": kept["grant_id"],
         "key_id": key("kept"),
-        "provider": provider("github"),
+        "provider": registered,
         "event_id": event["id"],
         "operator_id": operator("kept"),
         "token_id": token("kept"),
         "template_id": "shopify",
+        "session_id": session,
     }
     for_one = {
         "showOrganizationEvent": {"event_id": organization_event["id"]},
@@ -100,6 +103,7 @@ def seed(vault: Vault) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         "deleteProvider": {"provider": provider("slack")},
         "deleteSecret": {"secret": secret("Deleted")["slug"]},
         "revokeGrants": {"app_id": emptied},
+        "beginConnectSession": {"app_id": emptied},
         "revokeGrant": {"grant_id": secret("Revoked")["grant_id"]},
         "revokeKey": {"key_id": key("revoked")},
         "rotateKey": {"key_id": key("rotated")},

@@ -1,7 +1,7 @@
 //! Connect sessions: what an app asks a user to authorize, and what came of it.
 
 use grantd_wire::TimeMs;
-use grantd_wire::ids::{CredentialId, GrantId, KeyId};
+use grantd_wire::ids::{CredentialId, GrantId, KeyId, OperatorId};
 use grantd_wire::sdk::Lifetime;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -12,8 +12,8 @@ use crate::provider::Scopes;
 /// What a session was asked with. Stored as it is.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Asked {
-    /// The key that asked.
-    pub key_id: KeyId,
+    #[serde(flatten)]
+    pub by: Asker,
     pub providers: Vec<Wanted>,
     /// Straight on to the one provider, without a page of ours before.
     pub is_direct: bool,
@@ -27,6 +27,16 @@ pub struct Asked {
     pub lifetime: Lifetime,
     /// The grant whose account is connected again, and how its provider names that account.
     pub repair: Option<Repair>,
+}
+
+/// Who asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asker {
+    /// An app, by this key.
+    KeyId(KeyId),
+    /// An operator, for an app.
+    OperatorId(OperatorId),
 }
 
 impl Asked {
@@ -273,7 +283,7 @@ mod tests {
         };
         let living = [grant(1, Some("a")), grant(2, None), grant(3, None)];
         let asked = |label: Option<&str>, repair: Option<i64>| Asked {
-            key_id: KeyId::from_uuid(grantd_wire::ids::uuid_v7(0, [2; 10])),
+            by: Asker::KeyId(KeyId::from_uuid(grantd_wire::ids::uuid_v7(0, [2; 10]))),
             providers: Vec::new(),
             is_direct: false,
             switches_account: false,
@@ -297,6 +307,30 @@ mod tests {
         assert_eq!(meant(asked(None, None), &[]), None);
         // One to mend that is gone is not made again beside what there is.
         assert_eq!(meant(asked(None, Some(9)), &living), Some(id(2)));
+    }
+
+    #[test]
+    fn whoever_asked_is_kept_by_name() {
+        let id = grantd_wire::ids::uuid_v7(0, [2; 10]);
+        for (by, text) in [
+            (Asker::KeyId(KeyId::from_uuid(id)), "key_id"),
+            (Asker::OperatorId(OperatorId::from_uuid(id)), "operator_id"),
+        ] {
+            let asked = Asked {
+                by,
+                providers: Vec::new(),
+                is_direct: false,
+                switches_account: false,
+                return_url: None,
+                allowed_origin: None,
+                label: None,
+                lifetime: Lifetime::default(),
+                repair: None,
+            };
+            let stored = serde_json::to_value(&asked).unwrap();
+            assert_eq!(stored[text], id.to_string(), "{stored}");
+            assert_eq!(serde_json::from_value::<Asked>(stored).unwrap().by, by);
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@
 mod app;
 #[cfg(feature = "blocking")]
 pub mod blocking;
+#[cfg(feature = "browser")]
+mod browser;
 mod challenge;
 mod clock;
 mod constraints;
@@ -26,6 +28,8 @@ mod signing;
 mod sigv4;
 
 pub use app::{App, AppBuilder, DEFAULT_BASE_URL, DEFAULT_TIMEOUT};
+#[cfg(feature = "browser")]
+pub use browser::open_browser;
 pub use constraints::Constraints;
 pub use error::{CredentialChoice, Error, GrantCandidate, Refusal, Source};
 pub use grantd_wire::TimeMs;

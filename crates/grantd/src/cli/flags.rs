@@ -7,6 +7,8 @@ use super::failure::{Exit, Failure};
 /// Fields whose flag is not called like them.
 const ALIASES: &[(&str, &[&str])] = &[
     ("app_ids", &["for-app"]),
+    ("repair_grant_id", &["repair"]),
+    ("required_scopes", &["scopes"]),
     ("allowed_hosts", &["allowed-host", "host"]),
     ("cidr_allowlist", &["cidr"]),
     ("expires_in_seconds", &["expires-in"]),

@@ -3,6 +3,7 @@
 mod apps;
 mod audit;
 mod auth;
+mod connect;
 mod context;
 mod failure;
 mod fields;
@@ -20,6 +21,7 @@ mod operators;
 mod organization;
 mod progress;
 mod providers;
+mod qr;
 mod request;
 mod retention;
 mod revocation;
@@ -148,6 +150,15 @@ enum Command {
     /// List, change and revoke grants
     #[command(subcommand, visible_alias = "grant", after_help = "Example:\n  grantd grants list --status active")]
     Grants(grants::GrantsCommand),
+    /// Connect an account at a provider: prints a link for a browser, here or on a phone, and waits
+    #[command(after_help = "Examples:
+  grantd connect google
+  grantd connect github --scopes repo,read:org --label ci --expires-in 90d
+  grantd connect google --repair 0199c0de-0000-7000-8000-00000000beef
+  grantd connect --no-browser --timeout 2m --output json
+
+Ctrl-C ends the waiting, with exit code 8. The link works on until its time is over.")]
+    Connect(connect::ConnectArgs),
     /// See what happened, and prove it
     #[command(subcommand, after_help = "Example:\n  grantd audit list --since 1h --outcome denied")]
     Audit(audit::AuditCommand),
@@ -275,6 +286,7 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
         Command::ManagedSecrets(command) => secrets::run(command, context).await,
         Command::Import(command) => import::run(command, context).await,
         Command::Grants(command) => grants::run(command, context).await,
+        Command::Connect(args) => connect::run(args, context).await,
         Command::Audit(command) => audit::run(command, context).await,
         Command::Organization(command) => organization::run(command, context).await,
         Command::Branding(command) => organization::run_branding(command, context).await,

@@ -44,6 +44,11 @@ impl Progress {
         progress
     }
 
+    /// Does something that writes to the terminal, with the bar out of the way.
+    pub fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.bar.suspend(write)
+    }
+
     /// What is waited for.
     pub fn say(&mut self, what: String) {
         self.bar.set_message(what);

@@ -21,6 +21,8 @@ pub struct Term {
     pub stderr_is_terminal: bool,
     /// Columns of the terminal that stdout is.
     pub width: Option<u16>,
+    /// Columns of the terminal that stderr is.
+    pub err_width: Option<u16>,
     /// `NO_COLOR` is not set.
     pub color_is_wanted: bool,
     /// Stdin can be read once.
@@ -39,6 +41,7 @@ impl Term {
             stdout_is_terminal: io::stdout().is_terminal(),
             stderr_is_terminal: io::stderr().is_terminal(),
             width: console::Term::stdout().size_checked().map(|(_rows, columns)| columns),
+            err_width: console::Term::stderr().size_checked().map(|(_rows, columns)| columns),
             color_is_wanted: env.find_filled("NO_COLOR").is_none() && env.find("TERM") != Some("dumb"),
             input_was_read: false,
             clock: Box::new(Host),
@@ -140,6 +143,7 @@ pub mod testing {
             stdout_is_terminal: false,
             stderr_is_terminal: false,
             width: None,
+            err_width: None,
             color_is_wanted: false,
             input_was_read: false,
             clock: Box::new(Fixed),

@@ -1,6 +1,7 @@
 //! Whole command lines against a scripted management API.
 
 mod auth;
+mod connect;
 mod golden;
 mod import;
 mod messages;

@@ -2,7 +2,7 @@
 
 use grantd_domain::audit::Kind;
 use grantd_domain::env::new_uuid;
-use grantd_domain::grant::{App, AppState, Behind, Grant, GrantStatus, Tenant, check_text};
+use grantd_domain::grant::{App, Behind, Grant, GrantStatus, Tenant, check_text};
 use grantd_store::grants::{self, GrantFilter, Listed, On};
 use grantd_store::{Tx, append_event, apps, providers, secrets};
 use grantd_wire::api::{
@@ -14,7 +14,7 @@ use grantd_wire::{Code, Error, TimeMs, limits};
 use serde_json::{Value, json};
 
 use super::version::shown;
-use super::{Request, page};
+use super::{Request, active, page};
 use crate::answer::{Answer, json as answer, of_store};
 use crate::flow;
 use crate::parse;
@@ -109,7 +109,7 @@ pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
 }
 
 /// Seconds from now as a moment.
-fn ends(seconds: Option<i64>, now: TimeMs) -> Result<Option<TimeMs>, Error> {
+pub(super) fn ends(seconds: Option<i64>, now: TimeMs) -> Result<Option<TimeMs>, Error> {
     match seconds {
         Some(s) if !(1..=limits::LIFETIME_SECONDS_MAX).contains(&s) => {
             Err(Error::impossible("expires_in_seconds", "must be between 1 second and ten years"))
@@ -136,10 +136,7 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         }
         _ => return Err(Error::impossible("principal_type", "must be system, user, group or agent")),
     }
-    if app.state != AppState::Active {
-        return Err(Error::new(Code::Conflict)
-            .message("The app is not active. `grantd apps unarchive` takes an archived one back."));
-    }
+    active(app)?;
     if let Some(label) = &ask.label {
         check_text("label", label, limits::LABEL_CHARS_MAX)?;
     }

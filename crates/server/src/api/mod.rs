@@ -3,6 +3,7 @@
 pub(crate) mod apps;
 mod audit;
 mod catalog;
+mod connect;
 mod erasure;
 mod grants;
 pub(crate) mod idempotency;
@@ -201,6 +202,8 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::GrantsUpdate => grants::update(vault, request, app).await,
         Api::GrantsRevoke => grants::revoke(vault, request, app).await,
         Api::GrantsRevokeMany => grants::revoke_many(vault, request, app).await,
+        Api::ConnectSessionsCreate => connect::create(vault, request, app).await,
+        Api::ConnectSessionsShow => connect::show(vault, request, app).await,
         Api::EventsList => audit::list(vault, request, Owner::App(app.id)).await,
         Api::EventsShow => audit::show(vault, Owner::App(app.id), &request.params[1]).await,
         Api::EventsExport => audit::export(vault, request, Owner::App(app.id)).await,
@@ -315,6 +318,15 @@ impl Request {
     /// The path segment that names an object of the app, decoded; what is not UTF-8 names nothing.
     fn object(&self) -> String {
         crate::parse::segment(&self.params[1]).unwrap_or_default()
+    }
+}
+
+/// Nothing new is made in an app that is archived.
+fn active(app: &App) -> Result<(), Error> {
+    match app.state {
+        AppState::Active => Ok(()),
+        AppState::Archived | AppState::Deleted => Err(Error::new(Code::Conflict)
+            .message("The app is not active. `grantd apps unarchive` takes an archived one back.")),
     }
 }
 

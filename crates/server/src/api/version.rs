@@ -129,6 +129,7 @@ const fn shown_once(route: Api) -> &'static [&'static str] {
     match route {
         Api::KeysMint => &["api_key"],
         Api::KeysRotate => &["api_key", "predecessor_id", "predecessor_grace_until"],
+        Api::ConnectSessionsCreate => &["connect_url"],
         Api::SecretsCreate => &["grant_id"],
         Api::TokensCreate => &["token"],
         _ => &[],
@@ -218,6 +219,7 @@ pub const fn is_tagged(route: Api) -> bool {
         | Api::ProvidersCreate
         | Api::SecretsCreate
         | Api::SecretGrantsCreate
+        | Api::ConnectSessionsCreate
         | Api::OrganizationShow
         | Api::OperatorsShow
         | Api::TokensShow
@@ -228,6 +230,7 @@ pub const fn is_tagged(route: Api) -> bool {
         | Api::KeysShow
         | Api::ProvidersShow
         | Api::SecretsShow
+        | Api::ConnectSessionsShow
         | Api::GrantsShow => true,
         route => is_checked(route),
     }

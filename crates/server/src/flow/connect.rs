@@ -65,6 +65,20 @@ pub async fn find_by_token(vault: &Vault, token_hash: [u8; 32]) -> Result<Option
     vault.store.read(read).await.map_err(of_store)
 }
 
+/// A session of the app, and its steps.
+pub async fn find_of_app(
+    vault: &Vault,
+    app: AppId,
+    id: ConnectSessionId,
+) -> Result<Option<(Session, Vec<Step>)>, Error> {
+    let read = move |tx: &mut Tx<'_>| {
+        let Some(session) = rows::find::<Asked>(tx, app, id)? else { return Ok(None) };
+        let steps = rows::list_steps(tx, session.id)?;
+        Ok(Some((session, steps)))
+    };
+    vault.store.read(read).await.map_err(of_store)
+}
+
 /// A session with what its pages show.
 pub struct Opened {
     pub session: Session,

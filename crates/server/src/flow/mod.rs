@@ -10,6 +10,7 @@ pub mod refresh;
 pub mod release;
 pub mod retention;
 pub mod secrets;
+pub mod session;
 
 use std::time::Duration;
 

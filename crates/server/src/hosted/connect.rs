@@ -97,7 +97,7 @@ pub async fn claim(vault: &Arc<Vault>, parts: &Parts, form: &[u8], source: &Sour
     let pasted = field(form, "session").unwrap_or_default();
     // A whole link, or what is in it.
     let token = pasted.trim().rsplit_once("session=").map_or(pasted.trim(), |(_, token)| token);
-    if !token.starts_with(crate::sdk::SESSION_PREFIX) {
+    if !token.starts_with(crate::flow::session::TOKEN_PREFIX) {
         return Ok(match wants_json {
             true => answer(400, &json!({"error": "not_a_link", "message": "This is no link to connect an account."})),
             false => page(vault, 400, &Page::Open(Open { not_a_link: true })),

@@ -56,6 +56,7 @@ pub const TAGS: &[(&str, &str)] = &[
     ("secret-templates", "What the credentials of known vendors need."),
     ("managed-secrets", "Credentials that operators store: never read again, only used, rotated and destroyed."),
     ("grants", "Permission to use one credential."),
+    ("connect-sessions", "A user lets an app use an account at a provider."),
     ("audit", "What happened."),
     ("operators", "Who administers."),
     ("tokens", "Personal access tokens, with which operators call this API."),
@@ -337,6 +338,17 @@ pub fn describe(route: Api) -> Operation {
             )
             .takes_as::<api::GrantsRevoke>(r#"{"provider": "google", "reason": "the client secret leaked"}"#)
             .refuses(&[Code::NotFound, Code::SecretNotFound]),
+        Api::ConnectSessionsCreate => {
+            gives::<api::BegunConnectSession>("beginConnectSession", "connect-sessions", "Asks a user to connect an account")
+                .about("`connect_url` is for one browser, works for ten minutes, and is in this answer only.")
+                .creates()
+                .takes_as::<api::ConnectSessionCreate>(r#"{"allowed_providers": ["google"]}"#)
+                .refuses(&[Code::GrantNotFound, Code::ScopeNotAllowed, Code::InvalidRedirectUri])
+        }
+        Api::ConnectSessionsShow => {
+            gives::<api::ConnectSession>("showConnectSession", "connect-sessions", "Shows what came of a connect session")
+                .about("Until an hour after its time.")
+        }
         Api::EventsList => events("listEvents", "Lists events of an app"),
         Api::EventsShow => event("showEvent", "Shows an event of an app"),
         Api::EventsExport => export("exportEvents", "Exports events of an app"),

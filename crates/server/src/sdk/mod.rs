@@ -6,8 +6,6 @@ mod grants;
 mod report;
 mod token;
 
-pub use connect::TOKEN_PREFIX as SESSION_PREFIX;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -34,6 +34,7 @@ macro_rules! on_every_engine {
 
 mod audit;
 mod cache;
+mod connect_sessions;
 mod failure;
 mod grants;
 mod harness;

@@ -38,7 +38,7 @@ const URL: &str = "https://api.acme.example.com/v1/things";
 
 /// A browser: its cookie.
 #[derive(Clone, Default)]
-struct Browser(Option<String>);
+pub struct Browser(Option<String>);
 
 impl Browser {
     async fn send(&mut self, server: &Server, raw: Raw) -> Answer {
@@ -66,14 +66,14 @@ impl Browser {
     }
 
     /// Opens a session's link; the path of its page.
-    async fn open(&mut self, server: &Server, session: &Value) -> String {
+    pub async fn open(&mut self, server: &Server, session: &Value) -> String {
         let opened = self.post(server, "/connect/open", &[("session", &text(session, "connect_url"))]).await;
         assert_eq!(opened.status, 303, "{}", opened.text);
         opened.headers["location"].to_str().unwrap().to_owned()
     }
 
     /// Consents here and is sent to the provider; the query of that link.
-    async fn start(&mut self, server: &Server, path: &str) -> std::collections::BTreeMap<String, String> {
+    pub async fn start(&mut self, server: &Server, path: &str) -> std::collections::BTreeMap<String, String> {
         let page = self.get(server, path).await;
         assert_eq!(page.status, 200, "{}", page.text);
         let csrf = between(&page.text, r#"name="csrf" value=""#, "\"");
@@ -85,7 +85,7 @@ impl Browser {
     }
 
     /// The provider sends the browser back with this.
-    async fn back(&mut self, server: &Server, params: &[(&str, &str)]) -> Answer {
+    pub async fn back(&mut self, server: &Server, params: &[(&str, &str)]) -> Answer {
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
         let answer = self.get(server, &format!("/oauth/callback?{query}")).await;
         match answer.headers.get("location") {
@@ -105,7 +105,7 @@ fn between(text: &str, before: &str, after: &str) -> String {
 }
 
 /// An app that is registered with a provider, and a process that reaches it.
-async fn acme(server: &Server) -> (Server, World, Issuer) {
+pub async fn acme(server: &Server) -> (Server, World, Issuer) {
     let issuer = Issuer::start().await;
     let reaching = issuer.reached_by(server, "reaching").await;
     let world = reaching.world().await;

@@ -242,6 +242,7 @@ fn api_body(route: Api) -> Value {
         Api::ProvidersCreate => json!({"provider": "github", "client_id": "c", "client_secret": "canary"}),
         Api::ProvidersUpdate => json!({"name": "Other"}),
         Api::SecretsCreate => json!({"name": "New", "value": "canary", "allowed_hosts": ["api.example.com"]}),
+        Api::ConnectSessionsCreate => json!({"allowed_providers": ["slack"]}),
         Api::RetentionSet => json!({"retention": "90d"}),
         Api::EventsErase | Api::OrganizationEventsErase => {
             json!({"grant": "0199c0de-0000-7000-8000-00000000beef", "reason": "asked for"})
@@ -282,9 +283,17 @@ async fn api_path(server: &Server, route: &ApiRoute, app: &str, objects: &World)
         Api::KeysShow | Api::KeysRename | Api::KeysRotate | Api::KeysRevoke => objects.key_id.clone(),
         Api::GrantsShow | Api::GrantsUpdate | Api::GrantsRevoke => objects.grant.clone(),
         Api::ProvidersShow | Api::ProvidersUpdate | Api::ProvidersDelete => provider(server, objects).await,
+        Api::ConnectSessionsShow => {
+            provider(server, objects).await;
+            let body = api_body(Api::ConnectSessionsCreate);
+            text(&server.api("POST", &objects.path("connect-sessions"), body).await.ok(201), "id")
+        }
         Api::EventsShow => text(&server.told(objects, "app.created").await[0], "id"),
         _ => objects.secret_id.clone(),
     };
+    if route.route == Api::ConnectSessionsCreate {
+        provider(server, objects).await;
+    }
     let with_app = route.path.replacen("{}", app, 1);
     with_app.replacen("{}", &object, 1)
 }

@@ -5,6 +5,7 @@
 
 mod apps;
 mod audit;
+mod connect;
 mod grants;
 mod keys;
 mod lists;
@@ -17,6 +18,7 @@ mod templates;
 
 pub use apps::*;
 pub use audit::*;
+pub use connect::*;
 pub use grants::*;
 pub use keys::*;
 pub use lists::*;

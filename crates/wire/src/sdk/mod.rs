@@ -469,8 +469,8 @@ pub struct RequestedGrant {
     pub restrictions: Option<Value>,
 }
 
-/// The answer to it.
-#[derive(Debug, Deserialize, Serialize)]
+/// The answer to it. No `Debug`: it carries the session's token.
+#[derive(Deserialize, Serialize)]
 pub struct ConnectSession {
     pub session_token: String,
     pub connect_url: String,
@@ -481,8 +481,8 @@ pub struct ConnectSession {
     pub direct: bool,
 }
 
-/// `POST /sdk/oauth/connect/session/poll`.
-#[derive(Debug, Deserialize, Serialize)]
+/// `POST /sdk/oauth/connect/session/poll`. No `Debug`: it carries the session's token.
+#[derive(Deserialize, Serialize)]
 pub struct ConnectPollRequest {
     pub session_token: String,
 }
@@ -498,7 +498,8 @@ pub enum ConnectPoll {
 }
 
 /// A provider that the user did not want to connect, or that refused.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeclinedProvider {
     pub provider_id: String,
     pub error_code: String,
@@ -506,7 +507,8 @@ pub struct DeclinedProvider {
 }
 
 /// A grant that a session made, or mended.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConnectedGrant {
     pub grant_id: String,
     pub provider_id: String,
@@ -521,7 +523,8 @@ pub struct ConnectedGrant {
 }
 
 /// How long a grant lives, and who said so.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StoredPolicy {
     pub expires_at: Option<TimeMs>,
     pub created_by: String,
@@ -536,7 +539,8 @@ impl StoredPolicy {
 }
 
 /// A provider of which nothing came. All three are not empty.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FailedGrant {
     pub provider_id: String,
     /// `not_selected`, `activation_failed`.
@@ -545,7 +549,8 @@ pub struct FailedGrant {
 }
 
 /// Why a session ended without a grant.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConnectError {
     pub error_code: String,
     pub error_message: String,

@@ -48,6 +48,7 @@ pub const NOT_TOLD: &[(&str, &str)] = &[
     ("serve", "it prints one line when it listens, which every test of the program waits for"),
     ("dev", "it serves until it is stopped; tests of its own know its text, and the README is run by one"),
     ("doctor", "what it finds depends on the machine; its own tests have the texts"),
+    ("connect", "it waits for somebody in a browser; its own tests have the texts"),
     ("completion", "a script that clap makes"),
     ("man", "pages that clap makes of what --help says"),
     ("openapi", "the document is kept in docs/openapi.json"),

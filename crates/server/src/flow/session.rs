@@ -1,0 +1,216 @@
+//! From what is asked of a connect session to a stored one, whoever asks: an app by its key, or an operator.
+
+use std::collections::BTreeSet;
+
+use grantd_domain::account::AppProvider;
+use grantd_domain::connect::{self, Asked, Asker, Repair, Wanted};
+use grantd_domain::env::{new_token, new_uuid};
+use grantd_domain::grant::{GrantStatus, check_text};
+use grantd_domain::secret::Secret;
+use grantd_store::connect::SessionState;
+use grantd_store::{Tx, grants, providers};
+use grantd_wire::ids::{AppId, ConnectSessionId, GrantId};
+use grantd_wire::sdk::{ConnectSessionRequest, Lifetime};
+use grantd_wire::sign::sha256;
+use grantd_wire::{Code, Error, TimeMs, limits};
+use serde_json::json;
+
+use crate::answer::of_store;
+use crate::flow::connect::Session;
+use crate::vault::Vault;
+
+/// What begins a session's token.
+pub const TOKEN_PREFIX: &str = "sess_";
+
+/// A session that is not stored yet. Only the hash of its token ever is.
+pub struct Begun {
+    pub session: Session,
+    pub token_hash: [u8; 32],
+    token: Secret,
+}
+
+impl Begun {
+    /// What the browser's library and polls are given.
+    pub fn token(&self) -> &str {
+        self.token.reveal()
+    }
+
+    /// The link for a browser. The token is behind the `#`, so that it reaches no log.
+    pub fn connect_url(&self, vault: &Vault) -> String {
+        format!("{}/sdk/oauth/connect#session={}", vault.settings.public_url, self.token())
+    }
+
+    /// Ids of the providers it is for.
+    pub fn provider_ids(&self) -> Vec<&str> {
+        self.session.request.providers.iter().map(|wanted| &*wanted.provider_id).collect()
+    }
+}
+
+/// Looks at what is asked, and makes a session of it.
+pub async fn begin(
+    vault: &Vault,
+    app: AppId,
+    ask: ConnectSessionRequest,
+    by: Asker,
+    now: TimeMs,
+) -> Result<Begun, Error> {
+    check(&ask, now)?;
+    let named = named(&ask)?;
+    let repair = match ask.repair_grant_id.as_deref() {
+        Some(id) => Some(GrantId::parse(id).ok_or(Code::GrantNotFound)?),
+        None => None,
+    };
+    let read = move |tx: &mut Tx<'_>| {
+        let (registered, _) = providers::list(tx, app, None, limits::PROVIDERS_MAX, 0)?;
+        let mended = repair.map(|grant| grants::find(tx, app, grant)).transpose()?.flatten();
+        Ok((registered, mended))
+    };
+    let (registered, mended) = vault.store.read(read).await.map_err(of_store)?;
+    let wanted = wanted(&ask, named.as_ref(), &registered)?;
+    let repair = match (repair, mended) {
+        (None, _) => None,
+        (Some(_), Some(listed)) => {
+            let account = listed.credential.account().filter(|_| {
+                let is_of = wanted.iter().any(|wanted| wanted.provider_id == listed.behind.provider_id());
+                is_of && listed.grant.status == GrantStatus::Active
+            });
+            let account = account.ok_or(Code::GrantNotFound)?;
+            Some(Repair {
+                grant_id: listed.grant.id,
+                credential_id: listed.credential.id,
+                account: account.identifier.clone(),
+                account_name: account.name.clone(),
+            })
+        }
+        (Some(_), None) => return Err(Code::GrantNotFound.into()),
+    };
+    let asked = Asked {
+        by,
+        is_direct: ask.direct && wanted.len() == 1,
+        providers: wanted,
+        switches_account: ask.switch_account,
+        return_url: ask.return_url,
+        allowed_origin: ask.allowed_origin,
+        label: ask.requested_grant.map(|grant| grant.label),
+        lifetime: ask.grant_policy.unwrap_or_default(),
+        repair,
+    };
+    let env = &*vault.env;
+    let token = new_token(env, TOKEN_PREFIX);
+    let session = Session {
+        id: ConnectSessionId::from_uuid(new_uuid(env)),
+        app_id: app,
+        request: asked,
+        browser_hash: None,
+        state: SessionState::Open,
+        created_at: now,
+        expires_at: now.plus_seconds(limits::CONNECT_SESSION_S),
+        version: 1,
+    };
+    Ok(Begun { session, token_hash: sha256(token.reveal().as_bytes()), token })
+}
+
+fn check(ask: &ConnectSessionRequest, now: TimeMs) -> Result<(), Error> {
+    if let Some(url) = ask.return_url.as_deref()
+        && !connect::is_return_url(url)
+    {
+        return Err(Error::new(Code::InvalidRedirectUri).detail("field", "return_url"));
+    }
+    if let Some(origin) = ask.allowed_origin.as_deref()
+        && !connect::is_origin(origin)
+    {
+        return Err(Error::invalid("allowed_origin", "must be an origin such as https://app.example.com"));
+    }
+    let metadata = ask.metadata.as_ref().map_or(0, |metadata| json!(metadata).to_string().len());
+    if metadata > limits::CONNECT_METADATA_BYTES_MAX {
+        return Err(Error::invalid(
+            "metadata",
+            &format!("must be at most {} bytes", limits::CONNECT_METADATA_BYTES_MAX),
+        ));
+    }
+    if let Some(grant) = &ask.requested_grant {
+        check_text("requested_grant.label", &grant.label, limits::LABEL_CHARS_MAX)?;
+    }
+    if let Some(Lifetime { expires_at: Some(_), .. }) = ask.grant_policy {
+        return Err(Error::impossible(
+            "grant_policy.expires_at",
+            "is not for sessions: give max_ttl_seconds or default_ttl_seconds",
+        ));
+    }
+    if ask.repair_grant_id.is_some() && (ask.requested_grant.is_some() || ask.switch_account) {
+        return Err(Error::invalid("repair_grant_id", "goes with neither requested_grant nor switch_account"));
+    }
+    if let Some(lifetime) = ask.grant_policy {
+        grantd_domain::grant::expires_at(lifetime, now)?;
+    }
+    Ok(())
+}
+
+/// The providers that are named, trimmed and in lower case, each once.
+fn named(ask: &ConnectSessionRequest) -> Result<Option<Vec<String>>, Error> {
+    let Some(given) = &ask.allowed_providers else { return Ok(None) };
+    let mut seen = BTreeSet::new();
+    let clean = given.iter().map(|name| name.trim().to_lowercase());
+    let named: Vec<String> = clean.filter(|name| seen.insert(name.clone())).collect();
+    match named.len() {
+        0 => Err(Error::invalid("allowed_providers", "must name a provider, or be left out for all of them")),
+        n if n > limits::CONNECT_PROVIDERS_MAX => {
+            Err(Error::invalid("allowed_providers", &format!("must be at most {}", limits::CONNECT_PROVIDERS_MAX)))
+        }
+        _ => Ok(Some(named)),
+    }
+}
+
+fn wanted(
+    ask: &ConnectSessionRequest,
+    named: Option<&Vec<String>>,
+    registered: &[AppProvider],
+) -> Result<Vec<Wanted>, Error> {
+    let missing = |id: &str| {
+        Error::invalid("allowed_providers", &format!("names {id}, which this app is not registered with"))
+            .hint("An operator registers it with `grantd providers create`.")
+            .with("provider_id", id.to_owned())
+    };
+    let chosen: Vec<&AppProvider> = match named {
+        Some(named) => {
+            let find =
+                |id: &String| registered.iter().find(|provider| provider.provider_id == *id).ok_or_else(|| missing(id));
+            named.iter().map(find).collect::<Result<_, _>>()?
+        }
+        None => registered.iter().collect(),
+    };
+    if chosen.is_empty() {
+        return Err(Error::invalid(
+            "allowed_providers",
+            "cannot be left out: this app is not registered with any provider",
+        )
+        .hint("An operator registers one with `grantd providers create`."));
+    }
+    if (ask.direct || ask.repair_grant_id.is_some()) && chosen.len() != 1 {
+        return Err(Error::invalid(
+            "allowed_providers",
+            "must name exactly one provider for direct or repair_grant_id",
+        ));
+    }
+    let required = ask.required_scopes.clone().unwrap_or_default();
+    for (id, scopes) in &required {
+        if !chosen.iter().any(|provider| provider.provider_id == *id) {
+            return Err(Error::invalid("required_scopes", &format!("names {id}, which the session is not for")));
+        }
+        let is_possible =
+            scopes.len() <= limits::OAUTH_SCOPES_MAX && scopes.iter().all(|scope| connect::is_scope(scope));
+        if !is_possible {
+            return Err(Error::new(Code::ScopeNotAllowed).with("provider_id", id.clone()));
+        }
+    }
+    let of = |provider: &&AppProvider| {
+        let required = required.get(&provider.provider_id).cloned().unwrap_or_default();
+        Wanted {
+            provider_id: provider.provider_id.clone(),
+            name: provider.name.clone(),
+            scopes: connect::scopes(&provider.facts.scopes, &provider.scopes, &required),
+            required,
+        }
+    };
+    Ok(chosen.iter().map(of).collect())
+}
