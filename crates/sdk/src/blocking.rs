@@ -20,14 +20,17 @@ use std::pin::Pin;
 use std::sync::{Arc, mpsc as answers};
 
 use bytes::Bytes;
-use grantd_wire::sdk::{GrantsPage, RevokeAnswer, ScopeCatalogue, SecretGrantAnswer, SecretGrantRequest};
+use grantd_wire::sdk::{
+    CatalogueProvider, GrantsPage, RevokeAnswer, ScopeCatalogue, SecretGrantAnswer, SecretGrantRequest,
+};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::app::AppBuilder;
+use crate::connect::{ConnectRequest, ConnectSession, ConnectWait, Connected};
 use crate::constraints::Constraints;
 use crate::error::Error;
-use crate::grants::{Grant, GrantFilter};
+use crate::grants::{Grant, GrantFilter, MintRequest, MintedGrant};
 use crate::rate::RateLimitState;
 use crate::response::Response;
 
@@ -106,6 +109,46 @@ impl App {
     ) -> Result<SecretGrantAnswer, Error> {
         let (app, secret) = (self.app.clone(), secret.to_owned());
         self.thread.run(async move { app.create_managed_secret_grant(&secret, &grant).await })?
+    }
+
+    /// See [`App::mint_grant`](crate::App::mint_grant).
+    pub fn mint_grant(&self, source_grant_id: &str, grant: MintRequest) -> Result<MintedGrant, Error> {
+        let (app, source) = (self.app.clone(), source_grant_id.to_owned());
+        self.thread.run(async move { app.mint_grant(&source, &grant).await })?
+    }
+
+    /// See [`App::create_connect_session`](crate::App::create_connect_session).
+    pub fn create_connect_session(&self, request: ConnectRequest) -> Result<ConnectSession, Error> {
+        let app = self.app.clone();
+        self.thread.run(async move { app.create_connect_session(request).await })?
+    }
+
+    /// See [`App::create_connect_session_for_error`](crate::App::create_connect_session_for_error).
+    pub fn create_connect_session_for_error(
+        &self,
+        error: &Error,
+        request: ConnectRequest,
+    ) -> Result<ConnectSession, Error> {
+        let (app, (request, repair)) = (self.app.clone(), request.mending(error)?);
+        self.thread.run(async move { app.create_mending_session(request, repair).await })?
+    }
+
+    /// See [`App::poll_connect_session`](crate::App::poll_connect_session).
+    pub fn poll_connect_session(&self, session_token: &str, wait: ConnectWait) -> Result<Connected, Error> {
+        let (app, token) = (self.app.clone(), session_token.to_owned());
+        self.thread.run(async move { app.poll_connect_session(&token, wait).await })?
+    }
+
+    /// See [`App::connect`](crate::App::connect).
+    pub fn connect(&self, request: ConnectRequest, wait: ConnectWait) -> Result<Connected, Error> {
+        let app = self.app.clone();
+        self.thread.run(async move { app.connect(request, wait).await })?
+    }
+
+    /// See [`App::list_oauth_providers`](crate::App::list_oauth_providers).
+    pub fn list_oauth_providers(&self) -> Result<Vec<CatalogueProvider>, Error> {
+        let app = self.app.clone();
+        self.thread.run(async move { app.list_oauth_providers().await })?
     }
 
     /// See [`App::list_scopes`](crate::App::list_scopes).

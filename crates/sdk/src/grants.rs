@@ -3,16 +3,17 @@
 use std::fmt;
 
 use grantd_wire::TimeMs;
-use grantd_wire::ids::GrantId;
 use grantd_wire::limits::{PAGE_DEFAULT, PAGE_MAX};
 use grantd_wire::sdk::{
-    GrantsListRequest, GrantsPage, RevokeAnswer, RevokeRequest, ScopeCatalogue, SecretGrantAnswer, SecretGrantRequest,
+    CatalogueProvider, GrantsListRequest, GrantsPage, Lifetime, ProviderCatalogue, RevokeAnswer, RevokeRequest,
+    ScopeCatalogue, SecretGrantAnswer, SecretGrantRequest,
 };
 use http::Method;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::app::{App, Ask, read};
+use crate::connect::{ConnectedPolicy, grant_id as grant_id_of};
 use crate::error::Error;
 use crate::retry::Repeat;
 
@@ -63,9 +64,7 @@ impl App {
 
     /// Ends a grant for good. With a user token getter, only that user's.
     pub async fn revoke_grant(&self, grant_id: &str, reason: Option<&str>) -> Result<RevokeAnswer, Error> {
-        let Some(grant_id) = GrantId::parse(grant_id) else {
-            return Err(Error::Invalid("a grant id is a lower-case dashed UUID".to_owned()));
-        };
+        let grant_id = grant_id_of(grant_id)?;
         let path = format!("/sdk/oauth/grants/{grant_id}/revoke");
         let body = RevokeRequest { reason: reason.map(str::to_owned), user_token: self.user_token(None).await? };
         // Ended twice is ended once.
@@ -104,13 +103,37 @@ impl App {
         }
         let path = format!("/sdk/managed-secrets/{secret}/grants");
         let ask = Ask::post(&path, grant, Repeat::MakesAnother);
-        let answer = self.inner.ask(&ask, &self.identity(None, None)).await.map_err(|mut error| {
-            if let Error::SiblingLabelConflict { label: label @ None, .. } = &mut error {
-                *label = label_of(grant).map(str::to_owned);
-            }
-            error
-        })?;
-        read(&answer)
+        let answer = self.inner.ask(&ask, &self.identity(None, None)).await;
+        read(&answer.map_err(|error| with_label(error, label_of(grant)))?)
+    }
+
+    /// Makes a grant beside another on the same account or secret, never with more power than that: another label, a nearer end.
+    ///
+    /// ```no_run
+    /// # async fn example(app: grantd_sdk::App) -> Result<(), grantd_sdk::Error> {
+    /// use grantd_sdk::{GrantPolicy, MintRequest};
+    /// let ask = MintRequest {
+    ///     grant_policy: Some(GrantPolicy { max_ttl_seconds: Some(3600), ..GrantPolicy::default() }),
+    ///     ..MintRequest::labelled("nightly export")
+    /// };
+    /// let grant = app.mint_grant("0199c0de-0000-7000-8000-00000000beef", &ask).await?;
+    /// println!("{}", grant.grant_id);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn mint_grant(&self, source_grant_id: &str, grant: &MintRequest) -> Result<MintedGrant, Error> {
+        let path = format!("/sdk/grants/{}/mint", grant_id_of(source_grant_id)?);
+        let ask = Ask::post(&path, grant, Repeat::MakesAnother);
+        let answer = self.inner.ask(&ask, &self.identity(None, None)).await;
+        read(&answer.map_err(|error| with_label(error, Some(&grant.label)))?)
+    }
+
+    /// The OAuth providers that the vault knows, by id.
+    pub async fn list_oauth_providers(&self) -> Result<Vec<CatalogueProvider>, Error> {
+        let path = "/sdk/oauth/provider-catalog";
+        let ask = Ask { method: Method::GET, path, body: bytes::Bytes::new(), repeat: Repeat::Harmless };
+        let catalogue: ProviderCatalogue = read(&self.inner.ask(&ask, &self.identity(None, None)).await?)?;
+        Ok(catalogue.providers.into_values().collect())
     }
 
     /// The scopes there are.
@@ -118,6 +141,14 @@ impl App {
         let ask = Ask { method: Method::GET, path: "/sdk/scopes", body: bytes::Bytes::new(), repeat: Repeat::Harmless };
         read(&self.inner.ask(&ask, &self.identity(None, None)).await?)
     }
+}
+
+/// A conflict of labels with the label that was asked for, where the vault does not say it.
+fn with_label(mut error: Error, asked: Option<&str>) -> Error {
+    if let Error::SiblingLabelConflict { label: label @ None, .. } = &mut error {
+        *label = asked.map(str::to_owned);
+    }
+    error
 }
 
 fn label_of(grant: &SecretGrantRequest) -> Option<&str> {
@@ -172,6 +203,47 @@ impl fmt::Debug for GrantFilter {
             .field("offset", &self.offset)
             .finish_non_exhaustive()
     }
+}
+
+/// A grant beside another.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct MintRequest {
+    pub label: String,
+    /// How long it lives: never longer than the one beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grant_policy: Option<Lifetime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grant_tags: Option<Vec<String>>,
+}
+
+impl MintRequest {
+    /// One of this label, otherwise like the one beside it.
+    pub fn labelled(label: impl Into<String>) -> Self {
+        Self { label: label.into(), grant_policy: None, grant_tags: None }
+    }
+}
+
+/// A grant that was made beside another.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct MintedGrant {
+    pub grant_id: String,
+    pub provider_id: String,
+    pub status: String,
+    pub created_at: TimeMs,
+    pub principal_type: String,
+    #[serde(default)]
+    pub label: Option<String>,
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    #[serde(default)]
+    pub account_identifier: Option<String>,
+    #[serde(default)]
+    pub account_display_name: Option<String>,
+    #[serde(default)]
+    pub credential_id: Option<String>,
+    #[serde(default)]
+    pub grant_policy: Option<ConnectedPolicy>,
 }
 
 /// A grant in a list: what every kind has, what one kind has, and the rest as it came.

@@ -12,6 +12,7 @@ pub mod blocking;
 mod browser;
 mod challenge;
 mod clock;
+mod connect;
 mod constraints;
 mod destination;
 mod error;
@@ -30,14 +31,18 @@ mod sigv4;
 pub use app::{App, AppBuilder, DEFAULT_BASE_URL, DEFAULT_TIMEOUT};
 #[cfg(feature = "browser")]
 pub use browser::open_browser;
+pub use connect::{
+    CONNECT_POLL_INTERVAL, CONNECT_TIMEOUT, ConnectEvent, ConnectOperation, ConnectRequest, ConnectSession,
+    ConnectWait, Connected, ConnectedDelegation, ConnectedGrant, ConnectedPolicy, DeclinedProvider, FailedGrant,
+};
 pub use constraints::Constraints;
 pub use error::{CredentialChoice, Error, GrantCandidate, Refusal, Source};
 pub use grantd_wire::TimeMs;
 pub use grantd_wire::sdk::{
-    GrantsPage, Lifetime as GrantPolicy, Principal, ResourceVerbs, RevokeAnswer, ScopeCatalogue, SecretGrantAnswer,
-    SecretGrantRequest,
+    CatalogueProvider, CatalogueScope, GrantsPage, Lifetime as GrantPolicy, Principal, ResourceVerbs, RevokeAnswer,
+    ScopeCatalogue, SecretGrantAnswer, SecretGrantRequest,
 };
-pub use grants::{Grant, GrantFilter};
+pub use grants::{Grant, GrantFilter, MintRequest, MintedGrant};
 pub use rate::RateLimitState;
 pub use request::RequestBuilder;
 pub use response::{Response, RetryError, RetryInfo};

@@ -1,6 +1,7 @@
 //! The Rust client against the real program: the cases of the protocol's checklist that need a vault.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic, in its helpers too")]
 
+mod connect;
 mod vault;
 
 use grantd_sdk::{Constraints, Error, GrantFilter, GrantPolicy, Principal, Retries, SecretGrantRequest};

@@ -31,19 +31,27 @@ impl Provider {
         let authority = listener.local_addr().unwrap().to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
-        let router =
-            Router::new().fallback(move |request: Request| {
-                let credential = request.headers().get("authorization").map(|v| v.to_str().unwrap().to_owned());
-                assert!(
-                    request.headers().keys().all(|name| name != "x-api-key" && !name.as_str().starts_with("x-alter-"))
-                );
-                log.lock().unwrap().push(credential.unwrap_or_default());
-                let path = request.uri().path();
-                let status = path.strip_prefix("/status/").and_then(|text| text.parse::<u16>().ok()).unwrap_or(200);
-                async move {
-                    (axum::http::StatusCode::from_u16(status).unwrap(), Bytes::from_static(b"theirs")).into_response()
+        let router = Router::new().fallback(move |request: Request| {
+            let credential = request.headers().get("authorization").map(|v| v.to_str().unwrap().to_owned());
+            assert!(request.headers().keys().all(|name| name != "x-api-key" && !name.as_str().starts_with("x-alter-")));
+            log.lock().unwrap().push(credential.unwrap_or_default());
+            let path = request.uri().path().to_owned();
+            let status = path.strip_prefix("/status/").and_then(|text| text.parse::<u16>().ok()).unwrap_or(200);
+            async move {
+                // What an OAuth provider answers: tokens of the one account there is, and whose it is.
+                let json = |text: &'static str| ([("content-type", "application/json")], text).into_response();
+                match &*path {
+                    "/token" => {
+                        json(r#"{"access_token": "tokens-of-user-1", "token_type": "Bearer", "expires_in": 3600}"#)
+                    }
+                    "/me" => json(r#"{"sub": "user-1"}"#),
+                    _ => {
+                        let status = axum::http::StatusCode::from_u16(status).unwrap();
+                        (status, Bytes::from_static(b"theirs")).into_response()
+                    }
                 }
-            });
+            }
+        });
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { authority, seen }
     }

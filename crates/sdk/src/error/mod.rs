@@ -188,6 +188,19 @@ pub enum Error {
     /// Something is set up in a way that cannot work, such as a secret that does not exist.
     #[error("{0}")]
     ConnectConfig(Box<Refusal>),
+    /// The user did not want to connect.
+    #[error("{0}")]
+    ConnectDenied(Box<Refusal>),
+    /// Nothing was connected; the code says why.
+    #[error("{0}")]
+    ConnectFlow(Box<Refusal>),
+    /// The user was not done in time.
+    #[error("{message}")]
+    ConnectTimeout {
+        /// `poll_deadline_elapsed`: this client waited no longer. `session_expired`: the session's own time was over.
+        reason: String,
+        message: String,
+    },
 
     /// Too many calls.
     #[error("{refusal}")]
@@ -250,6 +263,7 @@ impl Error {
             Self::Invalid(_)
             | Self::MalformedKey
             | Self::UserToken { .. }
+            | Self::ConnectTimeout { .. }
             | Self::ProviderApi { .. }
             | Self::ProviderUnauthorized { .. }
             | Self::Network { .. }
@@ -287,6 +301,8 @@ impl Error {
             | Self::ReAuthRequired(refusal)
             | Self::TokenRefreshInProgress { refusal, .. }
             | Self::ConnectConfig(refusal)
+            | Self::ConnectDenied(refusal)
+            | Self::ConnectFlow(refusal)
             | Self::RateLimit { refusal, .. }
             | Self::QuotaExceeded { refusal, .. }
             | Self::Backend(refusal) => Some(refusal),

@@ -4,6 +4,7 @@
 mod blocking;
 mod cases;
 mod conformance;
+mod connect;
 mod retries;
 mod server;
 

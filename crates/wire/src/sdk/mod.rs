@@ -425,8 +425,8 @@ pub struct MintedGrant {
     pub grant_policy: Option<StoredPolicy>,
 }
 
-/// `POST /sdk/oauth/connect/session` (wire-core 5.1).
-#[derive(Debug, Default, Deserialize, Serialize)]
+/// `POST /sdk/oauth/connect/session` (wire-core 5.1). No `Debug`: it may carry a user's token.
+#[derive(Clone, Default, Deserialize, Serialize)]
 pub struct ConnectSessionRequest {
     #[serde(default)]
     pub allowed_providers: Option<Vec<String>>,
@@ -462,7 +462,7 @@ pub struct ConnectSessionRequest {
 }
 
 /// The grant that is wanted.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct RequestedGrant {
     pub label: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
