@@ -92,7 +92,7 @@ pub async fn create(vault: &Vault, request: &Request) -> Result<Answer, Error> {
         append_event(tx, &event)?;
         Ok(view(&app))
     };
-    request.create(vault, insert).await
+    request.once(vault, insert).await
 }
 
 fn check(name: Option<&str>, description: Option<&str>, website_url: Option<&str>) -> Result<(), Error> {

@@ -165,7 +165,7 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         let listed = grants::find(tx, app, grant.id)?.ok_or(Code::Internal)?;
         Ok(view(&listed, now))
     };
-    request.create(vault, insert).await
+    request.once(vault, insert).await
 }
 
 pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {

@@ -1,4 +1,5 @@
-//! `Idempotency-Key`: whoever sends a creation again under the same key gets the first answer again, and nothing is made twice.
+//! `Idempotency-Key`: whoever sends a creation or a rotation again under the same key gets the first answer again, and nothing is
+//! made twice.
 //!
 //! Invariants: the answer is kept in the write that creates what it tells of, so neither is without the other. It is kept sealed,
 //! because it may hold a text that is shown once. One that does not open is an error, and never a reason to create again. Of the
@@ -79,16 +80,18 @@ impl Attempt {
                 .hint("Use a new key for a new request."));
         }
         let body = vault.keys.open_of_install(self.place(kept.expires_at), &kept.answer_sealed).await?;
-        let mut answer = created(route, body);
+        let mut answer = done(route, body);
         answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         Ok(answer)
     }
 }
 
 /// An answer whose body is wiped when it has been written.
-fn created(route: Api, body: Zeroizing<Vec<u8>>) -> Answer {
+fn done(route: Api, body: Zeroizing<Vec<u8>>) -> Answer {
     let body = Bytes::from_owner(body);
-    version::made(raw(201, "application/json", Body::from(body.clone())), route, &body)
+    // A new value makes no new secret; all else that is done once creates something.
+    let status = if matches!(route, Api::SecretsRotate) { 200 } else { 201 };
+    version::made(raw(status, "application/json", Body::from(body.clone())), route, &body)
 }
 
 fn body_of(made: &impl Serialize) -> Zeroizing<Vec<u8>> {
@@ -106,7 +109,7 @@ fn hash(pepper: &Pepper, parts: &[&[u8]]) -> [u8; 32] {
 }
 
 impl Request {
-    /// The first answer again, if this very call was answered before. For creations that ask others before they write.
+    /// The first answer again, if this very call was answered before. For what asks or looks before it writes.
     pub async fn replayed(&self, vault: &Vault) -> Result<Option<Answer>, Error> {
         let Some(attempt) = self.attempt else { return Ok(None) };
         let now = self.source.now;
@@ -117,14 +120,15 @@ impl Request {
         }
     }
 
-    /// Runs a write that creates something, and answers 201 with what it gives. Every creation of this API goes through here.
-    pub async fn create<T: Serialize + Send + 'static>(
+    /// Runs a write that is done once for each key, and answers what it gives. Every creation and rotation of this API goes through
+    /// here.
+    pub async fn once<T: Serialize + Send + 'static>(
         &self,
         vault: &Vault,
         mut run: impl FnMut(&mut Tx<'_>) -> Stored<T> + Send + 'static,
     ) -> Result<Answer, Error> {
         let Some(attempt) = self.attempt else {
-            return Ok(created(self.route, body_of(&vault.store.write(run).await.map_err(of_store)?)));
+            return Ok(done(self.route, body_of(&vault.store.write(run).await.map_err(of_store)?)));
         };
         let now = self.source.now;
         let expires_at = now.plus_ms(limits::IDEMPOTENCY_KEPT_MS);
@@ -145,7 +149,7 @@ impl Request {
             })
             .await;
         match made {
-            Ok(Made::Now(body)) => Ok(created(self.route, body)),
+            Ok(Made::Now(body)) => Ok(done(self.route, body)),
             Ok(Made::Before(kept)) => attempt.replay(vault, self.route, &kept).await,
             Err(lost @ (StoreError::Duplicate | StoreError::Refused(_))) => {
                 // The same call on another replica may have been faster, and be why this one could not.

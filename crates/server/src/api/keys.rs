@@ -108,7 +108,7 @@ pub async fn mint(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
         append_event(tx, &event)?;
         Ok(api::MintedKey { api_key: text.reveal().to_owned(), key: view(&minted, Past::default(), now) })
     };
-    request.create(vault, insert).await
+    request.once(vault, insert).await
 }
 
 /// The text of a new key of the app. It and the random bytes are wiped; the caller's copy is the only one that stays.
@@ -193,7 +193,7 @@ pub async fn rotate(vault: &Vault, request: &Request, app: &App) -> Result<Answe
             predecessor_grace_until: grace_until,
         })
     };
-    request.create(vault, successor_to).await
+    request.once(vault, successor_to).await
 }
 
 fn minted(vault: &Vault, request: &Request, app: &App, ask: KeyMint, text: &Secret) -> Result<ApiKey, Error> {

@@ -87,7 +87,7 @@ pub async fn create(vault: &Vault, request: &Request) -> Result<Answer, Error> {
         append_event(tx, &event)?;
         Ok(view(&operator, now))
     };
-    request.create(vault, insert).await
+    request.once(vault, insert).await
 }
 
 /// An event that names the operator. Who that is may be erased.

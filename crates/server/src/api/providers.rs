@@ -152,7 +152,7 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         append_event(tx, &event)?;
         Ok(view(&provider, 0, &redirect_uri))
     };
-    request.create(vault, insert).await
+    request.once(vault, insert).await
 }
 
 /// The provider that is asked for, without its secret.

@@ -141,7 +141,7 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         let secret = view(&secret, Some(&credential), template.map(str::to_owned));
         Ok(api::CreatedSecret { secret, grant_id: grant.id.to_string() })
     };
-    request.create(vault, insert).await
+    request.once(vault, insert).await
 }
 
 /// Completes what was asked for from its template, and gives that one's id.
@@ -205,39 +205,38 @@ struct Rotation {
 }
 
 pub async fn rotate(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    if let Some(before) = request.replayed(vault).await? {
+        return Ok(before);
+    }
     let ask: SecretRotate = parse::json(&request.body)?;
     let rotation = prepare_rotation(vault, request, app, ask).await?;
     let drafts = request.drafts(vault, app, &[Kind::CredentialRotated]);
     let (now, if_match) = (request.source.now, request.if_match.clone());
-    let stored = vault
-        .store
-        .write(move |tx| {
-            let Rotation { secret, old, new, field_names } = &rotation;
-            // Not of a secret that was deleted meanwhile.
-            let living = load(tx, secret.app_id, &secret.id.to_string())?;
-            if_match.check(&view_of(&living))?;
-            match old {
-                Some(old) => credentials::update(tx, new, old.version)?,
-                None => {
-                    // Only one new credential may follow a destroyed one.
-                    if living.1.is_some() {
-                        return Err(Code::Conflict.into());
-                    }
-                    credentials::insert(tx, new)?;
+    let store = move |tx: &mut Tx<'_>| {
+        let Rotation { secret, old, new, field_names } = &rotation;
+        // Not of a secret that was deleted meanwhile.
+        let living = load(tx, secret.app_id, &secret.id.to_string())?;
+        if_match.check(&view_of(&living))?;
+        match old {
+            Some(old) => credentials::update(tx, new, old.version)?,
+            None => {
+                // Only one new credential may follow a destroyed one.
+                if living.1.is_some() {
+                    return Err(Code::Conflict.into());
                 }
+                credentials::insert(tx, new)?;
             }
-            crash::step("secret.rotated");
-            if *field_names != secret.field_names {
-                secrets::set_field_names(tx, secret, field_names, now)?;
-            }
-            apps::raise_epoch(tx, secret.app_id)?;
-            let rotated = drafts.of(Kind::CredentialRotated).provider(&secret.slug).credential(new.id, new.version);
-            append_event(tx, &rotated.prepare())?;
-            load(tx, secret.app_id, &secret.id.to_string())
-        })
-        .await
-        .map_err(of_store)?;
-    Ok(shown(200, &view_of(&stored)))
+        }
+        crash::step("secret.rotated");
+        if *field_names != secret.field_names {
+            secrets::set_field_names(tx, secret, field_names, now)?;
+        }
+        apps::raise_epoch(tx, secret.app_id)?;
+        let rotated = drafts.of(Kind::CredentialRotated).provider(&secret.slug).credential(new.id, new.version);
+        append_event(tx, &rotated.prepare())?;
+        Ok(view_of(&load(tx, secret.app_id, &secret.id.to_string())?))
+    };
+    request.once(vault, store).await
 }
 
 async fn prepare_rotation(vault: &Vault, request: &Request, app: &App, ask: SecretRotate) -> Result<Rotation, Error> {

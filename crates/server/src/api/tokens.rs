@@ -116,7 +116,7 @@ pub async fn create(vault: &Vault, request: &Request) -> Result<Answer, Error> {
         append_event(tx, &event)?;
         Ok(api::MintedToken { token: text.reveal().to_owned(), pat: view(&pat, now, now) })
     };
-    request.create(vault, insert).await
+    request.once(vault, insert).await
 }
 
 /// The token that was asked for, if its owner and its maker may have as much.

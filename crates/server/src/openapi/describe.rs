@@ -42,6 +42,8 @@ pub struct Operation {
     pub query: Query,
     pub body: Option<Body>,
     pub status: u16,
+    /// Whether it takes an `Idempotency-Key`.
+    pub is_once: bool,
     pub answer: Answered,
     /// Codes beside those that the path and the method bring.
     pub codes: &'static [Code],
@@ -72,6 +74,7 @@ fn gives<T: JsonSchema>(id: &'static str, tag: &'static str, summary: &'static s
         query: Query::Nothing,
         body: None,
         status: 200,
+        is_once: false,
         answer: Answered::Json(schema_of::<T>),
         codes: &[],
     }
@@ -96,14 +99,14 @@ impl Operation {
         Self { description, ..self }
     }
 
-    /// 201, not 200.
+    /// 201, not 200; once for each `Idempotency-Key`.
     fn creates(self) -> Self {
-        Self { status: 201, ..self }
+        Self { status: 201, ..self }.once()
     }
 
-    /// Whether it takes an `Idempotency-Key`.
-    pub fn creates_something(&self) -> bool {
-        self.status == 201
+    /// It takes an `Idempotency-Key`.
+    fn once(self) -> Self {
+        Self { is_once: true, ..self }
     }
 
     fn takes<T: JsonSchema>(self) -> Self {
@@ -289,6 +292,7 @@ pub fn describe(route: Api) -> Operation {
             .refuses(&[Code::SecretNotFound]),
         Api::SecretsRotate => gives::<api::Secret>("rotateSecret", "managed-secrets", "Stores a new value")
             .about("Every grant uses it from the answer on.")
+            .once()
             .takes::<api::SecretRotate>()
             .refuses(&[Code::SecretNotFound, Code::KeyUnavailable]),
         Api::SecretsSetHosts => gives::<api::Secret>("setAllowedHosts", "managed-secrets", "Says where a secret may go")

@@ -158,7 +158,7 @@ fn operation(route: &ApiRoute, names: &[String], schemas: &mut Schemas) -> Value
     if is_checked(route.route) {
         parameters.push(if_match_parameter());
     }
-    if told.creates_something() {
+    if told.is_once {
         parameters.push(idempotency_key());
     }
     let mut operation = json!({
@@ -205,7 +205,7 @@ fn idempotency_key() -> Value {
         "name": "Idempotency-Key",
         "in": "header",
         "required": false,
-        "description": "Names this request. Sent again under it within 24 hours, it creates nothing and gets the first answer again.",
+        "description": "Names this request. Sent again under it within 24 hours, nothing is done again and the first answer is given again.",
         "schema": {
             "type": "string",
             "minLength": 1,
@@ -274,7 +274,7 @@ fn codes(route: &ApiRoute, told: &Operation) -> Vec<Code> {
         codes.push(Code::VersionConflict);
     }
     // A text of either may hold what no text may.
-    if told.creates_something() {
+    if told.is_once {
         // The key may be one of another request, and its answer may not open.
         codes.extend([Code::InvalidValue, Code::Conflict, Code::KeyUnavailable]);
     }
@@ -302,7 +302,7 @@ fn responses(route: &ApiRoute, told: &Operation, schemas: &mut Schemas) -> Value
     }
     let mut responses = Map::new();
     let mut headers = json!({"X-Request-Id": request_id()});
-    if told.creates_something() {
+    if told.is_once {
         headers["Idempotency-Replayed"] = json!({
             "description": "`true` when this is the answer to an earlier request under the same `Idempotency-Key`.",
             "schema": {"type": "string", "enum": ["true"]},

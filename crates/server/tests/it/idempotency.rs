@@ -10,10 +10,12 @@ use crate::harness::{Answer, Server, api_request, root_key};
 in_memory! {
     a_key_keeps_its_bounds,
     a_refused_call_leaves_its_key_free,
+    what_takes_a_key_is_what_the_document_says,
 }
 
 on_every_engine! {
     every_creation_is_answered_again_byte_for_byte,
+    a_rotation_that_is_sent_again_rotates_nothing,
     another_request_or_token_gets_nothing_of_it,
     after_a_day_the_key_is_new,
 }
@@ -67,6 +69,53 @@ async fn every_creation_is_answered_again_byte_for_byte(server: Server) {
         }
         assert_eq!(count(&server, list).await, before + 1, "{path}");
     }
+}
+
+async fn a_rotation_that_is_sent_again_rotates_nothing(server: Server) {
+    let world = server.world().await;
+    let secret = world.path(&format!("managed-secrets/{}", world.secret));
+    let (rotate, body) = (format!("{secret}/rotate"), json!({"value": "canary-new"}));
+    let shown = async || server.api("GET", &secret, Value::Null).await;
+    let before = shown().await.header("etag").to_owned();
+    let bound = |key: &str| {
+        let request = api_request(&server.pat, "POST", &rotate, body.to_string());
+        request.set("idempotency-key", key.to_owned()).set("if-match", before.clone())
+    };
+    let first = server.send(bound("rotation")).await;
+    first.ok(200);
+    let rotated = shown().await;
+    assert_eq!(first.header("etag"), rotated.header("etag"));
+    for _ in 0..2 {
+        let again = server.send(bound("rotation")).await;
+        assert_eq!((again.status, &again.text), (200, &first.text));
+        assert!(is_replayed(&again), "although the secret is in another state by now");
+        assert_eq!(again.header("etag"), first.header("etag"));
+    }
+    assert_eq!(shown().await.text, rotated.text, "one rotation");
+    server.send(bound("another")).await.refused(Code::VersionConflict);
+    let other = json!({"value": "canary-other"});
+    send(&server, &server.pat, &rotate, &other, "rotation").await.refused(Code::Conflict);
+    assert_eq!(shown().await.text, rotated.text);
+    // Also when the secret is gone.
+    server.api("DELETE", &secret, Value::Null).await.ok(200);
+    assert_eq!(server.send(bound("rotation")).await.text, first.text);
+}
+
+/// Every creation, and the rotations.
+async fn what_takes_a_key_is_what_the_document_says(_: Server) {
+    let document = grantd_server::openapi::document();
+    let mut taking: Vec<&str> = Vec::new();
+    for operation in document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values())
+    {
+        let has_key = operation["parameters"].to_string().contains("\"Idempotency-Key\"");
+        let creates = operation["responses"].get("201").is_some();
+        let id = operation["operationId"].as_str().unwrap();
+        assert_eq!(has_key, creates || id.starts_with("rotate"), "{id}");
+        if has_key {
+            taking.push(id);
+        }
+    }
+    assert!(taking.contains(&"rotateSecret") && taking.contains(&"rotateKey"), "{taking:?}");
 }
 
 async fn another_request_or_token_gets_nothing_of_it(server: Server) {
