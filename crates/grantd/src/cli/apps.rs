@@ -154,7 +154,7 @@ pub async fn run(command: AppsCommand, context: &mut Context) -> Result<(), Fail
     match command {
         AppsCommand::Create(args) => {
             let body = AppCreate { name: args.name, description: args.description, website_url: args.website_url };
-            let app: App = api.send(Method::POST, &["apps"], &body).await?;
+            let app: App = api.send_once(&["apps"], &body).await?;
             context.show(&app)
         }
         AppsCommand::List(args) => {
@@ -191,10 +191,10 @@ pub async fn run(command: AppsCommand, context: &mut Context) -> Result<(), Fail
         }
         AppsCommand::Delete(args) => {
             let id = find(args.app, &api, context).await?;
-            let app: App = api.get(&["apps", &id], &NoQuery {}).await?;
+            let read = api.read_to_change::<App>(&["apps", &id]).await?;
             let question = "Delete the app and destroy every value that is stored in it?";
-            confirm_name(question, &app.name, args.confirm.as_deref(), &mut context.term)?;
-            let app: App = api.send(Method::DELETE, &["apps", &id], &json!({})).await?;
+            confirm_name(question, &read.object.name, args.confirm.as_deref(), &mut context.term)?;
+            let app: App = api.send_if(Method::DELETE, &["apps", &id], &json!({}), &read).await?;
             context.show(&app)
         }
         AppsCommand::Retention(command) => retention::run(command, &api, context).await,

@@ -41,6 +41,11 @@ impl Exit {
     }
 }
 
+/// The server was not reached, or did not answer.
+pub const UNREACHABLE: &str = "unreachable";
+/// Its answer did not come in whole.
+pub const BROKEN_OFF: &str = "broken_off";
+
 /// Why a command did not do what it was asked.
 #[derive(Clone, Debug, Serialize)]
 pub struct Failure {
@@ -90,6 +95,11 @@ impl Failure {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Whether the server may have done what was asked, and nobody knows.
+    pub fn is_lost(&self) -> bool {
+        [UNREACHABLE, BROKEN_OFF].contains(&self.error.as_str())
     }
 
     /// The line for a person.

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderValue};
+use grantd_domain::env::new_uuid;
+use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH};
 use reqwest::{Client, Method, Response, redirect};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -11,8 +12,9 @@ use serde_json::{Map, Value};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::failure::{Exit, Failure, chain};
+use super::failure::{BROKEN_OFF, Exit, Failure, UNREACHABLE, chain};
 use crate::config::is_loopback;
+use crate::host::Host;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of a whole call.
@@ -59,6 +61,15 @@ pub struct Api {
     token_data_dir: Option<String>,
 }
 
+/// An object as it was read.
+pub struct Read<T> {
+    pub object: T,
+    /// Of the state it was in.
+    tag: Option<HeaderValue>,
+}
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// A query without parameters.
 #[derive(Serialize)]
 pub struct NoQuery {}
@@ -97,7 +108,7 @@ impl Api {
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &impl Serialize) -> Result<T, Failure> {
-        let response = self.call(Method::GET, path, query, None, Some(CALL_TIMEOUT)).await?;
+        let response = self.call(Method::GET, path, query, HeaderMap::new(), None, Some(CALL_TIMEOUT)).await?;
         self.read(response).await
     }
 
@@ -107,14 +118,53 @@ impl Api {
         path: &[&str],
         body: &impl Serialize,
     ) -> Result<T, Failure> {
+        self.send_with(method, path, body, HeaderMap::new()).await
+    }
+
+    /// Creates or rotates: once, although it is sent a second time where the first answer was lost.
+    pub async fn send_once<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
+        let key = HeaderValue::from_str(&new_uuid(&Host).to_string()).expect("a UUID is a header's value");
+        let headers = HeaderMap::from_iter([(IDEMPOTENCY_KEY, key)]);
+        match self.send_with(Method::POST, path, body, headers.clone()).await {
+            Err(failure) if failure.is_lost() => self.send_with(Method::POST, path, body, headers).await,
+            answered => answered,
+        }
+    }
+
+    /// Reads an object that is to be changed.
+    pub async fn read_to_change<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Read<T>, Failure> {
+        let response = self.call(Method::GET, path, &NoQuery {}, HeaderMap::new(), None, Some(CALL_TIMEOUT)).await?;
+        let tag = response.headers().get(ETAG).cloned();
+        Ok(Read { object: self.read(response).await?, tag })
+    }
+
+    /// Changes an object in the state it was read in, or not at all.
+    pub async fn send_if<T: DeserializeOwned, R>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: &impl Serialize,
+        read: &Read<R>,
+    ) -> Result<T, Failure> {
+        let headers = read.tag.iter().map(|tag| (IF_MATCH, tag.clone())).collect();
+        self.send_with(method, path, body, headers).await
+    }
+
+    async fn send_with<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: &impl Serialize,
+        headers: HeaderMap,
+    ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).expect("a wire type is JSON");
-        let response = self.call(method, path, &NoQuery {}, Some(body), Some(CALL_TIMEOUT)).await?;
+        let response = self.call(method, path, &NoQuery {}, headers, Some(body), Some(CALL_TIMEOUT)).await?;
         self.read(response).await
     }
 
     /// An answer to be read piece by piece.
     pub async fn stream(&self, path: &[&str], query: &impl Serialize) -> Result<Response, Failure> {
-        self.call(Method::GET, path, query, None, None).await
+        self.call(Method::GET, path, query, HeaderMap::new(), None, None).await
     }
 
     /// A failure while reading a streamed answer.
@@ -123,7 +173,7 @@ impl Api {
             return self.unreachable(error);
         }
         let message = format!("the answer of {} broke off: {}", self.shown, cause(error));
-        Failure::new(Exit::Error, "broken_off", message).hint("Run the command again.")
+        Failure::new(Exit::Error, BROKEN_OFF, message).hint("Run the command again.")
     }
 
     async fn call(
@@ -131,11 +181,13 @@ impl Api {
         method: Method,
         path: &[&str],
         query: &impl Serialize,
+        headers: HeaderMap,
         body: Option<Vec<u8>>,
         timeout: Option<Duration>,
     ) -> Result<Response, Failure> {
         let url = self.url(path, query);
-        let mut request = self.client.request(method, url).header(AUTHORIZATION, self.authorization.clone());
+        let mut request =
+            self.client.request(method, url).headers(headers).header(AUTHORIZATION, self.authorization.clone());
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
         }
@@ -224,7 +276,7 @@ impl Api {
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
         let server = &self.shown;
-        let failure = |message: String| Failure::new(Exit::Error, "unreachable", message);
+        let failure = |message: String| Failure::new(Exit::Error, UNREACHABLE, message);
         if is_refused(error) {
             return failure(format!("cannot reach grantd at {server}: is it running?"))
                 .hint("Start it with `grantd serve`, or `grantd dev` to try things out, or set --server.");

@@ -145,7 +145,7 @@ pub async fn run(command: KeysCommand, context: &mut Context) -> Result<(), Fail
                 expires_in_seconds: args.expires_in,
                 allow_unsigned_identity: args.allow_unsigned_identity,
             };
-            let key: MintedKey = api.send(Method::POST, &keys, &body).await?;
+            let key: MintedKey = api.send_once(&keys, &body).await?;
             context.show(&key)?;
             context.term.note("Keep api_key now: it is not shown again.");
             Ok(())
@@ -184,7 +184,7 @@ pub async fn run(command: KeysCommand, context: &mut Context) -> Result<(), Fail
         KeysCommand::Rotate(args) => {
             let id = args.key.id();
             let path = [&keys[..], &[&id, "rotate"]].concat();
-            let key: RotatedKey = api.send(Method::POST, &path, &KeyRotate { grace_seconds: args.grace }).await?;
+            let key: RotatedKey = api.send_once(&path, &KeyRotate { grace_seconds: args.grace }).await?;
             context.show(&key)?;
             context.term.note("Keep api_key now: it is not shown again.");
             Ok(())

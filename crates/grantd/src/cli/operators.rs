@@ -107,7 +107,7 @@ pub async fn run(command: OperatorsCommand, context: &mut Context) -> Result<(),
         }
         OperatorsCommand::Create(args) => {
             let body = OperatorCreate { email: args.email, role: args.role.text() };
-            let operator: Operator = api.send(Method::POST, &["operators"], &body).await?;
+            let operator: Operator = api.send_once(&["operators"], &body).await?;
             context.show(&operator)
         }
         OperatorsCommand::Show(operator) => {

@@ -298,10 +298,10 @@ pub async fn run(command: ProvidersCommand, context: &mut Context) -> Result<(),
         ProvidersCommand::Delete(args) => {
             let name = args.provider.name();
             let path = [&providers[..], &[&name]].concat();
-            let provider: Provider = api.get(&path, &NoQuery {}).await?;
+            let read = api.read_to_change::<Provider>(&path).await?;
             let question = "Delete the provider and the client secret?";
-            confirm_name(question, &provider.provider_id, args.confirm.as_deref(), &mut context.term)?;
-            let deleted: DeletedProvider = api.send(Method::DELETE, &path, &json!({})).await?;
+            confirm_name(question, &read.object.provider_id, args.confirm.as_deref(), &mut context.term)?;
+            let deleted: DeletedProvider = api.send_if(Method::DELETE, &path, &json!({}), &read).await?;
             context.show(&deleted)
         }
     }
@@ -325,7 +325,7 @@ async fn create(args: CreateArgs, api: &Api, providers: &[&str], context: &mut C
         scopes: args.scopes,
         allowed_hosts: args.allowed_hosts,
     };
-    let provider: Provider = api.send(Method::POST, providers, &body).await?;
+    let provider: Provider = api.send_once(providers, &body).await?;
     let (uri, setup) = (provider.redirect_uri.clone(), provider.setup.clone());
     let is_doubtful = !provider.verified && provider.custom.is_none();
     show(&provider, context)?;
@@ -348,7 +348,8 @@ async fn update(args: UpdateArgs, api: &Api, providers: &[&str], context: &mut C
         Some(text) => Some(read_secret("--client-secret", text, &mut context.term)?.to_string()),
         None => args.no_client_secret.then(String::new),
     };
-    let custom = if args.said.is_empty() { None } else { Some(described(args.said, api, &path).await?) };
+    let read = if args.said.is_empty() { None } else { Some(api.read_to_change::<Provider>(&path).await?) };
+    let custom = read.as_ref().map(|read| described(args.said, &read.object)).transpose()?;
     let body = ProviderUpdate {
         name: args.name,
         custom,
@@ -361,15 +362,17 @@ async fn update(args: UpdateArgs, api: &Api, providers: &[&str], context: &mut C
     if body == ProviderUpdate::default() {
         return Err(Failure::usage("nothing to change: name what shall be otherwise, such as --scopes").hint(HELP));
     }
-    let provider: Provider = api.send(Method::PATCH, &path, &body).await?;
+    let provider: Provider = match &read {
+        Some(read) => api.send_if(Method::PATCH, &path, &body, read).await?,
+        None => api.send(Method::PATCH, &path, &body).await?,
+    };
     show(&provider, context)
 }
 
 /// What is known of it, with what is said now: all of it is sent anew.
-async fn described(args: CustomArgs, api: &Api, path: &[&str]) -> Result<CustomProvider, Failure> {
-    let stored: Provider = api.get(path, &NoQuery {}).await?;
-    let Some(mut said) = stored.custom else {
-        let id = stored.provider_id;
+fn described(args: CustomArgs, stored: &Provider) -> Result<CustomProvider, Failure> {
+    let Some(mut said) = stored.custom.clone() else {
+        let id = &stored.provider_id;
         return Err(Failure::usage(format!("{id} is in the catalogue, which says what this flag would")).hint(HELP));
     };
     args.say(&mut said);

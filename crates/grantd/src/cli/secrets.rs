@@ -281,7 +281,7 @@ pub async fn run(command: SecretsCommand, context: &mut Context) -> Result<(), F
             let body = SecretRotate { value: value.to_string(), fields: (!fields.is_empty()).then_some(fields) };
             let name = args.secret.name();
             let path = [&secrets[..], &[&name, "rotate"]].concat();
-            let secret: Secret = api.send(Method::POST, &path, &body).await?;
+            let secret: Secret = api.send_once(&path, &body).await?;
             context.show(&secret)
         }
         SecretsCommand::Test(secret) => {
@@ -315,10 +315,10 @@ pub async fn run(command: SecretsCommand, context: &mut Context) -> Result<(), F
         SecretsCommand::Delete(args) => {
             let name = args.secret.name();
             let path = [&secrets[..], &[&name]].concat();
-            let secret: Secret = api.get(&path, &NoQuery {}).await?;
+            let read = api.read_to_change::<Secret>(&path).await?;
             let question = "Delete the secret, its value and every grant on it?";
-            confirm_name(question, &secret.slug, args.confirm.as_deref(), &mut context.term)?;
-            let deleted: DeletedSecret = api.send(Method::DELETE, &path, &json!({})).await?;
+            confirm_name(question, &read.object.slug, args.confirm.as_deref(), &mut context.term)?;
+            let deleted: DeletedSecret = api.send_if(Method::DELETE, &path, &json!({}), &read).await?;
             context.show(&deleted)
         }
         SecretsCommand::Grants(SecretGrantsCommand::Update(args)) => {
@@ -342,7 +342,7 @@ pub async fn run(command: SecretsCommand, context: &mut Context) -> Result<(), F
                 expires_in_seconds: args.expires_in,
                 tenant: args.tenant,
             };
-            let grant: Grant = api.send(Method::POST, &path, &body).await?;
+            let grant: Grant = api.send_once(&path, &body).await?;
             context.show(&grant)
         }
         SecretsCommand::Grants(SecretGrantsCommand::List(args)) => {
@@ -434,7 +434,7 @@ async fn create(args: CreateArgs, api: &Api, secrets: &[&str], context: &mut Con
         allowed_hosts: args.allowed_hosts,
         allow_any_host: args.allow_any_host,
     };
-    let secret: CreatedSecret = api.send(Method::POST, secrets, &body).await?;
+    let secret: CreatedSecret = api.send_once(secrets, &body).await?;
     context.show(&secret)
 }
 

@@ -6,6 +6,7 @@ mod golden;
 mod import;
 mod messages;
 mod revocation;
+mod once;
 mod templates;
 
 use std::net::Ipv4Addr;
@@ -31,6 +32,7 @@ struct Seen {
     method: String,
     target: String,
     authorization: String,
+    if_match: Option<String>,
     body: Value,
 }
 
@@ -61,11 +63,17 @@ impl Server {
                 method: method.to_string(),
                 target: uri.to_string(),
                 authorization: headers.get("authorization").map(text).unwrap_or_default(),
+                if_match: headers.get("if-match").map(text),
                 body: serde_json::from_slice(&body).unwrap_or_default(),
             });
             let mut answers = shared.answers.lock().unwrap();
             let (status, body) = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
-            (StatusCode::from_u16(status).unwrap(), [("location", "https://else.example/")], body).into_response()
+            (
+                StatusCode::from_u16(status).unwrap(),
+                [("location", "https://else.example/"), ("etag", "\"as read\"")],
+                body,
+            )
+                .into_response()
         });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -89,7 +89,7 @@ pub async fn run(command: TokensCommand, context: &mut Context) -> Result<(), Fa
                 expires_in_seconds: args.expires_in,
                 operator_id: args.operator,
             };
-            let token: MintedToken = api.send(Method::POST, &["tokens"], &body).await?;
+            let token: MintedToken = api.send_once(&["tokens"], &body).await?;
             context.show(&token)?;
             context.term.note("Keep token now: it is not shown again.");
             Ok(())

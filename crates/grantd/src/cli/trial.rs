@@ -75,5 +75,5 @@ async fn mint(api: &Api, app: &str, args: &RequestArgs) -> Result<MintedKey, Fai
         expires_in_seconds: Some(KEY_LIFE_S),
         ..KeyMint::default()
     };
-    api.send(Method::POST, &["apps", app, "keys"], &body).await
+    api.send_once(&["apps", app, "keys"], &body).await
 }

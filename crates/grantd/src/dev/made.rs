@@ -96,7 +96,7 @@ async fn app(api: &Api, earlier: &Earlier, notes: &mut Vec<String>) -> Result<St
         return Ok(app.id);
     }
     let ask = AppCreate { name: "My first app".to_owned(), ..AppCreate::default() };
-    let app: App = api.send(Method::POST, &["apps"], &ask).await?;
+    let app: App = api.send_once(&["apps"], &ask).await?;
     Ok(app.id)
 }
 
@@ -118,7 +118,7 @@ async fn key(api: &Api, app_id: &str, earlier: &Earlier, notes: &mut Vec<String>
         }
     }
     let mint = KeyMint { name: "dev".to_owned(), scopes: Some(scope::all()), ..KeyMint::default() };
-    let minted: MintedKey = api.send(Method::POST, &["apps", app_id, "keys"], &mint).await?;
+    let minted: MintedKey = api.send_once(&["apps", app_id, "keys"], &mint).await?;
     Ok((minted.key.id, minted.api_key))
 }
 
@@ -189,10 +189,10 @@ async fn grant(
     if secret.credential_id.is_none() {
         // Its value was destroyed with the last grant.
         let rotate = SecretRotate { value: demo_value(), fields: Some(BTreeMap::new()) };
-        let _: Secret = api.send(Method::POST, &[&secret_path[..], &["rotate"]].concat(), &rotate).await?;
+        let _: Secret = api.send_once(&[&secret_path[..], &["rotate"]].concat(), &rotate).await?;
     }
     let ask = GrantCreate { principal_type: "system".to_owned(), ..GrantCreate::default() };
-    let grant: Grant = api.send(Method::POST, &[&secret_path[..], &["grants"]].concat(), &ask).await?;
+    let grant: Grant = api.send_once(&[&secret_path[..], &["grants"]].concat(), &ask).await?;
     Ok(grant.grant_id)
 }
 
@@ -209,7 +209,7 @@ async fn create_secret(api: &Api, app_id: &str, demo_host: &str) -> Result<(Secr
         allowed_hosts: vec![demo_host.to_owned()],
         allow_any_host: false,
     };
-    let created: CreatedSecret = api.send(Method::POST, &["apps", app_id, "managed-secrets"], &ask).await?;
+    let created: CreatedSecret = api.send_once(&["apps", app_id, "managed-secrets"], &ask).await?;
     Ok((created.secret, created.grant_id))
 }
 

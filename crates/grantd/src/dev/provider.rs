@@ -36,7 +36,7 @@ pub async fn register(
                 scopes: Vec::new(),
                 allowed_hosts: vec![demo_host.to_owned()],
             };
-            let created: Provider = api.send(Method::POST, &path[..3], &create).await?;
+            let created: Provider = api.send_once(&path[..3], &create).await?;
             issuer.set_registered(&created.id)?;
             created
         }

@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use grantd_domain::grant::slug;
 use grantd_wire::api::{CreatedSecret, CredentialType, ListQuery, Page, Secret, SecretCreate, SecretTemplate};
-use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -297,7 +296,7 @@ async fn make(
             allowed_hosts: found.allowed_hosts.clone(),
             allow_any_host: false,
         };
-        match api.send::<CreatedSecret>(Method::POST, secrets, &body).await {
+        match api.send_once::<CreatedSecret>(secrets, &body).await {
             Ok(created) => {
                 "created".clone_into(&mut imported.outcome);
                 imported.slug = Some(created.secret.slug);
