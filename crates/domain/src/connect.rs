@@ -273,6 +273,7 @@ mod tests {
             id: id(n),
             app_id: grantd_wire::ids::AppId::from_uuid(grantd_wire::ids::uuid_v7(0, [0; 10])),
             credential_id: CredentialId::from_uuid(grantd_wire::ids::uuid_v7(0, [1; 10])),
+            principal: crate::grant::Principal::System,
             label: label.map(str::to_owned),
             status: crate::grant::GrantStatus::Active,
             tenant: crate::grant::Tenant::Unbound,

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use grantd_wire::TimeMs;
 use grantd_wire::api::{CredentialType, Retrieve, TenantMode};
-use grantd_wire::ids::{AppId, CredentialId, DataKeyId, GenerationId, GrantId, KeyId, OrganizationId, SecretId};
+use grantd_wire::ids::{
+    AppId, CredentialId, DataKeyId, GenerationId, GrantId, GroupId, KeyId, OrganizationId, SecretId, UserId,
+};
 use grantd_wire::key::KeyType;
 use grantd_wire::limits::LIFETIME_SECONDS_MAX;
 use grantd_wire::scope::Scope;
@@ -213,6 +215,8 @@ pub struct Credential {
     pub id: CredentialId,
     pub app_id: AppId,
     pub of: CredentialOf,
+    /// The user it belongs to; none: the app's.
+    pub user_id: Option<UserId>,
     pub generation: GenerationId,
     pub version: i64,
     pub state: CredentialState,
@@ -224,6 +228,28 @@ pub struct Credential {
 pub enum GrantStatus {
     Active,
     Revoked { at: TimeMs, reason: Option<String> },
+}
+
+/// Whose a grant is: who may have its credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Principal {
+    /// The app's own: whoever holds a key of it.
+    System,
+    /// One user's.
+    User(UserId),
+    /// Every member's.
+    Group(GroupId),
+}
+
+impl Principal {
+    /// The stable text of its kind.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User(_) => "user",
+            Self::Group(_) => "group",
+        }
+    }
 }
 
 /// Whom the tenant guard lets a grant serve.
@@ -243,6 +269,7 @@ pub struct Grant {
     pub id: GrantId,
     pub app_id: AppId,
     pub credential_id: CredentialId,
+    pub principal: Principal,
     pub label: Option<String>,
     pub status: GrantStatus,
     pub tenant: Tenant,
@@ -253,6 +280,15 @@ pub struct Grant {
 }
 
 impl Credential {
+    /// What it is: `oauth`, or a managed secret's value, of the `developer` or of an `end_user`.
+    pub const fn kind(&self) -> &'static str {
+        match (&self.of, self.user_id) {
+            (CredentialOf::Account(_), _) => "oauth",
+            (CredentialOf::Secret(_), None) => "developer",
+            (CredentialOf::Secret(_), Some(_)) => "end_user",
+        }
+    }
+
     /// The account whose tokens it holds.
     pub fn account(&self) -> Option<&Account> {
         match &self.of {

@@ -10,6 +10,7 @@ pub mod destination;
 pub mod env;
 pub mod evidence;
 pub mod grant;
+pub mod identity;
 pub mod inject;
 pub mod operator;
 pub mod provider;

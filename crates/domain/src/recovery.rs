@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::{self, BufRead};
 
 use grantd_wire::TimeMs;
-use grantd_wire::ids::{CredentialId, GrantId, KeyId};
+use grantd_wire::ids::{CredentialId, GrantId, IdentityProviderId, KeyId, UserId};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -96,12 +96,32 @@ pub enum Step {
         /// New values by field.
         fields: Vec<(String, Value)>,
     },
+    /// It was changed in a way that the trail does not hold, or deleted: its tokens must not count as they did.
+    CloseIdentityProvider {
+        idp: IdentityProviderId,
+        is_deleted: bool,
+    },
+    SetUser {
+        user: UserId,
+        change: UserChange,
+    },
+}
+
+/// What happened to a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserChange {
+    Suspended,
+    Resumed,
+    /// Their grants were revoked by events of their own.
+    Deprovisioned,
+    /// The next token says which groups are left.
+    LeftGroups,
 }
 
 /// What did not come back, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Lost {
-    /// `grant`, `key`, `secret`, `credential` or `app`.
+    /// `grant`, `key`, `secret`, `credential`, `identity_provider` or `app`.
     pub kind: &'static str,
     /// Its id, or the slug of a secret.
     pub id: String,
@@ -192,6 +212,9 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::AuthFailed
         | Kind::ClockRegressed
         | Kind::ClockAccepted
+        // A user who was new after the backup had no grant before it, and is made anew at the next token.
+        | Kind::UserCreated
+        | Kind::UserTokenRefused
         | Kind::ConnectCreated
         | Kind::ConnectOpened
         | Kind::ConnectDeclined
@@ -213,6 +236,13 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::ProviderCreated
         | Kind::ProviderUpdated
         | Kind::ProviderDeleted
+        | Kind::IdentityProviderCreated
+        | Kind::IdentityProviderUpdated
+        | Kind::IdentityProviderDeleted
+        | Kind::UserUpdated
+        | Kind::UserSuspended
+        | Kind::UserResumed
+        | Kind::UserDeprovisioned
         | Kind::ConnectDone
         | Kind::SecretCreated
         | Kind::SecretUpdated
@@ -310,6 +340,35 @@ pub fn plan(happened: &[Happened]) -> Result<Plan, ReadError> {
                 text("provider_id"),
                 "it was deleted after the backup and is back: delete it again with `grantd providers delete`",
             ),
+            Kind::IdentityProviderCreated => plan.lose(
+                "identity_provider",
+                text("idp_id"),
+                "it was registered after the backup: register it again with `grantd idp create`",
+            ),
+            Kind::IdentityProviderUpdated | Kind::IdentityProviderDeleted => {
+                let idp = IdentityProviderId::parse(text("idp_id"));
+                let idp = idp.ok_or(malformed("the event names no identity provider"))?;
+                let is_deleted = event.kind == Kind::IdentityProviderDeleted;
+                plan.forget("identity_provider", text("idp_id"));
+                plan.steps.push(Step::CloseIdentityProvider { idp, is_deleted });
+                if !is_deleted {
+                    plan.lose(
+                        "identity_provider",
+                        text("idp_id"),
+                        "it was changed after the backup, so it is inactive: look with `grantd idp show`, and activate it",
+                    );
+                }
+            }
+            Kind::UserSuspended | Kind::UserResumed | Kind::UserDeprovisioned | Kind::UserUpdated => {
+                let user = UserId::parse(text("user_id")).ok_or(malformed("the event names no user"))?;
+                let change = match event.kind {
+                    Kind::UserSuspended => Some(UserChange::Suspended),
+                    Kind::UserResumed => Some(UserChange::Resumed),
+                    Kind::UserDeprovisioned => Some(UserChange::Deprovisioned),
+                    _ => event.core["groups_left"].as_i64().is_some_and(|n| n > 0).then_some(UserChange::LeftGroups),
+                };
+                plan.steps.extend(change.map(|change| Step::SetUser { user, change }));
+            }
             Kind::ConnectDone => plan.lose(
                 "account",
                 text("credential_id"),

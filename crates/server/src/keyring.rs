@@ -9,7 +9,7 @@ use grantd_domain::grant::{Credential, CredentialState};
 use grantd_domain::seal::{DATA_KEY_LIFE_MS, DataKey, Place, RootKeys, SEALS_BLOCK, SEALS_MAX, SealError, key_id};
 use grantd_domain::secret::Secret;
 use grantd_store::{Store, apps, crash, data_keys};
-use grantd_wire::ids::{AppId, AppProviderId, CredentialId, DataKeyId};
+use grantd_wire::ids::{AppId, AppProviderId, CredentialId, DataKeyId, IdentityProviderId};
 use grantd_wire::{Code, Error, TimeMs};
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -39,6 +39,11 @@ pub(crate) fn place<'a>(app: AppId, id: CredentialId, version: i64) -> Place<'a>
 /// Where the secret that an app got from a provider is sealed.
 pub(crate) fn client_secret_place<'a>(app: AppId, id: AppProviderId, version: i64) -> Place<'a> {
     Place { table: "providers", app: Some(app), row: *id.as_bytes(), field: "client_secret", version }
+}
+
+/// Where the secret that an app got from an identity provider is sealed.
+pub(crate) fn idp_secret_place<'a>(app: AppId, id: IdentityProviderId, version: i64) -> Place<'a> {
+    Place { table: "identity_providers", app: Some(app), row: *id.as_bytes(), field: "client_secret", version }
 }
 
 impl KeyRing {

@@ -13,12 +13,15 @@ use std::sync::Arc;
 use grantd_domain::audit::{self, Actor, Checkpoint, Event, HeadAt, Kind, Outcome, Owner, Trust, verify_signature};
 use grantd_domain::env::Env;
 use grantd_domain::grant::{GrantStatus, Tenant};
-use grantd_domain::recovery::{Lost, Plan, ReadError, Step, plan, read_export};
+use grantd_domain::identity::{ProviderState, UserStatus};
+use grantd_domain::recovery::{Lost, Plan, ReadError, Step, UserChange, plan, read_export};
 use grantd_domain::seal::RootKeys;
 use grantd_domain::secret::Secret;
-use grantd_store::{Store, Tx, append_event, apps, grants, keys, operators, recovery, secrets};
+use grantd_store::{
+    Store, Tx, append_event, apps, grants, groups, identity_providers, keys, operators, recovery, secrets, users,
+};
 use grantd_wire::TimeMs;
-use grantd_wire::ids::{AppId, OperatorId, OrganizationId};
+use grantd_wire::ids::{AppId, OperatorId, OrganizationId, UserId};
 use serde_json::{Value, json};
 
 use crate::flow::{self, Drafts};
@@ -310,6 +313,12 @@ const KINDS: &[Kind] = &[
     Kind::AppDeleted,
     Kind::KeyRotated,
     Kind::SecretDeleted,
+    Kind::IdentityProviderUpdated,
+    Kind::IdentityProviderDeleted,
+    Kind::UserUpdated,
+    Kind::UserSuspended,
+    Kind::UserResumed,
+    Kind::UserDeprovisioned,
 ];
 
 /// Takes one step; `false` when there is nothing to take away any more.
@@ -404,7 +413,53 @@ fn take(
             Ok(true)
         }
         Step::UpdateApp { fields } => update_app(tx, organization, app, fields, drafts),
+        Step::CloseIdentityProvider { idp, is_deleted } => {
+            let Some(mut held) = identity_providers::find_row(tx, app, *idp)?.filter(|held| !held.is_deleted) else {
+                return Ok(false);
+            };
+            let kind = if *is_deleted {
+                identity_providers::delete(tx, app, *idp, now)?;
+                Kind::IdentityProviderDeleted
+            } else if held.state == ProviderState::Active {
+                held.state = ProviderState::Inactive;
+                held.updated_at = now;
+                identity_providers::update(tx, &held, held.version)?;
+                Kind::IdentityProviderUpdated
+            } else {
+                return Ok(false);
+            };
+            apps::raise_epoch(tx, app)?;
+            append_event(tx, &drafts.of(kind).core_id("idp_id", idp).prepare())?;
+            Ok(true)
+        }
+        Step::SetUser { user, change } => set_user(tx, app, *user, *change, drafts, now),
     }
+}
+
+fn set_user(
+    tx: &mut Tx<'_>,
+    app: AppId,
+    user: UserId,
+    change: UserChange,
+    drafts: &Drafts,
+    now: TimeMs,
+) -> grantd_store::Result<bool> {
+    let (changed, kind) = match change {
+        UserChange::Suspended => {
+            (users::set_suspended(tx, app, user, UserStatus::Suspended, now)?, Kind::UserSuspended)
+        }
+        UserChange::Resumed => (users::set_suspended(tx, app, user, UserStatus::Active, now)?, Kind::UserResumed),
+        UserChange::Deprovisioned => {
+            groups::remove_everywhere(tx, app, user)?;
+            (users::deprovision(tx, app, user, now)?, Kind::UserDeprovisioned)
+        }
+        UserChange::LeftGroups => (groups::remove_everywhere(tx, app, user)? > 0, Kind::UserUpdated),
+    };
+    if changed {
+        apps::raise_epoch(tx, app)?;
+        append_event(tx, &drafts.of(kind).user(user).prepare())?;
+    }
+    Ok(changed)
 }
 
 fn update_app(

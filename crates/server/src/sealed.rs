@@ -6,11 +6,11 @@ use std::fmt;
 
 use grantd_domain::grant::CredentialState;
 use grantd_domain::seal::{DataKey, Place, RootKeys, UnwrapError, key_id};
-use grantd_store::{Store, credentials, data_keys, providers};
-use grantd_wire::ids::{AppId, AppProviderId, CredentialId, DataKeyId};
+use grantd_store::{Store, credentials, data_keys, identity_providers, providers};
+use grantd_wire::ids::{AppId, AppProviderId, CredentialId, DataKeyId, IdentityProviderId};
 use uuid::Uuid;
 
-use crate::keyring::{client_secret_place, place};
+use crate::keyring::{client_secret_place, idp_secret_place, place};
 
 /// Values of one read.
 const PAGE: i64 = 500;
@@ -35,6 +35,8 @@ pub enum Value {
     Credential(CredentialId),
     /// The client secret of a provider.
     ClientSecret(AppProviderId),
+    /// The client secret of an identity provider.
+    IdpSecret(IdentityProviderId),
 }
 
 impl fmt::Display for Value {
@@ -42,6 +44,7 @@ impl fmt::Display for Value {
         match self {
             Self::Credential(id) => write!(f, "credential {id}"),
             Self::ClientSecret(id) => write!(f, "client secret of provider {id}"),
+            Self::IdpSecret(id) => write!(f, "client secret of identity provider {id}"),
         }
     }
 }
@@ -67,6 +70,7 @@ pub async fn check(store: &Store, root: &RootKeys) -> grantd_store::Result<Seale
     let mut check = Check { store, root, keys: HashMap::new(), sealed: Sealed::default() };
     check.credentials().await?;
     check.client_secrets().await?;
+    check.idp_secrets().await?;
     Ok(check.sealed)
 }
 
@@ -108,6 +112,21 @@ impl Check<'_> {
                 let key = key_id(&secret.sealed).ok().map(|id| DataKeyId::from_uuid(Uuid::from_bytes(id)));
                 let place = client_secret_place(provider.app_id, provider.id, secret.version);
                 self.open(provider.app_id, Value::ClientSecret(provider.id), key, place, &secret.sealed).await?;
+            }
+        }
+    }
+
+    async fn idp_secrets(&mut self) -> grantd_store::Result<()> {
+        let mut after = None;
+        loop {
+            let page = self.store.read(move |tx| identity_providers::list_all(tx, after, PAGE)).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some((last.app_id, last.id));
+            for idp in page {
+                let Some(secret) = idp.client_secret else { continue };
+                let key = key_id(&secret.sealed).ok().map(|id| DataKeyId::from_uuid(Uuid::from_bytes(id)));
+                let place = idp_secret_place(idp.app_id, idp.id, secret.version);
+                self.open(idp.app_id, Value::IdpSecret(idp.id), key, place, &secret.sealed).await?;
             }
         }
     }

@@ -22,6 +22,7 @@ use tracing::Instrument as _;
 
 use crate::answer::of_store;
 use crate::cache::Cache;
+use crate::flow::identity::Identities;
 use crate::flow::refresh::Renewals;
 use crate::install::{self, InstallError, Pepper};
 use crate::keyring::KeyRing;
@@ -74,6 +75,7 @@ pub struct Vault {
     pub(crate) failures_told: Mutex<HashMap<(IpAddr, Owner), i64>>,
     pub meters: Arc<Meters>,
     pub(crate) renewals: Renewals,
+    pub(crate) identities: Identities,
     /// What goes on when its caller has gone; closing waits for it.
     pub(crate) tasks: TaskTracker,
     actors: Mutex<HashMap<(AppId, String, &'static str), ActorId>>,
@@ -118,6 +120,7 @@ impl Vault {
             failures_told: Mutex::default(),
             meters: Arc::default(),
             renewals: Renewals::default(),
+            identities: Identities::default(),
             tasks: TaskTracker::new(),
             actors: Mutex::default(),
             used: Mutex::default(),

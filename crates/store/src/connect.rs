@@ -104,10 +104,7 @@ fn read_session<R: DeserializeOwned>(mut row: Row) -> Result<Session<R>> {
         id: row.id("connect_sessions.id")?,
         app_id: row.id("connect_sessions.app_id")?,
         request: row.json("connect_sessions.request")?,
-        browser_hash: match row.opt_bytes("connect_sessions.browser_hash")? {
-            Some(hash) => Some(hash.try_into().map_err(|_| row.inconsistent("connect_sessions.browser_hash"))?),
-            None => None,
-        },
+        browser_hash: row.opt_array("connect_sessions.browser_hash")?,
         state: row.parsed("connect_sessions.state", SessionState::parse)?,
         created_at: row.time("connect_sessions.created_at_ms")?,
         expires_at: row.time("connect_sessions.expires_at_ms")?,
@@ -195,10 +192,7 @@ fn read_step<O: DeserializeOwned>(mut row: Row) -> Result<Step<O>> {
         app_id: row.id("connect_steps.app_id")?,
         attempt: row.int("connect_steps.attempt")?,
         state: row.parsed("connect_steps.state", StepState::parse)?,
-        state_hash: match row.opt_bytes("connect_steps.state_hash")? {
-            Some(hash) => Some(hash.try_into().map_err(|_| row.inconsistent("connect_steps.state_hash"))?),
-            None => None,
-        },
+        state_hash: row.opt_array("connect_steps.state_hash")?,
         sealed: row.opt_bytes("connect_steps.sealed")?,
         lease_until: row.opt_time("connect_steps.lease_until_ms")?,
         outcome: row.opt_parsed("connect_steps.outcome", |text| serde_json::from_str(text).ok())?,

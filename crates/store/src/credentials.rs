@@ -7,7 +7,7 @@ use grantd_domain::account::{Account, Lease, Renewal};
 use grantd_domain::grant::{Broken, Credential, CredentialOf, CredentialState};
 use grantd_domain::provider::Expiry;
 use grantd_wire::TimeMs;
-use grantd_wire::ids::{AppId, AppProviderId, CredentialId, SecretId};
+use grantd_wire::ids::{AppId, AppProviderId, CredentialId, SecretId, UserId};
 
 use crate::apps::{json, since};
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ use crate::seam::{Row, Tx, Value, after, id};
 /// The columns that [`read`] reads, of the table or alias `c`.
 macro_rules! credential_columns {
     () => {
-        "c.id, c.app_id, c.secret_id, c.generation, c.state, c.data_key_id, c.sealed, c.reason, c.updated_at_ms, c.version, \
+        "c.id, c.app_id, c.user_id, c.secret_id, c.generation, c.state, c.data_key_id, c.sealed, c.reason, c.updated_at_ms, c.version, \
          c.provider_row, c.account_identifier, c.account_name, c.scopes, c.pinned_host, c.expires_at_ms, c.never_expires_at_ms, \
          c.refreshable_at_ms, c.rejected_at_ms, c.scope_mismatch_at_ms, c.lease_until_ms, c.lease_by, c.unconfirmed_at_ms, \
          c.refresh_failures, c.refresh_after_ms"
@@ -28,6 +28,7 @@ pub(crate) use credential_columns;
 pub(crate) fn read(row: &mut Row) -> Result<Credential> {
     let credential_id = row.id("credentials.id")?;
     let app_id = row.id("credentials.app_id")?;
+    let user_id = row.opt_id("credentials.user_id")?;
     let secret_id: Option<SecretId> = row.opt_id("credentials.secret_id")?;
     let generation = row.id("credentials.generation")?;
     let state = row.text("credentials.state")?;
@@ -50,7 +51,7 @@ pub(crate) fn read(row: &mut Row) -> Result<Credential> {
         (None, Some(provider)) => CredentialOf::Account(Box::new(read_account(row, provider)?)),
         _ => return Err(row.inconsistent("credentials.provider_row")),
     };
-    Ok(Credential { id: credential_id, app_id, of, generation, state, updated_at, version })
+    Ok(Credential { id: credential_id, app_id, of, user_id, generation, state, updated_at, version })
 }
 
 /// Columns that only an account's credential has, its provider aside.
@@ -130,20 +131,21 @@ fn account_columns(account: Option<&Account>, at: TimeMs) -> [Value; 8] {
 /// Stores a new credential.
 pub fn insert(tx: &mut Tx<'_>, credential: &Credential) -> Result<()> {
     let [state, data_key, sealed, reason] = state_columns(&credential.state);
-    let (kind, secret): (&str, Value) = match &credential.of {
-        CredentialOf::Secret(secret) => ("developer", id(*secret)),
-        CredentialOf::Account(_) => ("oauth", Value::Null),
+    let secret: Value = match &credential.of {
+        CredentialOf::Secret(secret) => id(*secret),
+        CredentialOf::Account(_) => Value::Null,
     };
     let [provider, identifier, name, scopes, host, ends, never, refreshable] =
         account_columns(credential.account(), credential.updated_at);
     tx.execute(
         "INSERT INTO credentials (app_id, id, kind, secret_id, generation, state, data_key_id, sealed, created_at_ms, updated_at_ms, \
          version, reason, provider_row, account_identifier, account_name, scopes, pinned_host, expires_at_ms, never_expires_at_ms, \
-         refreshable_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+         refreshable_at_ms, user_id) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
         &[
             id(credential.app_id),
             id(credential.id),
-            kind.into(),
+            credential.kind().into(),
             secret,
             id(credential.generation),
             state,
@@ -160,6 +162,7 @@ pub fn insert(tx: &mut Tx<'_>, credential: &Credential) -> Result<()> {
             ends,
             never,
             refreshable,
+            credential.user_id.map(id).into(),
         ],
     )?;
     Ok(())
@@ -209,31 +212,66 @@ pub fn find(tx: &mut Tx<'_>, app: AppId, credential: CredentialId) -> Result<Opt
     tx.query_opt("credentials", sql, &[id(app), id(credential)])?.map(|mut row| read(&mut row)).transpose()
 }
 
-/// The living credential of a secret; `None` when the last one was destroyed.
+/// The living credential that a secret has of the app's; `None` when the last one was destroyed.
 pub fn find_living(tx: &mut Tx<'_>, app: AppId, secret: SecretId) -> Result<Option<Credential>> {
     let sql = concat!(
         "SELECT ",
         credential_columns!(),
-        " FROM credentials c WHERE c.app_id = $1 AND c.secret_id = $2 AND c.state <> 'destroyed' ORDER BY c.id DESC LIMIT 1"
+        " FROM credentials c WHERE c.app_id = $1 AND c.secret_id = $2 AND c.user_id IS NULL AND c.state <> 'destroyed' \
+         ORDER BY c.id DESC LIMIT 1"
     );
     tx.query_opt("credentials", sql, &[id(app), id(secret)])?.map(|mut row| read(&mut row)).transpose()
 }
 
-/// The living credential of an account at a provider.
+/// An account is connected once by the app, and once by each user: two indexes.
+macro_rules! account_sql {
+    ($whose:literal) => {
+        concat!(
+            "SELECT ",
+            credential_columns!(),
+            " FROM credentials c WHERE c.app_id = $1 AND c.provider_row = $2 AND c.account_identifier = $3 \
+             AND c.provider_row IS NOT NULL AND c.state <> 'destroyed' AND ",
+            $whose
+        )
+    };
+}
+/// The living credential of an account at a provider: of the user's, or of the app's own.
 pub fn find_account(
     tx: &mut Tx<'_>,
     app: AppId,
     provider: AppProviderId,
     identifier: &str,
+    user: Option<UserId>,
 ) -> Result<Option<Credential>> {
-    let sql = concat!(
-        "SELECT ",
-        credential_columns!(),
-        " FROM credentials c WHERE c.app_id = $1 AND c.provider_row = $2 AND c.account_identifier = $3 AND c.provider_row IS NOT NULL \
-         AND c.state <> 'destroyed'"
-    );
-    let row = tx.query_opt("credentials", sql, &[id(app), id(provider), identifier.into()])?;
+    let row = match user {
+        None => {
+            let sql = account_sql!("c.user_id IS NULL");
+            tx.query_opt("credentials", sql, &[id(app), id(provider), identifier.into()])?
+        }
+        Some(user) => {
+            let sql = account_sql!("c.user_id = $4");
+            tx.query_opt("credentials", sql, &[id(app), id(provider), identifier.into(), id(user)])?
+        }
+    };
     row.map(|mut row| read(&mut row)).transpose()
+}
+
+/// A living credential of an account, whoever connected it; `own` before another's.
+pub fn find_living_of_account(
+    tx: &mut Tx<'_>,
+    app: AppId,
+    provider: AppProviderId,
+    identifier: &str,
+    own: CredentialId,
+) -> Result<Option<CredentialId>> {
+    let sql = "SELECT id FROM (\
+        SELECT id FROM credentials WHERE app_id = $1 AND provider_row = $2 AND account_identifier = $3 \
+        AND provider_row IS NOT NULL AND user_id IS NULL AND state <> 'destroyed' UNION ALL \
+        SELECT id FROM credentials WHERE app_id = $1 AND provider_row = $2 AND account_identifier = $3 \
+        AND provider_row IS NOT NULL AND user_id IS NOT NULL AND state <> 'destroyed') living \
+        ORDER BY CASE WHEN id = $4 THEN 0 ELSE 1 END, id DESC LIMIT 1";
+    let row = tx.query_opt("credentials", sql, &[id(app), id(provider), identifier.into(), id(own)])?;
+    row.map(|mut row| row.id("credentials.id")).transpose()
 }
 
 /// Living credentials of accounts at a provider.

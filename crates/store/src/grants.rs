@@ -1,8 +1,8 @@
 //! Grants.
 
-use grantd_domain::grant::{Behind, Credential, Grant, GrantStatus, Tenant};
+use grantd_domain::grant::{Behind, Credential, Grant, GrantStatus, Principal, Tenant};
 use grantd_wire::TimeMs;
-use grantd_wire::ids::{AppId, AppProviderId, CredentialId, GrantId, SecretId};
+use grantd_wire::ids::{AppId, AppProviderId, CredentialId, GrantId, GroupId, Id as _, SecretId, UserId};
 
 use crate::apps::since;
 use crate::behind::{self, behind_columns};
@@ -12,7 +12,7 @@ use crate::seam::{Row, Tx, Value, after, id};
 /// The columns that [`read_opt`] reads, of the table or alias `g`.
 macro_rules! grant_columns {
     () => {
-        "g.id, g.app_id, g.credential_id, g.label, g.status, g.reason, g.tenant_value, g.tenant_exempt_at_ms, g.expires_at_ms, \
+        "g.id, g.app_id, g.credential_id, g.principal_type, g.principal_id, g.label, g.status, g.reason, g.tenant_value, g.tenant_exempt_at_ms, g.expires_at_ms, \
          g.created_at_ms, g.revoked_at_ms, g.last_used_at_ms, g.version"
     };
 }
@@ -23,6 +23,9 @@ pub(crate) fn read_opt(row: &mut Row) -> Result<Option<Grant>> {
     let Some(grant_id) = row.opt_id("grants.id")? else { return Ok(None) };
     let app_id = row.id("grants.app_id")?;
     let credential_id = row.id("grants.credential_id")?;
+    let kind = row.text("grants.principal_type")?;
+    let principal = principal(&kind, row.opt_bytes("grants.principal_id")?);
+    let principal = principal.ok_or_else(|| row.inconsistent("grants.principal_id"))?;
     let label = row.opt_text("grants.label")?;
     let status = row.text("grants.status")?;
     let reason = row.opt_text("grants.reason")?;
@@ -46,6 +49,7 @@ pub(crate) fn read_opt(row: &mut Row) -> Result<Option<Grant>> {
         id: grant_id,
         app_id,
         credential_id,
+        principal,
         label,
         status,
         tenant,
@@ -54,6 +58,24 @@ pub(crate) fn read_opt(row: &mut Row) -> Result<Option<Grant>> {
         last_used_at: row.opt_time("grants.last_used_at_ms")?,
         version: row.int("grants.version")?,
     }))
+}
+
+fn principal(kind: &str, principal: Option<Vec<u8>>) -> Option<Principal> {
+    let id = principal.map(<[u8; 16]>::try_from).transpose().ok()?;
+    match (kind, id) {
+        ("system", None) => Some(Principal::System),
+        ("user", Some(id)) => Some(Principal::User(UserId::from_bytes(id))),
+        ("group", Some(id)) => Some(Principal::Group(GroupId::from_bytes(id))),
+        _ => None,
+    }
+}
+
+fn principal_id(principal: Principal) -> Value {
+    match principal {
+        Principal::System => Value::Null,
+        Principal::User(user) => id(user),
+        Principal::Group(group) => id(group),
+    }
 }
 
 fn read(row: &mut Row) -> Result<Grant> {
@@ -69,14 +91,34 @@ fn tenant_columns(tenant: &Tenant, at: TimeMs) -> [Value; 2] {
     }
 }
 
-/// Stores a new system grant, unless its credential has too many or one with that label.
+/// Living grants on one credential that are of one principal. The two texts are found by two indexes.
+macro_rules! siblings {
+    ($grant:expr, $columns:literal, $rest:literal) => {
+        match $grant.principal {
+            Principal::System => concat!(
+                $columns,
+                " FROM grants WHERE app_id = $1 AND credential_id = $2 AND status = 'active' \
+                 AND principal_type = 'system' AND CAST($3 AS BYTEA) IS NULL",
+                $rest
+            ),
+            Principal::User(_) | Principal::Group(_) => concat!(
+                $columns,
+                " FROM grants WHERE app_id = $1 AND credential_id = $2 AND status = 'active' AND principal_id = $3",
+                $rest
+            ),
+        }
+    };
+}
+
+fn siblings_of(grant: &Grant) -> Vec<Value> {
+    vec![id(grant.app_id), id(grant.credential_id), principal_id(grant.principal)]
+}
+
+/// Stores a new grant, unless its principal has too many on the credential, or one with that label.
 pub fn insert(tx: &mut Tx<'_>, grant: &Grant) -> Result<()> {
     debug_assert!(grant.status == GrantStatus::Active);
     check_label(tx, grant)?;
-    let siblings = tx.count(
-        "SELECT COUNT(*) FROM grants WHERE app_id = $1 AND credential_id = $2 AND status = 'active'",
-        &[id(grant.app_id), id(grant.credential_id)],
-    )?;
+    let siblings = tx.count(siblings!(grant, "SELECT COUNT(*)", ""), &siblings_of(grant))?;
     if siblings >= grantd_wire::limits::SIBLINGS_MAX {
         return Err(grantd_wire::Error::new(grantd_wire::Code::TooMany)
             .message(format!(
@@ -87,8 +129,8 @@ pub fn insert(tx: &mut Tx<'_>, grant: &Grant) -> Result<()> {
     let [tenant, exempt] = tenant_columns(&grant.tenant, grant.created_at);
     tx.execute(
         "INSERT INTO grants (app_id, id, credential_id, principal_type, label, label_search, status, tenant_value, \
-         tenant_exempt_at_ms, expires_at_ms, created_at_ms, version) \
-         VALUES ($1, $2, $3, 'system', $4, $5, 'active', $6, $7, $8, $9, $10)",
+         tenant_exempt_at_ms, expires_at_ms, created_at_ms, version, principal_id) \
+         VALUES ($1, $2, $3, $11, $4, $5, 'active', $6, $7, $8, $9, $10, $12)",
         &[
             id(grant.app_id),
             id(grant.id),
@@ -100,18 +142,19 @@ pub fn insert(tx: &mut Tx<'_>, grant: &Grant) -> Result<()> {
             grant.expires_at.into(),
             grant.created_at.into(),
             grant.version.into(),
+            grant.principal.kind().into(),
+            principal_id(grant.principal),
         ],
     )?;
     Ok(())
 }
 
-/// A label is unique among the living grants of a credential.
+/// A label is unique among siblings.
 fn check_label(tx: &mut Tx<'_>, grant: &Grant) -> Result<()> {
     let Some(label) = &grant.label else { return Ok(()) };
-    let taken = tx.count(
-        "SELECT COUNT(*) FROM grants WHERE app_id = $1 AND credential_id = $2 AND status = 'active' AND label = $3 AND id <> $4",
-        &[id(grant.app_id), id(grant.credential_id), label.into(), id(grant.id)],
-    )?;
+    let mut params = siblings_of(grant);
+    params.extend([label.into(), id(grant.id)]);
+    let taken = tx.count(siblings!(grant, "SELECT COUNT(*)", " AND label = $4 AND id <> $5"), &params)?;
     if taken == 0 {
         return Ok(());
     }

@@ -212,7 +212,7 @@ pub(crate) async fn alone(pool: &postgres::Pool, sql: &'static str, params: &[&(
     }
 }
 
-fn epochs(era: u64, row: &mut Row) -> Result<Epochs> {
+pub(crate) fn epochs(era: u64, row: &mut Row) -> Result<Epochs> {
     Ok(Epochs { era, organization: row.int("organizations.epoch")?, app: row.int("apps.epoch")? })
 }
 

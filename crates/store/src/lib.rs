@@ -9,6 +9,7 @@
 mod append;
 pub mod apps;
 pub mod audit;
+pub mod auth_sessions;
 mod behind;
 pub mod connect;
 pub mod crash;
@@ -18,8 +19,10 @@ pub mod erasure;
 mod error;
 pub mod facts;
 pub mod grants;
+pub mod groups;
 pub mod hot;
 pub mod idempotency;
+pub mod identity_providers;
 mod index;
 pub mod installs;
 pub mod keys;
@@ -35,6 +38,7 @@ mod seam;
 pub mod secrets;
 pub mod signing_keys;
 pub mod stats;
+pub mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -43,7 +43,7 @@ codes! {
     TimestampOutOfRange = "timestamp_out_of_range", 401, "X-Alter-Timestamp is more than 60 s off this server's clock.", "Set the caller's clock.";
     NonceReplayed = "nonce_replayed", 401, "X-Alter-Nonce was used before.", "Sign each request anew.";
     ContentHashMismatch = "content_hash_mismatch", 401, "The body does not match X-Alter-Content-SHA256.", "Hash the very bytes that are sent.";
-    JwtValidationError = "jwt_validation_error", 401, "The user token was not issued by an identity provider of this app.", "Sign the user in again, or leave the token out.";
+    JwtValidationError = "jwt_validation_error", 401, "The user token proves nothing: `details.check` says which check it failed.", "Sign the user in again, or leave the token out.";
     SessionRequired = "session_required", 401, "Sign in first.", "Send a personal access token as `Authorization: Bearer grantd_pat_…`.";
     // 403
     InsufficientScope = "insufficient_scope", 403, "The API key lacks a scope this call needs.", "Mint a key that has it.";
@@ -56,6 +56,7 @@ codes! {
     AppKeyRequired = "app_key_required", 403, "This call needs an app key.", "Use one of the app's own keys.";
     AgentKeyRequired = "agent_key_required", 403, "This call needs an agent key.", "Use a key of the agent it is for.";
     AgentsCannotMint = "agents_cannot_mint", 403, "An agent key cannot make grants.", "Make it with a key of the app.";
+    SystemGrantUserTokenMismatch = "system_grant_user_token_mismatch", 403, "The grant is the app's own, and the call speaks for a user.", "Leave the user token out, or use a grant of the user's.";
     RoleRequired = "role_required", 403, "Your role does not allow this.", "Ask an admin.";
     // 404
     NotFound = "not_found", 404, "There is no such object here.", "List what there is; what belongs to others is not shown.";
@@ -74,6 +75,8 @@ codes! {
     LegalHold = "legal_hold", 409, "The app is under a legal hold: nothing of it may be removed.", "An admin ends it with `grantd apps hold release`.";
     SiblingLabelConflict = "sibling_label_conflict", 409, "Another living grant on this credential has that label.", "Choose another label, or revoke that grant.";
     CredentialIdRequired = "credential_id_required", 409, "The secret has several credentials.", "Name one as credential_id.";
+    AmbiguousGrant = "ambiguous_grant", 409, "Several grants fit.", "Name one by `account`, by `label` or as `grant_id`: `candidates` lists them.";
+    IdentityProviderInactive = "identity_provider_inactive", 409, "The identity provider of this user is switched off.", "An operator switches it on with `grantd idp update --state active`.";
     CredentialDestroyed = "credential_destroyed", 409, "The stored value was destroyed with its last grant.", "Store a new one with `grantd managed-secrets rotate`.";
     TokenRefreshInProgress = "token_refresh_in_progress", 409, "The access token is being renewed.", "Retry in a second.";
     GrantDeleted = "grant_deleted", 410, "What this grant stood on is gone.", "Issue a new one.";
@@ -91,6 +94,7 @@ codes! {
     UnknownRoute = "unknown_route", 501, "This server has no such route.", "Check the path and the server's version.";
     FeatureUnavailable = "feature_unavailable", 501, "This part is not built yet.", "CHANGELOG.md says what is.";
     ProviderBreakerOpen = "provider_breaker_open", 503, "The provider's token endpoint has failed repeatedly, so it is left alone for a while.", "Retry after Retry-After; no grant is lost.";
+    ServiceUnavailable = "service_unavailable", 503, "The identity provider's keys cannot be fetched.", "Retry; `grantd idp discover` says what is wrong.";
     StorageUnavailable = "storage_unavailable", 503, "The database cannot be reached or written. Nothing was changed.", "Retry.";
     AuditUnavailable = "audit_unavailable", 503, "The audit event could not be written, so nothing was released.", "Retry.";
     Busy = "busy", 503, "Too much is happening at once.", "Retry.";

@@ -86,6 +86,12 @@ id_types! {
     AgentId,
     /// An end user.
     UserId,
+    /// Whoever vouches for an app's users.
+    IdentityProviderId,
+    /// Several users of one identity provider.
+    GroupId,
+    /// A short-lived flow in which an end user signs in.
+    AuthSessionId,
     /// A secret the operator stores.
     SecretId,
     /// A provider as an app is registered with it.

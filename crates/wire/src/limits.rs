@@ -221,3 +221,34 @@ pub const CONNECT_PROVIDERS_MAX: usize = 100;
 pub const CONNECT_EXCHANGE_MS: u64 = 20_000;
 /// Characters of a parameter that a provider sends back.
 pub const CALLBACK_CHARS_MAX: usize = 8_192;
+
+/// Identity providers of an app.
+pub const IDENTITY_PROVIDERS_MAX: i64 = 50;
+/// Audiences of an identity provider.
+pub const AUDIENCES_MAX: usize = 20;
+/// Characters of an issuer, of an audience, of a claim's name, and of an endpoint.
+pub const ISSUER_CHARS_MAX: usize = 2_048;
+/// Bytes of a user token.
+pub const USER_TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Characters of a user's id at an identity provider, of a user's name, and of a group's id and name.
+pub const SUBJECT_CHARS_MAX: usize = 255;
+/// Groups that a user token says its user is in; more are not looked at.
+pub const USER_GROUPS_MAX: usize = 200;
+/// Roles that a user token says its user has; more are not looked at.
+pub const USER_ROLES_MAX: usize = 50;
+/// Bytes of a set of keys that an identity provider publishes.
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+/// Keys of one set.
+pub const JWKS_KEYS_MAX: usize = 50;
+/// How long a set of keys is waited for.
+pub const JWKS_DEADLINE_MS: u64 = 5_000;
+/// A set is fetched at most once in this, whoever asks.
+pub const JWKS_PAUSE_MS: i64 = 10_000;
+/// A set that is older is fetched anew, beside the call that needs it.
+pub const JWKS_FRESH_MS: i64 = 5 * 60 * 1000;
+/// A set that is older proves nothing any more.
+pub const JWKS_STALE_MS: i64 = 86_400_000;
+/// How long a sign-in session lives, in seconds.
+pub const AUTH_SESSION_S: i64 = 600;
+/// Grants that are named when several could be meant.
+pub const CANDIDATES_MAX: usize = 20;

@@ -13,7 +13,7 @@ mod verify;
 use std::fmt::Write as _;
 
 use grantd_wire::ids::{
-    AgentId, AppId, ChainId, CredentialId, EventId, GenerationId, GrantId, KeyId, OperatorId, OrganizationId,
+    AgentId, AppId, ChainId, CredentialId, EventId, GenerationId, GrantId, KeyId, OperatorId, OrganizationId, UserId,
 };
 use grantd_wire::{Code, TimeMs, limits};
 use serde_json::{Map, Value, json};
@@ -69,6 +69,19 @@ kinds! {
     ProviderCreated = "provider.created",
     ProviderUpdated = "provider.updated",
     ProviderDeleted = "provider.deleted",
+    IdentityProviderCreated = "identity_provider.created",
+    IdentityProviderUpdated = "identity_provider.updated",
+    IdentityProviderDeleted = "identity_provider.deleted",
+    /// A user was seen for the first time, or again after a deprovisioning.
+    UserCreated = "user.created",
+    /// A newer token says something else of a user.
+    UserUpdated = "user.updated",
+    UserSuspended = "user.suspended",
+    UserResumed = "user.resumed",
+    /// Gone for good, with every grant.
+    UserDeprovisioned = "user.deprovisioned",
+    /// A token that came where no credential was asked for proved nothing.
+    UserTokenRefused = "user_token.refused",
     /// An app asks for a user's authorization.
     ConnectCreated = "connect.created",
     /// A browser opened it.
@@ -296,6 +309,12 @@ impl Event {
     /// With the grant it is about.
     pub fn grant(mut self, id: GrantId) -> Self {
         self.put_id("grant_id", id);
+        self
+    }
+
+    /// With the user it is about, or who acted.
+    pub fn user(mut self, id: UserId) -> Self {
+        self.put_id("user_id", id);
         self
     }
 

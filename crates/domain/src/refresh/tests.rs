@@ -56,6 +56,7 @@ fn row(version: i64, renewal: Renewal) -> Credential {
         id: CredentialId::from_uuid(Uuid::nil()),
         app_id: AppId::from_uuid(Uuid::nil()),
         of: CredentialOf::Account(Box::new(account)),
+        user_id: None,
         generation: GenerationId::from_uuid(Uuid::nil()),
         state: CredentialState::Ok { data_key_id: DataKeyId::from_uuid(Uuid::nil()), sealed: vec![1] },
         updated_at: NOW,

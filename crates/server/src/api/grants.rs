@@ -2,7 +2,7 @@
 
 use grantd_domain::audit::Kind;
 use grantd_domain::env::new_uuid;
-use grantd_domain::grant::{App, Behind, Grant, GrantStatus, Tenant, check_text};
+use grantd_domain::grant::{App, AppState, Behind, Grant, GrantStatus, Principal, Tenant, check_text};
 use grantd_store::grants::{self, GrantFilter, Listed, On};
 use grantd_store::{Tx, append_event, apps, providers, secrets};
 use grantd_wire::api::{
@@ -48,7 +48,7 @@ fn view(Listed { grant, credential, behind, upstream }: &Listed, now: TimeMs) ->
         token_expires_at: account.and_then(|account| account.expiry.at()),
         needs_reconnect: credential.needs_reconnect(now),
         credential_id: credential.id.to_string(),
-        principal_type: "system".to_owned(),
+        principal_type: grant.principal.kind().to_owned(),
         label: grant.label.clone(),
         status: grant.status_at(now).to_owned(),
         reason,
@@ -149,6 +149,7 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         id: GrantId::from_uuid(id),
         app_id: app.id,
         credential_id: CredentialId::from_uuid(id),
+        principal: Principal::System,
         label: ask.label,
         status: GrantStatus::Active,
         tenant: ask.tenant.map_or(Tenant::Exempt, Tenant::Bound),

@@ -5,7 +5,8 @@ use grantd_domain::credential::SecretValue;
 use grantd_domain::destination::Rules;
 use grantd_domain::env::new_uuid;
 use grantd_domain::grant::{
-    App, Credential, CredentialOf, CredentialState, Grant, GrantStatus, ManagedSecret, Tenant, check_text, slug,
+    App, Credential, CredentialOf, CredentialState, Grant, GrantStatus, ManagedSecret, Principal, Tenant, check_text,
+    slug,
 };
 use grantd_domain::inject::{self, Plan};
 use grantd_domain::template;
@@ -95,6 +96,7 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         id,
         app_id: app.id,
         of: CredentialOf::Secret(secret.id),
+        user_id: None,
         generation: GenerationId::from_uuid(new_uuid(env)),
         version: 1,
         state: vault.keys.seal(env, app.id, id, 1, &value.text()).await?,
@@ -106,6 +108,7 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         id: GrantId::from_uuid(new_uuid(env)),
         app_id: app.id,
         credential_id: id,
+        principal: Principal::System,
         label: None,
         status: GrantStatus::Active,
         tenant: Tenant::Exempt,
@@ -256,6 +259,7 @@ async fn prepare_rotation(vault: &Vault, request: &Request, app: &App, ask: Secr
         id,
         app_id: app.id,
         of: CredentialOf::Secret(secret.id),
+        user_id: None,
         generation: GenerationId::from_uuid(new_uuid(env)),
         version,
         state,

@@ -7,7 +7,9 @@ use grantd_domain::account::{Account, AppProvider, Renewal, TokenPair};
 use grantd_domain::audit::{Event, Kind, Outcome as EventOutcome};
 use grantd_domain::connect::{Asked, Outcome, Wanted, Why, missing};
 use grantd_domain::env::{Env, new_uuid};
-use grantd_domain::grant::{Credential, CredentialOf, CredentialState, Grant, GrantStatus, Tenant, expires_at};
+use grantd_domain::grant::{
+    Credential, CredentialOf, CredentialState, Grant, GrantStatus, Principal, Tenant, expires_at,
+};
 use grantd_domain::provider::{self, AccountError, Call, Fields, IdentitySource, Learnt, Quirk, Refusal, Tokens};
 use grantd_domain::secret::Secret;
 use grantd_store::connect::{self as rows, SessionState, StepState};
@@ -317,7 +319,7 @@ async fn keep(
     };
     for _ in 0..TRIES {
         let (app, row, identifier) = (session.app_id, provider.id, of.identifier.clone());
-        let old = vault.store.read(move |tx| credentials::find_account(tx, app, row, &identifier)).await;
+        let old = vault.store.read(move |tx| credentials::find_account(tx, app, row, &identifier, None)).await;
         let old = old.map_err(|e| internal(of_store(e)))?;
         if let Some(repair) = &session.request.repair
             && old.as_ref().map(|old| old.id) != Some(repair.credential_id)
@@ -331,6 +333,7 @@ async fn keep(
             id,
             app_id: app,
             of: CredentialOf::Account(Box::new(of.clone())),
+            user_id: None,
             generation: GenerationId::from_uuid(new_uuid(env)),
             version,
             state: vault.keys.seal(env, app, id, version, &pair.text()).await.map_err(&internal)?,
@@ -373,6 +376,7 @@ fn new_grant(env: &dyn Env, session: &Session, credential: &Credential, now: Tim
         id: GrantId::from_uuid(new_uuid(env)),
         app_id: session.app_id,
         credential_id: credential.id,
+        principal: Principal::System,
         label: session.request.label.clone(),
         status: GrantStatus::Active,
         tenant: Tenant::Unbound,

@@ -5,6 +5,7 @@ pub mod callback;
 pub mod connect;
 pub mod export;
 pub mod grants;
+pub mod identity;
 pub mod probe;
 pub mod refresh;
 pub mod release;

@@ -319,9 +319,10 @@ impl Performer<'_> {
         };
         let Some(revoke) = &provider.facts.revoke else { return };
         let (app, row, identifier) = (credential.app_id, provider.id, account.identifier.clone());
-        let find = move |tx: &mut Tx<'_>| credentials::find_account(tx, app, row, &identifier);
+        let own = credential.id;
+        let find = move |tx: &mut Tx<'_>| credentials::find_living_of_account(tx, app, row, &identifier, own);
         let Ok(living) = self.vault.store.read(find).await else { return };
-        if !refresh::may_end(credential.id, living.map(|living| living.id), revoke.ends) {
+        if !refresh::may_end(own, living, revoke.ends) {
             return;
         }
         let Ok(client) = client(self.vault, provider).await else { return };

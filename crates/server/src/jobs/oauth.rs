@@ -75,12 +75,12 @@ enum Ended {
 
 /// Tries it; the provider's id, too, if it is known.
 async fn end(vault: &Vault, ending: &Ending) -> Result<(Option<String>, Ended), StoreError> {
-    let (app, _) = ending.place;
+    let (app, own) = ending.place;
     let (row, account) = (ending.provider, ending.account.clone());
     let read = move |tx: &mut grantd_store::Tx<'_>| {
         let provider = providers::find_row(tx, app, row)?;
-        let living = credentials::find_account(tx, app, row, &account)?;
-        Ok((provider, living.map(|living| living.id)))
+        let living = credentials::find_living_of_account(tx, app, row, &account, own)?;
+        Ok((provider, living))
     };
     let (Some(provider), living) = vault.store.read(read).await? else { return Ok((None, Ended::Never)) };
     let ended = send(vault, ending, &provider, living).await;

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod discovery;
 pub mod guard;
+pub mod jwks;
 pub mod oauth;
 pub mod probe;
 #[cfg(test)]

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use grantd_domain::account::{Account, AppProvider};
 use grantd_domain::audit::{Kind, Outcome};
-use grantd_domain::grant::{Behind, Credential, Grant, GrantStatus, Tenant, check_text, expires_at};
+use grantd_domain::grant::{
+    Behind, Credential, Grant, GrantStatus, Principal as DomainPrincipal, Tenant, check_text, expires_at,
+};
 use grantd_store::grants::{GrantFilter, Listed};
 use grantd_store::hot::use_nonce;
 use grantd_store::{Tx, secrets};
@@ -192,6 +194,7 @@ pub async fn create(vault: &Vault, call: &Call) -> Result<Answer, Error> {
                 id: GrantId::from_uuid(id),
                 app_id: app,
                 credential_id: CredentialId::from_uuid(id),
+                principal: DomainPrincipal::System,
                 label: label.clone(),
                 status: GrantStatus::Active,
                 tenant: Tenant::Exempt,

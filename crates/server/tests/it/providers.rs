@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use grantd_domain::account::{Account, Renewal, TokenPair};
 use grantd_domain::destination::OutboundAllow;
 use grantd_domain::env::new_uuid;
-use grantd_domain::grant::{Credential, CredentialOf, Grant, GrantStatus, Tenant};
+use grantd_domain::grant::{Credential, CredentialOf, Grant, GrantStatus, Principal, Tenant};
 use grantd_domain::provider::Expiry;
 use grantd_domain::secret::Secret;
 use grantd_server::sealed;
@@ -92,6 +92,7 @@ async fn connect(server: &Server, world: &World, provider: &Value) -> String {
         id,
         app_id: app,
         of: CredentialOf::Account(Box::new(account)),
+        user_id: None,
         generation: GenerationId::from_uuid(new_uuid(env)),
         version: 1,
         state: server.vault.keys.seal(env, app, id, 1, &pair).await.unwrap(),
@@ -101,6 +102,7 @@ async fn connect(server: &Server, world: &World, provider: &Value) -> String {
         id: GrantId::from_uuid(new_uuid(env)),
         app_id: app,
         credential_id: id,
+        principal: Principal::System,
         label: None,
         status: GrantStatus::Active,
         tenant: Tenant::Exempt,

@@ -104,6 +104,7 @@ impl Fixture {
             id,
             app_id: self.app,
             of: CredentialOf::Account(Box::new(account)),
+            user_id: None,
             generation: GenerationId::from_uuid(new_uuid(env)),
             state: sealed(pair, env),
             updated_at: env.now(),

@@ -324,9 +324,10 @@ impl Flight {
         let (received, row) = (self.received.as_ref().unwrap(), self.row.as_ref().unwrap());
         let account = row.account().unwrap();
         let (app, provider, identifier) = (row.app_id, account.provider, account.identifier.clone());
-        let found = world.read(move |tx| credentials::find_account(tx, app, provider, &identifier)).await?;
-        let Ok(living) = found else { return Ok(()) };
-        let may = refresh::may_end(row.id, living.map(|living| living.id), world.provider.temper.ends);
+        let own = row.id;
+        let find = move |tx: &mut _| credentials::find_living_of_account(tx, app, provider, &identifier, own);
+        let Ok(living) = world.read(find).await? else { return Ok(()) };
+        let may = refresh::may_end(own, living, world.provider.temper.ends);
         if may || world.is_broken(Bug::DiscardWhateverLives) {
             let was_good = world.is_good();
             world.provider.revoke_pair(received.pair);

@@ -194,10 +194,14 @@ impl Row {
         self.array(column).map(T::from_bytes)
     }
 
+    pub(crate) fn opt_array<const N: usize>(&mut self, column: &'static str) -> Result<Option<[u8; N]>> {
+        let bytes = self.opt_bytes(column)?;
+        bytes.map(|bytes| bytes.try_into().map_err(|_| self.inconsistent(column))).transpose()
+    }
+
     /// Null, or an id.
     pub(crate) fn opt_id<T: Id>(&mut self, column: &'static str) -> Result<Option<T>> {
-        let bytes = self.opt_bytes(column)?;
-        bytes.map(|bytes| bytes.try_into().map(T::from_bytes).map_err(|_| self.inconsistent(column))).transpose()
+        Ok(self.opt_array(column)?.map(T::from_bytes))
     }
 
     /// An id, as it travels.

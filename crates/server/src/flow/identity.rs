@@ -1,0 +1,290 @@
+//! Whom a user token speaks for: it is proved, and its user found, made at first sight, or refused.
+//!
+//! Invariant: what a user may do is decided on rows that were read at the epochs which the call's confirmation compares. So suspending
+//! a user, deprovisioning one, or changing an identity provider counts at once.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use grantd_domain::audit::{Event, Kind, Outcome};
+use grantd_domain::env::new_uuid;
+use grantd_domain::identity::{
+    Claims, Group, IdentityProvider, Invalid, Profile, ProviderState, Refused, Seen, Token, User, UserStatus, seen,
+};
+use grantd_store::hot::Epochs;
+use grantd_store::{Tx, append_event, apps, groups, users};
+use grantd_wire::ids::{AppId, GroupId, UserId};
+use grantd_wire::{Code, Error, TimeMs, limits};
+
+use crate::answer::of_store;
+use crate::caller::Call;
+use crate::flow::{Drafts, release};
+use crate::outbound::jwks::{self, KeySets};
+use crate::vault::Vault;
+
+/// A token that is newer by less than this tells nothing new, unless it says something else.
+const TOLD_LAG_MS: i64 = 5 * 60 * 1000;
+/// How exactly it is kept when a user was last seen.
+const SEEN_LAG_MS: i64 = 60 * 60 * 1000;
+/// Identity providers that are remembered.
+const PROVIDERS_MAX: usize = 10_000;
+
+/// What is remembered of identity providers.
+#[derive(Default)]
+pub struct Identities {
+    pub key_sets: KeySets,
+    /// By app and issuer, with the epochs at which they were read.
+    providers: Mutex<HashMap<(AppId, String), (Epochs, Arc<IdentityProvider>)>>,
+}
+
+/// A token that is proved.
+#[derive(Clone)]
+pub struct Proved {
+    pub idp: Arc<IdentityProvider>,
+    pub claims: Claims,
+    pub profile: Profile,
+}
+
+/// Why a token proves nothing. Never a word of the token itself.
+pub fn refusal(check: Invalid) -> Error {
+    let next = match check {
+        Invalid::Suspended => "An operator lets the user in again with `grantd end-users resume`.",
+        Invalid::UnknownIssuer => "`grantd idp list` says which issuers the app has.",
+        Invalid::Audience => "`grantd idp show` says which audiences are registered.",
+        Invalid::Algorithm => "`grantd idp show` says which algorithms are registered.",
+        _ => "Sign the user in again.",
+    };
+    Error::new(Code::JwtValidationError).message(format!("{check} {next}")).detail("check", check.as_str())
+}
+
+/// Proves a token. `epochs`: those that what is decided with it will be confirmed at, or none: then the identity provider is read anew.
+pub async fn prove(vault: &Arc<Vault>, app: AppId, epochs: Option<Epochs>, text: &str) -> Result<Proved, Error> {
+    let token = Token::parse(text).map_err(refusal)?;
+    let issuer = token.issuer().filter(|issuer| issuer.len() <= limits::ISSUER_CHARS_MAX);
+    let issuer = issuer.ok_or(Invalid::UnknownIssuer).map_err(refusal)?;
+    let idp = provider(vault, app, epochs, issuer).await?;
+    prove_for(vault, idp, token).await
+}
+
+/// Proves a token that must be one of this identity provider.
+pub async fn prove_of(vault: &Arc<Vault>, idp: Arc<IdentityProvider>, text: &str) -> Result<Proved, Error> {
+    let token = Token::parse(text).map_err(refusal)?;
+    prove_for(vault, idp, token).await
+}
+
+async fn prove_for(vault: &Arc<Vault>, idp: Arc<IdentityProvider>, token: Token<'_>) -> Result<Proved, Error> {
+    if idp.state != ProviderState::Active {
+        return Err(Code::IdentityProviderInactive.into());
+    }
+    // Before anybody is called for it.
+    token.check(&idp, vault.env.now()).map_err(refusal)?;
+    let keys = Box::pin(jwks::keys(vault, &idp, &token)).await?;
+    let claims = token.verify(&idp, &keys, vault.env.now()).map_err(refusal)?;
+    let profile = idp.claims.profile(&claims.all);
+    Ok(Proved { idp, claims, profile })
+}
+
+async fn provider(
+    vault: &Vault,
+    app: AppId,
+    epochs: Option<Epochs>,
+    issuer: &str,
+) -> Result<Arc<IdentityProvider>, Error> {
+    let known = &vault.identities.providers;
+    let place = (app, issuer.to_owned());
+    if let Some(epochs) = epochs
+        && let Some((at, idp)) = known.lock().unwrap_or_else(PoisonError::into_inner).get(&place)
+        && *at == epochs
+    {
+        return Ok(Arc::clone(idp));
+    }
+    let (at, idp) = vault.store.find_issuer(app, issuer).await.map_err(of_store)?.ok_or(Code::KeyNotActive)?;
+    let idp = Arc::new(idp.ok_or_else(|| refusal(Invalid::UnknownIssuer))?);
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() >= PROVIDERS_MAX && !known.contains_key(&place) {
+        known.clear();
+    }
+    known.insert(place, (at, Arc::clone(&idp)));
+    Ok(idp)
+}
+
+/// The user a proved token speaks for, made at first sight and brought up to what the token says, with the epochs at which the row was
+/// read. `draft` begins an event of whoever brought the token.
+pub async fn user(vault: &Vault, proved: &Proved, draft: &(dyn Fn() -> Event + Sync)) -> Result<(Epochs, User), Error> {
+    let (app, idp) = (proved.idp.app_id, proved.idp.id);
+    for _ in 0..limits::DECISIONS_MAX {
+        let found = vault.store.find_subject(app, idp, &proved.claims.subject).await.map_err(of_store)?;
+        let (epochs, known) = found.ok_or(Code::KeyNotActive)?;
+        match seen(known.as_ref(), &proved.claims) {
+            Ok(Seen::Known(user)) if !is_news(proved, user, vault.env.now()) => return Ok((epochs, user.clone())),
+            Ok(Seen::Known(user)) => Told::of(vault, proved, Some(user), draft).write(vault).await?,
+            Ok(Seen::New) => Told::of(vault, proved, None, draft).write(vault).await?,
+            Err(Refused::Suspended) => return Err(refusal(Invalid::Suspended)),
+            Err(Refused::Deprovisioned) => return Err(refusal(Invalid::Deprovisioned)),
+        }
+    }
+    Err(Code::Busy.into())
+}
+
+/// Whether the token says more of its user than is known. An older one than the last says nothing.
+fn is_news(proved: &Proved, user: &User, now: TimeMs) -> bool {
+    let is_newer_by = |lag: i64| match (proved.claims.issued_at, user.told_at) {
+        (Some(issued), Some(told)) => issued.since(told) > lag,
+        (Some(_), None) => true,
+        (None, _) => false,
+    };
+    let says_otherwise = user.told_hash != Some(proved.profile.hash());
+    let was_unseen = user.last_seen_at.is_none_or(|seen| now.since(seen) >= SEEN_LAG_MS);
+    is_newer_by(TOLD_LAG_MS) || (says_otherwise && is_newer_by(0)) || was_unseen
+}
+
+/// What a token tells of its user, to be written.
+struct Told {
+    user: User,
+    /// The version it is written over; none: the user is new.
+    was: Option<i64>,
+    /// What the token says of groups, if it says something, each with the id it gets if it is new.
+    groups: Option<Vec<(String, GroupId)>>,
+    says_otherwise: bool,
+    drafts: Drafts,
+    now: TimeMs,
+}
+
+impl Told {
+    fn of(vault: &Vault, proved: &Proved, known: Option<&User>, draft: &(dyn Fn() -> Event + Sync)) -> Self {
+        let (env, now) = (&*vault.env, vault.env.now());
+        let Proved { idp, claims, profile } = proved;
+        let is_newest =
+            known.is_none_or(|user| claims.issued_at.is_some_and(|at| user.told_at.is_none_or(|told| at > told)));
+        let mut user = known.cloned().unwrap_or_else(|| User {
+            id: UserId::from_uuid(new_uuid(env)),
+            app_id: idp.app_id,
+            idp_id: idp.id,
+            subject: claims.subject.clone(),
+            status: UserStatus::Active,
+            email: None,
+            name: None,
+            roles: BTreeSet::new(),
+            told_at: None,
+            told_hash: None,
+            last_seen_at: None,
+            created_at: now,
+            updated_at: now,
+            version: 1,
+        });
+        let hash = profile.hash();
+        let says_otherwise = is_newest && user.told_hash != Some(hash);
+        if is_newest {
+            user.email.clone_from(&profile.email);
+            user.name.clone_from(&profile.name);
+            user.roles.clone_from(&profile.roles);
+            user.told_at = claims.issued_at;
+            user.told_hash = Some(hash);
+        }
+        user.last_seen_at = Some(now);
+        user.updated_at = if says_otherwise { now } else { user.updated_at };
+        let new_id = |name: &String| (name.clone(), GroupId::from_uuid(new_uuid(env)));
+        let named = profile.groups.as_ref().filter(|_| says_otherwise);
+        Self {
+            was: known.map(|user| user.version),
+            groups: named.map(|names| names.iter().map(new_id).collect()),
+            says_otherwise,
+            drafts: Drafts::new(env, &draft(), &[Kind::UserCreated, Kind::UserUpdated]),
+            user,
+            now,
+        }
+    }
+
+    async fn write(self, vault: &Vault) -> Result<(), Error> {
+        vault.store.write(move |tx| self.apply(tx)).await.map_err(of_store)
+    }
+
+    /// Nothing, when somebody else wrote meanwhile: then it is looked at again.
+    fn apply(&self, tx: &mut Tx<'_>) -> grantd_store::Result<()> {
+        let user = &self.user;
+        let kind = match self.was {
+            None if !users::insert(tx, user)? => return Ok(()),
+            None => Kind::UserCreated,
+            Some(version) if !users::update(tx, user, version)? => return Ok(()),
+            Some(_) => Kind::UserUpdated,
+        };
+        if !self.says_otherwise {
+            return Ok(());
+        }
+        let (joined, left) = self.sort_groups(tx)?;
+        if left > 0 {
+            apps::raise_epoch(tx, user.app_id)?;
+        }
+        let mut event = self.drafts.of(kind).user(user.id).core_id("idp_id", user.idp_id);
+        event = event.private_text("subject", Some(&user.subject));
+        for (field, count) in [("groups_joined", joined), ("groups_left", left)] {
+            if count > 0 {
+                event = event.core(field, count);
+            }
+        }
+        append_event(tx, &event.prepare())
+    }
+
+    /// Puts the user into the groups the token names, and out of those that an earlier one named; answers how many of either.
+    fn sort_groups(&self, tx: &mut Tx<'_>) -> grantd_store::Result<(i64, i64)> {
+        let Some(named) = &self.groups else { return Ok((0, 0)) };
+        let User { id: user, app_id: app, idp_id: idp, .. } = self.user;
+        let before = groups::external_ids_by_token(tx, app, user)?;
+        let (mut joined, mut left) = (0, 0);
+        for (external_id, new_id) in named.iter().filter(|(name, _)| !before.contains(name)) {
+            let group = match groups::find_external(tx, app, idp, external_id)? {
+                Some(group) => group.id,
+                None => {
+                    let group = Group {
+                        id: *new_id,
+                        app_id: app,
+                        idp_id: idp,
+                        external_id: external_id.clone(),
+                        name: external_id.clone(),
+                        created_at: self.now,
+                        updated_at: self.now,
+                        version: 1,
+                    };
+                    if !groups::insert(tx, &group)? {
+                        return Err(Code::Conflict.into());
+                    }
+                    group.id
+                }
+            };
+            joined += i64::from(groups::add(tx, app, group, user, groups::Source::Token, self.now)?);
+        }
+        for external_id in before.iter().filter(|name| !named.iter().any(|(named, _)| named == *name)) {
+            if let Some(group) = groups::find_external(tx, app, idp, external_id)? {
+                left += i64::from(groups::remove(tx, app, group.id, user, groups::Source::Token)?);
+            }
+        }
+        Ok((joined, left))
+    }
+}
+
+/// The user of a call that carries a token, at the epochs that its key was read at; none: it carries none. A refusal is an event.
+pub async fn of_call(vault: &Arc<Vault>, call: &Call, token: Option<&str>) -> Result<Option<User>, Error> {
+    let Some(token) = token else { return Ok(None) };
+    let draft = || call.event(vault, Kind::UserCreated, Outcome::Allowed);
+    let found = async {
+        let proved = prove(vault, call.known.app.id, Some(call.known.epochs), token).await?;
+        Ok::<_, Error>(user(vault, &proved, &draft).await?.1)
+    };
+    match Box::pin(found).await {
+        Ok(user) => Ok(Some(user)),
+        Err(error) if error.code.status() >= 500 => Err(error),
+        Err(error) => {
+            let event = refused(call.event(vault, Kind::UserTokenRefused, Outcome::Denied), &error);
+            Err(release::record(vault, event, error).await)
+        }
+    }
+}
+
+/// An event of a refusal, with the check that a user token failed.
+pub fn refused(event: Event, error: &Error) -> Event {
+    let event = event.code(error.code);
+    match error.details.get("check") {
+        Some(check) if error.code == Code::JwtValidationError => event.core("check", check.clone()),
+        _ => event,
+    }
+}

@@ -1,0 +1,153 @@
+//! Groups of users, and who is in them.
+
+use std::collections::BTreeSet;
+
+use grantd_domain::identity::Group;
+use grantd_wire::TimeMs;
+use grantd_wire::ids::{AppId, GroupId, IdentityProviderId, UserId};
+
+use crate::apps::prefix_bounds;
+use crate::error::Result;
+use crate::seam::{Row, Tx, id};
+
+/// Who says that a user is in a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The user's tokens.
+    Token,
+    /// The provider's directory.
+    Directory,
+}
+
+impl Source {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Directory => "directory",
+        }
+    }
+}
+
+/// The columns that [`read`] reads, of the table or alias `g`.
+macro_rules! group_columns {
+    () => {
+        "g.id, g.app_id, g.idp_id, g.external_id, g.name, g.created_at_ms, g.updated_at_ms, g.version"
+    };
+}
+
+fn read(mut row: Row) -> Result<Group> {
+    Ok(Group {
+        id: row.id("groups.id")?,
+        app_id: row.id("groups.app_id")?,
+        idp_id: row.id("groups.idp_id")?,
+        external_id: row.text("groups.external_id")?,
+        name: row.text("groups.name")?,
+        created_at: row.time("groups.created_at_ms")?,
+        updated_at: row.time("groups.updated_at_ms")?,
+        version: row.int("groups.version")?,
+    })
+}
+
+/// Stores a new group; `false`: its provider has a living one with that id, which somebody else made meanwhile.
+pub fn insert(tx: &mut Tx<'_>, group: &Group) -> Result<bool> {
+    let inserted = tx.execute(
+        "INSERT INTO groups (app_id, id, idp_id, external_id, name, name_search, created_at_ms, updated_at_ms, version) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8) \
+         ON CONFLICT (app_id, idp_id, external_id) WHERE deleted_at_ms IS NULL DO NOTHING",
+        &[
+            id(group.app_id),
+            id(group.id),
+            id(group.idp_id),
+            (&group.external_id).into(),
+            (&group.name).into(),
+            group.name.to_lowercase().into(),
+            group.created_at.into(),
+            group.version.into(),
+        ],
+    )?;
+    Ok(inserted == 1)
+}
+
+/// A living group of the app.
+pub fn find(tx: &mut Tx<'_>, app: AppId, group: GroupId) -> Result<Option<Group>> {
+    let sql = concat!(
+        "SELECT ",
+        group_columns!(),
+        " FROM groups g WHERE g.app_id = $1 AND g.id = $2 AND g.deleted_at_ms IS NULL"
+    );
+    tx.query_opt("groups", sql, &[id(app), id(group)])?.map(read).transpose()
+}
+
+/// The living group that a provider names so.
+pub fn find_external(tx: &mut Tx<'_>, app: AppId, idp: IdentityProviderId, external_id: &str) -> Result<Option<Group>> {
+    let sql = concat!(
+        "SELECT ",
+        group_columns!(),
+        " FROM groups g WHERE g.app_id = $1 AND g.idp_id = $2 AND g.external_id = $3 AND g.deleted_at_ms IS NULL"
+    );
+    tx.query_opt("groups", sql, &[id(app), id(idp), external_id.into()])?.map(read).transpose()
+}
+
+/// Living groups of the app whose name begins with `search`, newest first, and how many there are.
+pub fn list(tx: &mut Tx<'_>, app: AppId, search: Option<&str>, limit: i64, offset: i64) -> Result<(Vec<Group>, i64)> {
+    let (low, high) = prefix_bounds(search);
+    let total = tx.count(
+        "SELECT COUNT(*) FROM groups WHERE app_id = $1 AND name_search >= $2 AND name_search < $3 AND deleted_at_ms IS NULL",
+        &[id(app), low.clone(), high.clone()],
+    )?;
+    let sql = concat!(
+        "SELECT ",
+        group_columns!(),
+        " FROM groups g WHERE g.app_id = $1 AND g.name_search >= $2 AND g.name_search < $3 AND g.deleted_at_ms IS NULL \
+         ORDER BY g.id DESC LIMIT $4 OFFSET $5"
+    );
+    let rows = tx.query("groups", sql, &[id(app), low, high, limit.into(), offset.into()])?;
+    Ok((rows.into_iter().map(read).collect::<Result<_>>()?, total))
+}
+
+/// Living groups that a user is in, whoever says so, by their provider's id.
+pub fn list_of_user(tx: &mut Tx<'_>, app: AppId, user: UserId) -> Result<Vec<Group>> {
+    let sql = concat!(
+        "SELECT ",
+        group_columns!(),
+        " FROM group_members m JOIN groups g ON g.app_id = m.app_id AND g.id = m.group_id \
+         WHERE m.app_id = $1 AND m.user_id = $2 AND g.deleted_at_ms IS NULL ORDER BY g.external_id"
+    );
+    tx.query("groups", sql, &[id(app), id(user)])?.into_iter().map(read).collect()
+}
+
+/// How many users are in a group.
+pub fn count_members(tx: &mut Tx<'_>, app: AppId, group: GroupId) -> Result<i64> {
+    tx.count("SELECT COUNT(*) FROM group_members WHERE app_id = $1 AND group_id = $2", &[id(app), id(group)])
+}
+
+/// Groups by the ids their provider gives them that a user's tokens put the user in.
+pub fn external_ids_by_token(tx: &mut Tx<'_>, app: AppId, user: UserId) -> Result<BTreeSet<String>> {
+    let sql = "SELECT g.external_id FROM group_members m JOIN groups g ON g.app_id = m.app_id AND g.id = m.group_id \
+        WHERE m.app_id = $1 AND m.user_id = $2 AND m.source = 'token' AND g.deleted_at_ms IS NULL";
+    let rows = tx.query("groups", sql, &[id(app), id(user)])?;
+    rows.into_iter().map(|mut row| row.text("groups.external_id")).collect()
+}
+
+/// Puts a user into a group; `false`: the user was in it.
+pub fn add(tx: &mut Tx<'_>, app: AppId, group: GroupId, user: UserId, source: Source, at: TimeMs) -> Result<bool> {
+    let added = tx.execute(
+        "INSERT INTO group_members (app_id, group_id, user_id, source, since_ms) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (app_id, group_id, user_id) DO NOTHING",
+        &[id(app), id(group), id(user), source.as_str().into(), at.into()],
+    )?;
+    Ok(added == 1)
+}
+
+/// Takes a user out of a group that `source` put the user in. The caller raises the app's epoch.
+pub fn remove(tx: &mut Tx<'_>, app: AppId, group: GroupId, user: UserId, source: Source) -> Result<bool> {
+    tx.change_one(
+        "DELETE FROM group_members WHERE app_id = $1 AND group_id = $2 AND user_id = $3 AND source = $4",
+        &[id(app), id(group), id(user), source.as_str().into()],
+    )
+}
+
+/// Takes a user out of every group. The caller raises the app's epoch.
+pub fn remove_everywhere(tx: &mut Tx<'_>, app: AppId, user: UserId) -> Result<u64> {
+    tx.execute("DELETE FROM group_members WHERE app_id = $1 AND user_id = $2", &[id(app), id(user)])
+}
