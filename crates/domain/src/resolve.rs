@@ -8,9 +8,10 @@ use grantd_wire::{Code, Error};
 
 use crate::context::Context;
 use crate::destination::{self, OutboundAllow, Target};
-use crate::grant::{App, Behind, Broken, Credential, CredentialState, Grant, GrantStatus, Tenant};
+use crate::grant::{App, Behind, Broken, Credential, CredentialState, Grant, GrantStatus, Principal, Tenant};
 use crate::refresh::{self, Need};
 use grantd_wire::TimeMs;
+use grantd_wire::ids::{GroupId, UserId};
 
 /// What is asked for.
 pub struct Ask<'a> {
@@ -24,6 +25,16 @@ pub struct Facts<'a> {
     pub app: &'a App,
     /// `None`: there is no such grant in this app.
     pub held: Option<&'a Held>,
+    /// Whom the call speaks for, if it says so with a token that was proved.
+    pub user: Option<&'a Speaker>,
+}
+
+/// A user who calls.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Speaker {
+    pub id: UserId,
+    /// Whose member the user is.
+    pub groups: Vec<GroupId>,
 }
 
 /// A grant with what stands behind it.
@@ -32,6 +43,16 @@ pub struct Held {
     pub grant: Grant,
     pub credential: Credential,
     pub behind: Behind,
+    /// How the user stands whose grant it is, if it is one's.
+    pub owner: Option<Owner>,
+}
+
+/// How the owner of a grant stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Active,
+    Suspended,
+    Deprovisioned,
 }
 
 /// What the tenant guard said of an allowed call.
@@ -72,6 +93,16 @@ fn allowed<'a>(
     let refuse = |code: Code| {
         Error::new(code).with("grant_id", grant_id.clone()).with("provider_id", held.behind.provider_id().to_owned())
     };
+    check_owner(held.grant.principal, facts.user)?;
+    match held.owner {
+        Some(Owner::Deprovisioned) => return Err(refuse(Code::GrantDeleted).message(
+            "The user whose grant this is was deprovisioned. A user who is back connects anew.",
+        )),
+        Some(Owner::Suspended) => return Err(refuse(Code::PolicyDenied).message(
+            "The user whose grant this is is suspended. An operator lets the user in again with `grantd end-users resume`.",
+        )),
+        Some(Owner::Active) | None => {}
+    }
     match held.grant.status {
         GrantStatus::Revoked { .. } => return Err(refuse(Code::GrantRevoked)),
         GrantStatus::Active if held.grant.lapsed(now) => return Err(refuse(Code::GrantExpired)),
@@ -104,6 +135,17 @@ fn allowed<'a>(
             "The access token has ended, and the provider issued nothing to renew it with. Let the user connect again.",
         )),
         need => Ok((held, tenant, need)),
+    }
+}
+
+/// A call that speaks for a user reaches what is the user's. One that speaks for nobody is the app's, which answers for its users.
+fn check_owner(principal: Principal, user: Option<&Speaker>) -> Result<(), Error> {
+    let Some(user) = user else { return Ok(()) };
+    match principal {
+        Principal::System => Err(Code::SystemGrantUserTokenMismatch.into()),
+        Principal::User(owner) if owner == user.id => Ok(()),
+        Principal::Group(group) if user.groups.contains(&group) => Ok(()),
+        Principal::User(_) | Principal::Group(_) => Err(Code::GrantNotFound.into()),
     }
 }
 

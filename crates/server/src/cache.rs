@@ -64,7 +64,7 @@ struct Weight;
 
 impl Weighter<(AppId, GrantId), Arc<Remembered>> for Weight {
     fn weight(&self, _: &(AppId, GrantId), remembered: &Arc<Remembered>) -> u64 {
-        let Held { grant, credential, behind: _ } = &remembered.held;
+        let Held { grant, credential, behind: _, owner: _ } = &remembered.held;
         let sealed = match &credential.state {
             CredentialState::Ok { sealed, .. } => sealed.len(),
             CredentialState::Broken(_) | CredentialState::Destroyed => 0,

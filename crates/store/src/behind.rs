@@ -24,12 +24,18 @@ pub(crate) use behind_columns;
 
 /// Columns of a managed secret.
 const SECRET_COLUMNS: usize = 13;
+/// Columns of a provider.
+const PROVIDER_COLUMNS: usize = 17;
 
 /// Reads the columns of [`behind_columns`].
 pub(crate) fn read(row: &mut Row) -> Result<(Credential, Behind)> {
     let credential = credentials::read(row)?;
     let behind = match &credential.of {
-        CredentialOf::Secret(_) => Behind::Secret(Arc::new(secrets::read(row)?)),
+        CredentialOf::Secret(_) => {
+            let secret = secrets::read(row)?;
+            row.skip(PROVIDER_COLUMNS);
+            Behind::Secret(Arc::new(secret))
+        }
         CredentialOf::Account(_) => {
             row.skip(SECRET_COLUMNS);
             Behind::Provider(Arc::new(providers::read(row)?))

@@ -315,6 +315,10 @@ pub struct GrantFilter {
     pub provider: Option<String>,
     /// Exactly this secret.
     pub secret: Option<SecretId>,
+    /// Those of this user, and of groups the user is in.
+    pub user: Option<UserId>,
+    /// The app's own only.
+    pub is_system: bool,
     /// Exactly this grant.
     pub grant: Option<GrantId>,
     /// Exactly this label.
@@ -356,11 +360,18 @@ pub fn list(tx: &mut Tx<'_>, app: AppId, filter: &GrantFilter, now: TimeMs) -> R
         filter.grant.map(id).into(),
         filter.account.as_ref().into(),
         filter.upstream.into(),
+        filter.is_system.then_some("system").into(),
         filter.limit.into(),
         filter.offset.into(),
+        filter.user.map(id).into(),
     ];
-    let total = tx.count(COUNT_SQL, &params[..12])?;
-    let rows = tx.query("grants", LIST_SQL, &params)?;
+    let (total, rows) = match filter.user {
+        None => (tx.count(COUNT_SQL, &params[..13])?, tx.query("grants", LIST_SQL, &params[..15])?),
+        Some(_) => {
+            let counted = [&params[..13], &params[15..]].concat();
+            (tx.count(COUNT_OF_USER_SQL, &counted)?, tx.query("grants", LIST_OF_USER_SQL, &params)?)
+        }
+    };
     Ok((rows.into_iter().map(listed).collect::<Result<_>>()?, total))
 }
 
@@ -379,7 +390,8 @@ macro_rules! filtered {
                       OR (p.provider_id >= $8 AND p.provider_id < $9) OR (g.label_search >= $8 AND g.label_search < $9)) \
                  AND (CAST($10 AS BYTEA) IS NULL OR g.id = $10) \
                  AND (CAST($11 AS TEXT) IS NULL OR c.account_identifier = $11) \
-                 AND (CAST($12 AS TEXT) IS NULL OR (g.status = 'revoked' AND c.revoke_upstream = $12)) "
+                 AND (CAST($12 AS TEXT) IS NULL OR (g.status = 'revoked' AND c.revoke_upstream = $12)) \
+                 AND (CAST($13 AS TEXT) IS NULL OR g.principal_type = $13) "
             ),
             $tail
         )
@@ -387,4 +399,21 @@ macro_rules! filtered {
 }
 
 const COUNT_SQL: &str = filtered!("COUNT(*)", "");
-const LIST_SQL: &str = filtered!(held_columns!(), "ORDER BY g.id DESC LIMIT $13 OFFSET $14");
+const LIST_SQL: &str = filtered!(held_columns!(), "ORDER BY g.id DESC LIMIT $14 OFFSET $15");
+const COUNT_OF_USER_SQL: &str = filtered!(
+    "COUNT(*)",
+    "AND g.principal_id IN (SELECT u.id FROM users u WHERE u.app_id = $1 AND u.id = $14 UNION ALL \
+     SELECT m.group_id FROM group_members m WHERE m.app_id = $1 AND m.user_id = $14)"
+);
+const LIST_OF_USER_SQL: &str = filtered!(
+    held_columns!(),
+    "AND g.principal_id IN (SELECT u.id FROM users u WHERE u.app_id = $1 AND u.id = $16 UNION ALL \
+     SELECT m.group_id FROM group_members m WHERE m.app_id = $1 AND m.user_id = $16) ORDER BY g.id DESC LIMIT $14 OFFSET $15"
+);
+
+/// Grants of a user that are not revoked, lapsed ones too; not those of the user's groups.
+pub fn list_unrevoked_of_user(tx: &mut Tx<'_>, app: AppId, user: UserId) -> Result<Vec<GrantId>> {
+    let sql = "SELECT id FROM grants WHERE app_id = $1 AND principal_id = $2 AND principal_type = 'user' AND status = 'active' ORDER BY id";
+    let rows = tx.query("grants", sql, &[id(app), id(user)])?;
+    rows.into_iter().map(|mut row| row.id("grants.id")).collect()
+}

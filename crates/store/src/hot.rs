@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use grantd_domain::audit::Prepared;
-use grantd_domain::grant::{ApiKey, App};
-use grantd_domain::resolve::Held;
+use grantd_domain::grant::{ApiKey, App, Principal};
+use grantd_domain::resolve::{Held, Owner};
 use grantd_wire::TimeMs;
 use grantd_wire::ids::{AppId, CredentialId, GrantId, KeyId, OrganizationId};
 use tokio_postgres::types::ToSql;
@@ -109,11 +109,12 @@ impl Store {
             grant_columns!(),
             ", ",
             behind_columns!(),
-            " FROM apps a JOIN organizations o ON o.id = a.organization_id \
+            ", u.status FROM apps a JOIN organizations o ON o.id = a.organization_id \
              LEFT JOIN grants g ON g.app_id = a.id AND g.id = $2 \
              LEFT JOIN credentials c ON c.app_id = a.id AND c.id = g.credential_id \
              LEFT JOIN managed_secrets s ON s.app_id = a.id AND s.id = c.secret_id \
-             LEFT JOIN providers p ON p.app_id = a.id AND p.id = c.provider_row WHERE a.id = $1"
+             LEFT JOIN providers p ON p.app_id = a.id AND p.id = c.provider_row \
+             LEFT JOIN users u ON g.principal_type = 'user' AND u.app_id = a.id AND u.id = g.principal_id WHERE a.id = $1"
         );
         let (era, rows) = self.fetch_in_era("grants", sql, vec![id(app), id(grant)]).await?;
         let Some(mut row) = rows.into_iter().next() else { return Ok(None) };
@@ -121,7 +122,11 @@ impl Store {
         let held = match grants::read_opt(&mut row)? {
             Some(grant) => {
                 let (credential, behind) = behind::read(&mut row)?;
-                Some(Held { grant, credential, behind })
+                let owner = row.opt_parsed("users.status", owner)?;
+                if owner.is_some() != matches!(grant.principal, Principal::User(_)) {
+                    return Err(row.inconsistent("grants.principal_id"));
+                }
+                Some(Held { grant, credential, behind, owner })
             }
             None => None,
         };
@@ -214,6 +219,15 @@ pub(crate) async fn alone(pool: &postgres::Pool, sql: &'static str, params: &[&(
 
 pub(crate) fn epochs(era: u64, row: &mut Row) -> Result<Epochs> {
     Ok(Epochs { era, organization: row.int("organizations.epoch")?, app: row.int("apps.epoch")? })
+}
+
+fn owner(status: &str) -> Option<Owner> {
+    match status {
+        "active" => Some(Owner::Active),
+        "suspended" => Some(Owner::Suspended),
+        "deprovisioned" => Some(Owner::Deprovisioned),
+        _ => None,
+    }
 }
 
 fn known(era: u64, mut row: Row) -> Result<Known> {

@@ -83,6 +83,7 @@ codes! {
     BodyTooLarge = "body_too_large", 413, "The request body is too large.", "Send less at once: docs/limits.md has the bounds.";
     EncodingUnsupported = "encoding_unsupported", 415, "The body is encoded.", "Send it without Content-Encoding.";
     InvalidGrantPolicy = "invalid_grant_policy", 422, "The policy of the grant is none.", "It holds expires_at and max_ttl_seconds, and may only make the grant tighter than its source.";
+    GroupPrincipalUnsupported = "group_principal_unsupported", 422, "Tokens of this identity provider say nothing of groups.", "Say which claim does with `grantd idp update --groups-claim`.";
     InvalidValue = "invalid_value", 422, "A value is not possible.", "Correct it and send the request again.";
     TooMany = "too_many", 422, "A limit of this server is reached.", "Remove what is no longer needed: docs/limits.md has the bounds.";
     BlockedDestination = "blocked_destination", 422, "The credential may not go to this URL.", "Its allowed hosts are set with `grantd managed-secrets set-allowed-hosts`.";

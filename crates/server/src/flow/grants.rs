@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use grantd_domain::audit::{Event, Kind};
-use grantd_domain::grant::{Behind, Credential, CredentialState, Grant, GrantStatus, ManagedSecret};
+use grantd_domain::grant::{Behind, Credential, CredentialState, Grant, GrantStatus, ManagedSecret, Principal};
 use grantd_store::grants::Listed;
 use grantd_store::{Error as StoreError, Result, Tx, append_event, apps, crash, credentials, grants, renewals};
 use grantd_wire::ids::{AppId, GrantId};
@@ -47,8 +47,7 @@ pub fn revoke(
         crash::step("grant.credential_destroyed");
     }
     apps::raise_epoch(tx, app)?;
-    let revoked = drafts
-        .of(Kind::GrantRevoked)
+    let revoked = owned(drafts.of(Kind::GrantRevoked), held.principal)
         .grant(grant)
         .provider(behind.provider_id())
         .credential(credential.id, credential.version)
@@ -185,12 +184,22 @@ pub fn mint(
         .grant(id)
         .provider(behind.provider_id())
         .credential(credential.id, credential.version)
-        .core("principal_type", "system")
+        .core("principal_type", grant.principal.kind())
         .core_id("source_grant_id", of.id);
+    created = owned(created, grant.principal);
     if let Some(at) = grant.expires_at {
         created = created.changed("expires_at", serde_json::Value::Null, at.to_string());
     }
     append_event(tx, &created.prepare())
+}
+
+/// Whose grant an event is about.
+fn owned(event: Event, principal: Principal) -> Event {
+    match principal {
+        Principal::System => event,
+        Principal::User(user) => event.user(user),
+        Principal::Group(group) => event.core_id("group_id", group),
+    }
 }
 
 /// The event of a new grant.
@@ -200,7 +209,8 @@ pub fn created_event(drafts: &Drafts, secret: &ManagedSecret, grant: &Grant, ver
         .grant(grant.id)
         .provider(&secret.slug)
         .credential(grant.credential_id, version)
-        .core("principal_type", "system");
+        .core("principal_type", grant.principal.kind());
+    created = owned(created, grant.principal);
     if let Some(at) = grant.expires_at {
         created = created.changed("expires_at", serde_json::Value::Null, at.to_string());
     }

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use grantd_domain::audit::{Kind, Outcome};
 use grantd_domain::destination::{Blocked, Target};
+use grantd_domain::grant::Principal;
+use grantd_domain::identity::User;
 use grantd_domain::refresh::Need;
-use grantd_domain::resolve::{Ask, Decision, Facts, Held, TenantVerdict, decide};
+use grantd_domain::resolve::{Ask, Decision, Facts, Held, Speaker, TenantVerdict, decide};
 use grantd_domain::secret::Secret;
+use grantd_store::grants::{GrantFilter, Listed};
 use grantd_store::hot::Known;
-use grantd_store::{Append, Appended, Confirm, append_event, apps, crash, grants};
+use grantd_store::{Append, Appended, Confirm, append_event, apps, crash, grants, groups};
 use grantd_wire::ids::{EventId, GrantId};
 use grantd_wire::{Code, Error, limits};
 use tracing::Instrument as _;
@@ -20,16 +23,30 @@ use crate::answer::of_store;
 use crate::cache::Remembered;
 use crate::caller::Call;
 use crate::flow;
+use crate::flow::identity;
 use crate::flow::refresh::{self, Renewed};
 use crate::trace;
 use crate::vault::Vault;
 
 /// A release that is asked for.
 pub struct Wanted {
-    pub grant_id: GrantId,
+    pub which: Which,
+    /// Whom the call speaks for.
+    pub user_token: Option<Secret>,
     pub method: String,
     pub target: Result<Target, Blocked>,
     pub reason: Option<String>,
+}
+
+/// Whose credential is asked for.
+pub enum Which {
+    Grant(GrantId),
+    /// The one grant that fits: the user's, or without a user token the app's own.
+    Fitting {
+        provider_id: String,
+        account: Option<String>,
+        label: Option<String>,
+    },
 }
 
 /// A credential that may leave: its event is durable.
@@ -51,14 +68,17 @@ pub async fn run(vault: &Arc<Vault>, call: &mut Call, wanted: &Wanted) -> Result
 
 async fn release(vault: &Arc<Vault>, call: &mut Call, wanted: &Wanted) -> Result<Released, Error> {
     vault.check_clock()?;
-    let remembered = vault.cache.grant(call.known.app.id, wanted.grant_id, call.known.epochs);
+    let remembered = match (&wanted.which, &wanted.user_token) {
+        (Which::Grant(grant_id), None) => vault.cache.grant(call.known.app.id, *grant_id, call.known.epochs),
+        _ => None,
+    };
     // What is refused or does not open may be old: it is looked at again below.
     if let Some(of) = remembered
-        && let Ok((tenant, need)) = allowed(vault, call, wanted, Some(&of.held))
+        && let Ok((tenant, need)) = allowed(vault, call, wanted, Some(&of.held), None)
         && need != Need::Now
         && tenant != TenantVerdict::Binds
         && let Ok(value) = vault.keys.open(&of.held.credential).await
-        && let Some(released) = finish(vault, call, wanted, of, value, tenant).await?
+        && let Some(released) = finish(vault, call, wanted, of, value, (tenant, None)).await?
     {
         if need == Need::Soon {
             let credential = &released.of.held.credential;
@@ -72,21 +92,33 @@ async fn release(vault: &Arc<Vault>, call: &mut Call, wanted: &Wanted) -> Result
 /// As the database has it now.
 async fn release_read(vault: &Arc<Vault>, call: &mut Call, wanted: &Wanted) -> Result<Released, Error> {
     for _ in 0..limits::DECISIONS_MAX {
-        let reading = vault.store.find_held(call.known.app.id, wanted.grant_id);
+        // Of one moment with what follows: each read says its epochs, and all must be those that are confirmed.
+        let (grant_id, user) = match find(vault, call, wanted).await {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                if let Err(dead) = call.renew(vault).await {
+                    return Err(call.fail(vault, dead).await);
+                }
+                continue;
+            }
+            Err((user, error)) => return Err(deny(vault, call, wanted, None, user.as_ref(), error).await),
+        };
+        let reading = vault.store.find_held(call.known.app.id, grant_id);
         let snapshot = reading.instrument(trace::part!("store.find_grant")).await.map_err(of_store)?;
         let (epochs, held) = snapshot.ok_or(Code::KeyNotActive)?;
         if epochs != call.known.epochs {
             if let Err(dead) = call.renew(vault).await {
                 return Err(call.fail(vault, dead).await);
             }
-            if let Err(error) = call.check_grant(wanted.grant_id) {
-                return Err(deny(vault, call, wanted, None, error).await);
+            if let Err(error) = call.check_grant(grant_id) {
+                return Err(deny(vault, call, wanted, None, user.as_ref(), error).await);
             }
             continue;
         }
-        let (tenant, need) = match allowed(vault, call, wanted, held.as_ref()) {
+        let speaker = speaker(vault, user.as_ref(), held.as_ref()).await?;
+        let (tenant, need) = match allowed(vault, call, wanted, held.as_ref(), speaker.as_ref()) {
             Ok(allowed) => allowed,
-            Err(error) => return Err(deny(vault, call, wanted, held.as_ref(), error).await),
+            Err(error) => return Err(deny(vault, call, wanted, held.as_ref(), user.as_ref(), error).await),
         };
         let held = held.ok_or(Code::Internal)?;
         if tenant == TenantVerdict::Binds {
@@ -100,18 +132,133 @@ async fn release_read(vault: &Arc<Vault>, call: &mut Call, wanted: &Wanted) -> R
             Need::Now => match Box::pin(refresh::renew(vault, place, held.credential.version)).await {
                 Renewed::Moved => continue,
                 Renewed::Not(error) => {
-                    let error = error.with("grant_id", wanted.grant_id.to_string());
-                    return Err(deny(vault, call, wanted, Some(&held), error).await);
+                    let error = error.with("grant_id", grant_id.to_string());
+                    return Err(deny(vault, call, wanted, Some(&held), user.as_ref(), error).await);
                 }
             },
         }
         let value = vault.keys.open(&held.credential).await?;
         let of = vault.cache.remember_grant(epochs, held);
-        if let Some(released) = finish(vault, call, wanted, of, value, tenant).await? {
+        if let Some(released) = finish(vault, call, wanted, of, value, (tenant, user.as_ref())).await? {
             return Ok(released);
         }
     }
     Err(Code::Busy.into())
+}
+
+/// The user whom the call speaks for, and the grant it means. `None`: something moved since the key was read.
+async fn find(
+    vault: &Arc<Vault>,
+    call: &Call,
+    wanted: &Wanted,
+) -> Result<Option<(GrantId, Option<User>)>, (Option<User>, Error)> {
+    let (app, epochs) = (call.known.app.id, call.known.epochs);
+    let user = match &wanted.user_token {
+        None => None,
+        Some(token) => {
+            let draft = || call.event(vault, Kind::UserCreated, Outcome::Allowed);
+            let finding = async {
+                let proved = identity::prove(vault, app, Some(epochs), token.reveal()).await?;
+                identity::user(vault, &proved, &draft).await
+            };
+            let (at, user) = Box::pin(finding).await.map_err(|error| (None, error))?;
+            if at != epochs {
+                return Ok(None);
+            }
+            Some(user)
+        }
+    };
+    let found = match &wanted.which {
+        Which::Grant(grant_id) => Ok(*grant_id),
+        Which::Fitting { provider_id, account, label } => {
+            let filter = GrantFilter {
+                status: Some("active".to_owned()),
+                provider: Some(provider_id.clone()),
+                account: account.clone(),
+                label: label.clone(),
+                user: user.as_ref().map(|user| user.id),
+                is_system: user.is_none(),
+                limit: i64::try_from(limits::CANDIDATES_MAX).unwrap_or(i64::MAX),
+                ..GrantFilter::default()
+            };
+            let now = vault.env.now();
+            let reading = vault.store.read(move |tx| grants::list(tx, app, &filter, now));
+            match reading.await.map_err(of_store) {
+                Ok((fitting, total)) => one_of(&fitting, total, user.as_ref(), provider_id, account.is_some()),
+                Err(error) => Err(error),
+            }
+        }
+    };
+    match found.and_then(|grant_id| call.check_grant(grant_id).map(|()| grant_id)) {
+        Ok(grant_id) => Ok(Some((grant_id, user))),
+        Err(error) => Err((user, error)),
+    }
+}
+
+/// The one that fits, or what there is to choose from. Never a guess.
+fn one_of(
+    fitting: &[Listed],
+    total: i64,
+    user: Option<&User>,
+    provider_id: &str,
+    account_was_provided: bool,
+) -> Result<GrantId, Error> {
+    let user_id = user.map(|user| user.id.to_string());
+    let about = |code| {
+        let error = Error::new(code).with("provider_id", provider_id.to_owned());
+        match &user_id {
+            Some(user_id) => error.with("app_user_id", user_id.clone()),
+            None => error,
+        }
+    };
+    match fitting {
+        [] => Err(about(Code::GrantNotFound).message(match user {
+            Some(_) => "The user has no grant that fits. Let the user connect the account.",
+            None => "The app has no grant of its own that fits. Send a user token to use a user's, or name a grant_id.",
+        })),
+        [one] => Ok(one.grant.id),
+        several => {
+            let mut identifiers: Vec<&str> =
+                several.iter().filter_map(|l| Some(l.credential.account()?.identifier.as_str())).collect();
+            identifiers.sort_unstable();
+            identifiers.dedup();
+            let ids: Vec<String> = several.iter().map(|listed| listed.grant.id.to_string()).collect();
+            let candidates: Vec<serde_json::Value> = several
+                .iter()
+                .map(|Listed { grant, credential, .. }| {
+                    let account = credential.account();
+                    serde_json::json!({
+                        "grant_id": grant.id,
+                        "label": grant.label,
+                        "account_identifier": account.map(|account| account.identifier.clone()),
+                        "account_display_name": account.and_then(|account| account.name.clone()),
+                    })
+                })
+                .collect();
+            let is_truncated = total > i64::try_from(several.len()).unwrap_or(i64::MAX);
+            Err(about(Code::AmbiguousGrant)
+                .with("account_identifiers", identifiers)
+                .with("account_was_provided", account_was_provided)
+                .with("app_user_ids", user_id.iter().cloned().collect::<Vec<_>>())
+                .with("grant_ids", ids)
+                .with("candidates", candidates)
+                .with("candidates_truncated", is_truncated))
+        }
+    }
+}
+
+/// Whom the call speaks for. Groups are asked for only where the grant is a group's.
+async fn speaker(vault: &Vault, user: Option<&User>, held: Option<&Held>) -> Result<Option<Speaker>, Error> {
+    let Some(user) = user else { return Ok(None) };
+    let (app, id) = (user.app_id, user.id);
+    let groups = match held.map(|held| held.grant.principal) {
+        Some(Principal::Group(_)) => {
+            let found = vault.store.read(move |tx| groups::list_of_user(tx, app, id)).await.map_err(of_store)?;
+            found.into_iter().map(|group| group.id).collect()
+        }
+        _ => Vec::new(),
+    };
+    Ok(Some(Speaker { id, groups }))
 }
 
 /// Binds a grant to the tenant of its first use, and tells of it. Whoever loses decides again, on what the winner wrote.
@@ -135,9 +282,15 @@ async fn bind(vault: &Vault, call: &Call, held: &Held) -> Result<(), Error> {
     vault.store.write(write).await.map_err(of_store)
 }
 
-fn allowed(vault: &Vault, call: &Call, wanted: &Wanted, held: Option<&Held>) -> Result<(TenantVerdict, Need), Error> {
+fn allowed(
+    vault: &Vault,
+    call: &Call,
+    wanted: &Wanted,
+    held: Option<&Held>,
+    user: Option<&Speaker>,
+) -> Result<(TenantVerdict, Need), Error> {
     let ask = Ask { target: wanted.target.as_ref().map_err(|e| *e), context: &call.context };
-    let facts = Facts { app: &call.known.app, held };
+    let facts = Facts { app: &call.known.app, held, user };
     match decide(&ask, &facts, &vault.settings.outbound, vault.env.now()) {
         Decision::Release { tenant, need, .. } => Ok((tenant, need)),
         Decision::Deny(error) => Err(error),
@@ -151,10 +304,10 @@ async fn finish(
     wanted: &Wanted,
     of: Arc<Remembered>,
     value: Secret,
-    tenant: TenantVerdict,
+    (tenant, user): (TenantVerdict, Option<&User>),
 ) -> Result<Option<Released>, Error> {
     crash::step("token.decided");
-    match append(vault, call, wanted, &of.held, tenant).await? {
+    match append(vault, call, wanted, &of.held, (tenant, user)).await? {
         (Appended::Done, event_id) => {
             crash::step("token.durable");
             let app = call.known.app.id;
@@ -171,9 +324,9 @@ async fn append(
     call: &Call,
     wanted: &Wanted,
     held: &Held,
-    tenant: TenantVerdict,
+    (tenant, user): (TenantVerdict, Option<&User>),
 ) -> Result<(Appended, EventId), Error> {
-    let mut event = describe(call.event(vault, Kind::TokenReleased, Outcome::Allowed), wanted, Some(held))
+    let mut event = describe(call.event(vault, Kind::TokenReleased, Outcome::Allowed), wanted, Some(held), user)
         .generation(held.credential.generation);
     match tenant {
         TenantVerdict::NotApplied | TenantVerdict::Binds => {}
@@ -194,13 +347,20 @@ async fn append(
 }
 
 /// The event of a refusal; what cannot be recorded is not answered as refused but as unavailable.
-async fn deny(vault: &Vault, call: &Call, wanted: &Wanted, held: Option<&Held>, error: Error) -> Error {
+async fn deny(
+    vault: &Vault,
+    call: &Call,
+    wanted: &Wanted,
+    held: Option<&Held>,
+    user: Option<&User>,
+    error: Error,
+) -> Error {
     // A provider that fails is a refusal to tell of; what fails here may be unable to write.
     if error.code.status() >= 500 && error.code != Code::TokenEndpointFailed {
         return error;
     }
-    let event = call.event(vault, Kind::TokenDenied, Outcome::Denied).code(error.code);
-    let event = describe(event, wanted, held);
+    let event = identity::refused(call.event(vault, Kind::TokenDenied, Outcome::Denied), &error);
+    let event = describe(event, wanted, held, user);
     record(vault, event, error).await
 }
 
@@ -212,9 +372,26 @@ pub async fn record(vault: &Vault, event: grantd_domain::audit::Event, error: Er
     }
 }
 
-fn describe(event: grantd_domain::audit::Event, wanted: &Wanted, held: Option<&Held>) -> grantd_domain::audit::Event {
-    let mut event =
-        event.grant(wanted.grant_id).core("mode", "retrieve").private_text("reason", wanted.reason.as_deref());
+fn describe(
+    event: grantd_domain::audit::Event,
+    wanted: &Wanted,
+    held: Option<&Held>,
+    user: Option<&User>,
+) -> grantd_domain::audit::Event {
+    let mut event = event.core("mode", "retrieve").private_text("reason", wanted.reason.as_deref());
+    event = match (&wanted.which, held) {
+        (Which::Grant(grant_id), _) => event.grant(*grant_id),
+        (Which::Fitting { .. }, Some(held)) => event.grant(held.grant.id),
+        (Which::Fitting { provider_id, .. }, None) => event.provider(provider_id),
+    };
+    // Who called, else whose it is.
+    let owner = match held.map(|held| held.grant.principal) {
+        Some(Principal::User(owner)) => Some(owner),
+        _ => None,
+    };
+    if let Some(user) = user.map(|user| user.id).or(owner) {
+        event = event.user(user);
+    }
     event = match &wanted.target {
         Ok(target) => {
             let names: Vec<String> = target.query_names().map(std::borrow::Cow::into_owned).collect();
@@ -226,7 +403,7 @@ fn describe(event: grantd_domain::audit::Event, wanted: &Wanted, held: Option<&H
         event = event
             .provider(held.behind.provider_id())
             .credential(held.credential.id, held.credential.version)
-            .core("principal_type", "system");
+            .core("principal_type", held.grant.principal.kind());
         if held.behind.any_host() {
             event = event.core("any_host", true);
         }

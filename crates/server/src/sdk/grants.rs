@@ -1,16 +1,18 @@
 //! Grants through `/sdk`: list, revoke, and a new one on a managed secret.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use grantd_domain::account::{Account, AppProvider};
 use grantd_domain::audit::{Kind, Outcome};
 use grantd_domain::grant::{
-    Behind, Credential, Grant, GrantStatus, Principal as DomainPrincipal, Tenant, check_text, expires_at,
+    Behind, Credential, Grant, GrantStatus, Principal as Owner, Tenant, check_text, expires_at,
 };
+use grantd_domain::identity::{Group, UserStatus};
 use grantd_store::grants::{GrantFilter, Listed};
 use grantd_store::hot::use_nonce;
-use grantd_store::{Tx, secrets};
-use grantd_wire::ids::{AppId, CredentialId, GrantId};
+use grantd_store::{Tx, groups, identity_providers, secrets, users};
+use grantd_wire::ids::{AppId, CredentialId, GrantId, GroupId, IdentityProviderId, UserId};
 use grantd_wire::sdk::{
     GrantsListRequest, GrantsPage, Lifetime, ListedGrant, ManagedSecretGrant, MintRequest, MintedGrant, OauthGrant,
     Principal, RevokeAnswer, RevokeRequest, SecretGrantAnswer, SecretGrantRequest, StoredPolicy,
@@ -20,17 +22,17 @@ use serde_json::{Map, Value};
 
 use crate::answer::{Answer, json, of_store};
 use crate::caller::Call;
-use crate::flow::{self, Drafts};
+use crate::flow::{self, Drafts, identity};
 use crate::parse;
-use crate::sdk::refuse_user_token;
 use crate::vault::Vault;
 
 /// `POST /sdk/grants/list`.
-pub async fn list(vault: &Vault, call: &Call) -> Result<Answer, Error> {
+pub async fn list(vault: &Arc<Vault>, call: &Call) -> Result<Answer, Error> {
     let ask: GrantsListRequest = parse::json(&call.body)?;
     let (limit, offset) = parse::page(Some(ask.limit), Some(ask.offset))?;
-    refuse_user_token(ask.user_token.as_deref())?;
+    let user = identity::of_call(vault, call, ask.user_token.as_deref()).await?;
     let filter = GrantFilter {
+        user: user.map(|user| user.id),
         status: ask.status,
         provider: ask.provider_id,
         label: ask.label,
@@ -84,7 +86,7 @@ fn item(Listed { grant, credential, behind, .. }: &Listed, now: TimeMs) -> Liste
         managed_secret_slug: secret.slug.clone(),
         managed_secret_name: secret.name.clone(),
         status: grant.status_at(now).to_owned(),
-        principal_type: "system".to_owned(),
+        principal_type: grant.principal.kind().to_owned(),
         label: grant.label.clone(),
         account_identifier: None,
         grant_policy: None,
@@ -96,7 +98,7 @@ fn item(Listed { grant, credential, behind, .. }: &Listed, now: TimeMs) -> Liste
         depth: 0,
         delegable: false,
         credential_id: credential.id.to_string(),
-        credential_kind: "developer".to_owned(),
+        credential_kind: credential.kind().to_owned(),
     })
 }
 
@@ -107,7 +109,7 @@ fn account_item(grant: &Grant, credential: &Credential, provider: &AppProvider, 
         grant_id: grant.id.to_string(),
         provider_id: provider.provider_id.clone(),
         status: grant.status_at(now).to_owned(),
-        principal_type: "system".to_owned(),
+        principal_type: grant.principal.kind().to_owned(),
         scopes: account.map(|account| account.scopes.clone()).unwrap_or_default(),
         account_identifier: account.map(|account| account.identifier.clone()),
         account_display_name: account.and_then(|account| account.name.clone()),
@@ -128,19 +130,23 @@ fn account_item(grant: &Grant, credential: &Credential, provider: &AppProvider, 
 }
 
 /// `POST /sdk/oauth/grants/{id}/revoke`.
-pub async fn revoke(vault: &Vault, call: &Call) -> Result<Answer, Error> {
+pub async fn revoke(vault: &Arc<Vault>, call: &Call) -> Result<Answer, Error> {
     let grant_id = GrantId::parse(&call.params[0]).ok_or(Code::GrantNotFound)?;
     call.check_scope_for("grants:write", &grant_id.to_string())?;
     let ask: RevokeRequest = if call.body.is_empty() { RevokeRequest::default() } else { parse::json(&call.body)? };
     parse::check_chars("reason", ask.reason.as_deref(), limits::REASON_CHARS_MAX)?;
-    refuse_user_token(ask.user_token.as_deref())?;
+    let user = identity::of_call(vault, call, ask.user_token.as_deref()).await?.map(|user| user.id);
     let (app, now, nonce) = (call.known.app.id, call.source.now, call.nonce);
     let event = call.event(vault, Kind::GrantRevoked, Outcome::Allowed);
+    let event = user.map_or(event.clone(), |user| event.user(user));
     let drafts = Drafts::new(&*vault.env, &event, &[Kind::GrantRevoked, Kind::CredentialDestroyed]);
     let revoked = vault
         .store
         .write(move |tx| {
             use_nonce(tx, &nonce)?;
+            if let Some(user) = user {
+                check_owner(tx, app, grant_id, user)?;
+            }
             flow::grants::revoke(tx, app, grant_id, ask.reason.as_deref(), now, &drafts)
         })
         .await
@@ -156,25 +162,42 @@ pub async fn revoke(vault: &Vault, call: &Call) -> Result<Answer, Error> {
     ))
 }
 
+/// A call for a user ends what is the user's own. What is another's, a group's or the app's is not there for it.
+fn check_owner(tx: &mut Tx<'_>, app: AppId, grant: GrantId, user: UserId) -> grantd_store::Result<()> {
+    let found = grantd_store::grants::find(tx, app, grant)?;
+    let is_own = found.is_some_and(|listed| listed.grant.principal == Owner::User(user));
+    if !is_own {
+        return Err(Code::GrantNotFound.into());
+    }
+    // Suspended or gone since the token was looked at: the call was received before, and changes nothing any more.
+    match grantd_store::users::find(tx, app, user)? {
+        Some(user) if user.status == UserStatus::Active => Ok(()),
+        _ => Err(Code::GrantNotFound.into()),
+    }
+}
+
 /// `POST /sdk/managed-secrets/{id or slug}/grants`.
-pub async fn create(vault: &Vault, call: &Call) -> Result<Answer, Error> {
+pub async fn create(vault: &Arc<Vault>, call: &Call) -> Result<Answer, Error> {
     call.check_scope("grants:write")?;
     let ask: SecretGrantRequest = parse::json(&call.body)?;
-    let label = match ask.principal {
-        Principal::System { label } => label,
+    let now = call.source.now;
+    let (owner, label, new_group) = match ask.principal {
+        Principal::System { label } => (Owner::System, label, None),
         Principal::Agent { .. } => {
             return Err(Error::impossible("principal", "an agent's grant is made by delegation, not here"));
         }
-        Principal::User { .. } | Principal::Group { .. } => {
-            return Err(Error::new(Code::FeatureUnavailable).message(
-                "Grants to users and groups need identity, which is not built yet. Use principal type system.",
-            ));
+        Principal::User { user_token, label } => {
+            let user = identity::of_call(vault, call, Some(&user_token)).await?.ok_or(Code::Internal)?;
+            (Owner::User(user.id), Some(label), None)
+        }
+        Principal::Group { external_group_id, idp_id, label } => {
+            let group = group(vault, call, external_group_id, &idp_id).await?;
+            (Owner::Group(group.id), Some(label), Some(group))
         }
     };
     if let Some(label) = &label {
         check_text("principal.label", label, limits::LABEL_CHARS_MAX)?;
     }
-    let now = call.source.now;
     let expires_at = expires_at(ask.grant_policy, now)?;
     let wanted_credential = match ask.credential_id.as_deref() {
         Some(text) => Some(CredentialId::parse(text).ok_or(Code::GrantNotFound)?),
@@ -190,11 +213,23 @@ pub async fn create(vault: &Vault, call: &Call) -> Result<Answer, Error> {
         .write(move |tx| {
             use_nonce(tx, &nonce)?;
             let secret = secrets::find(tx, app, &secret_ref)?.ok_or(Code::SecretNotFound)?;
+            let mut principal = owner;
+            if let Some(group) = &new_group
+                && !groups::insert(tx, group)?
+            {
+                let known = groups::find_external(tx, app, group.idp_id, &group.external_id)?;
+                principal = Owner::Group(known.ok_or(Code::Conflict)?.id);
+            }
+            if let Owner::User(user) = principal
+                && users::find(tx, app, user)?.is_none_or(|user| user.status != UserStatus::Active)
+            {
+                return Err(Code::Conflict.into());
+            }
             let grant = Grant {
                 id: GrantId::from_uuid(id),
                 app_id: app,
                 credential_id: CredentialId::from_uuid(id),
-                principal: DomainPrincipal::System,
+                principal,
                 label: label.clone(),
                 status: GrantStatus::Active,
                 tenant: Tenant::Exempt,
@@ -213,12 +248,29 @@ pub async fn create(vault: &Vault, call: &Call) -> Result<Answer, Error> {
         .map_err(of_store)?;
     let answer = SecretGrantAnswer {
         grant_id: grant.id.to_string(),
-        principal_type: "system".to_owned(),
+        principal_type: grant.principal.kind().to_owned(),
         label: grant.label,
         created_at: grant.created_at,
         credential_id: grant.credential_id.to_string(),
     };
     Ok(json(201, &answer))
+}
+
+/// The group as it is made if it is not known yet. Who is in it, users' tokens say.
+async fn group(vault: &Vault, call: &Call, external_id: String, idp: &str) -> Result<Group, Error> {
+    check_text("principal.external_group_id", &external_id, limits::SUBJECT_CHARS_MAX)?;
+    let missing =
+        || Error::impossible("principal.idp_id", "is no identity provider of this app: `grantd idp list` lists them");
+    let (app, now) = (call.known.app.id, call.source.now);
+    let idp_id = IdentityProviderId::parse(idp).ok_or_else(missing)?;
+    let found = vault.store.read(move |tx| identity_providers::find_row(tx, app, idp_id)).await.map_err(of_store)?;
+    let idp = found.filter(|idp| !idp.is_deleted).ok_or_else(missing)?;
+    if idp.claims.groups.is_none() {
+        return Err(Code::GroupPrincipalUnsupported.into());
+    }
+    let id = GroupId::from_uuid(grantd_domain::env::new_uuid(&*vault.env));
+    let (name, created_at, updated_at) = (external_id.clone(), now, now);
+    Ok(Group { id, app_id: app, idp_id, external_id, name, created_at, updated_at, version: 1 })
 }
 
 /// `POST /sdk/grants/{id}/mint`: a further grant on the same credential, only ever tighter than its source.
@@ -271,7 +323,7 @@ fn minted_view(Listed { grant, credential, behind, .. }: &Listed, now: TimeMs) -
         provider_id: behind.provider_id().to_owned(),
         status: grant.status_at(now).to_owned(),
         created_at: grant.created_at,
-        principal_type: "system".to_owned(),
+        principal_type: grant.principal.kind().to_owned(),
         scopes: account.map(|account| account.scopes.clone()).unwrap_or_default(),
         account_identifier: account.map(|account| account.identifier.clone()),
         account_display_name: account.and_then(|account| account.name.clone()),

@@ -47,15 +47,6 @@ fn scopes() -> ScopeCatalogue {
     }
 }
 
-/// A user token speaks for a user of an identity provider of the app. There is none yet, so no token can be valid; ignoring one
-/// would widen the call.
-fn refuse_user_token(user_token: Option<&str>) -> Result<(), Error> {
-    match user_token {
-        Some(_) => Err(Code::JwtValidationError.into()),
-        None => Ok(()),
-    }
-}
-
 /// The event of a call refused before it came to its flow, where the route's refusals are events.
 pub async fn record_refusal(vault: &Vault, call: &Call, error: Error) -> Error {
     let event = call.event(vault, Kind::TokenDenied, Outcome::Denied).code(error.code).core("mode", "retrieve");

@@ -11,6 +11,7 @@ use grantd_domain::destination::Target;
 use grantd_domain::grant::Behind;
 use grantd_domain::inject;
 use grantd_domain::resolve::Held;
+use grantd_domain::secret::Secret;
 use grantd_wire::ids::GrantId;
 use grantd_wire::sdk::{Injection, TokenRequest};
 use grantd_wire::{Code, Error, TimeMs, limits};
@@ -20,9 +21,8 @@ use zeroize::Zeroizing;
 
 use crate::answer::{Answer, raw};
 use crate::caller::Call;
-use crate::flow::release::{self, Released, Wanted};
+use crate::flow::release::{self, Released, Wanted, Which};
 use crate::parse;
-use crate::sdk::refuse_user_token;
 use crate::vault::Vault;
 
 /// Releases, or refuses and says so in the audit trail.
@@ -47,24 +47,35 @@ fn wanted(call: &Call) -> Result<Wanted, Error> {
             "Rules are not built yet, so a call that carries one is refused. Leave X-Alter-Request-Rule out.",
         ));
     }
-    let grant_id = match (ask.grant_id, ask.provider_id) {
-        (Some(grant_id), None) => grant_id,
-        (None, Some(_)) => {
-            return Err(Error::new(Code::FeatureUnavailable)
-                .message("Resolving a grant from provider and user is not built yet. Name a grant_id."));
+    let which = match (ask.grant_id, ask.provider_id) {
+        (Some(grant_id), None) => {
+            let further = [("app_user_id", &ask.app_user_id), ("account", &ask.account), ("label", &ask.label)];
+            if let Some((field, _)) = further.into_iter().find(|(_, value)| value.is_some()) {
+                return Err(Error::invalid(field, "goes with provider_id only"));
+            }
+            let grant_id = GrantId::parse(&grant_id).ok_or(Code::GrantNotFound)?;
+            call.check_grant(grant_id)?;
+            Which::Grant(grant_id)
+        }
+        (None, Some(provider_id)) => {
+            if ask.app_user_id.is_some() {
+                return Err(Error::invalid("app_user_id", "is for agents only: send the user's token as user_token"));
+            }
+            for (field, value, most) in [
+                ("provider_id", Some(&provider_id), limits::ACCOUNT_CHARS_MAX),
+                ("account", ask.account.as_ref(), limits::ACCOUNT_CHARS_MAX),
+                ("label", ask.label.as_ref(), limits::LABEL_CHARS_MAX),
+            ] {
+                if value.is_some_and(|text| text.is_empty() || text.chars().count() > most) {
+                    return Err(Error::invalid(field, &format!("must be 1-{most} characters")));
+                }
+            }
+            Which::Fitting { provider_id, account: ask.account, label: ask.label }
         }
         _ => return Err(Error::invalid("grant_id", "give exactly one of grant_id and provider_id")),
     };
-    refuse_user_token(ask.user_token.as_deref())?;
-    for (field, value) in [("app_user_id", &ask.app_user_id), ("account", &ask.account), ("label", &ask.label)] {
-        if value.is_some() {
-            return Err(Error::invalid(field, "goes with provider_id only"));
-        }
-    }
-    let missing = || Error::new(Code::GrantNotFound);
-    let grant_id = GrantId::parse(&grant_id).ok_or_else(missing)?;
-    call.check_grant(grant_id)?;
-    Ok(Wanted { grant_id, method, target: Target::parse(&ask.request.url), reason: ask.reason })
+    let user_token = ask.user_token.map(Secret::new);
+    Ok(Wanted { which, user_token, method, target: Target::parse(&ask.request.url), reason: ask.reason })
 }
 
 /// Characters of an HTTP method.
@@ -138,7 +149,7 @@ fn render(released: &Released, now: TimeMs) -> Result<Answer, Error> {
 
 impl<'a> TokenBody<'a> {
     fn of(released: &'a Released, token: &'a str) -> Self {
-        let Held { grant, credential, behind } = &released.of.held;
+        let Held { grant, credential, behind, .. } = &released.of.held;
         Self {
             access_token: token,
             token_type: "Bearer",

@@ -63,5 +63,6 @@ mod signing;
 mod templates;
 mod tenant;
 mod token;
+mod users;
 mod version;
 mod walk;

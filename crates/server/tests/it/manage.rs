@@ -198,10 +198,10 @@ async fn what_is_not_built_yet_says_so(server: Server) {
         let body = json!({"principal": principal, "grant_policy": {}});
         server.send(server.sign_as(&world).post(&format!("/sdk/{path}"), &body))
     };
-    sdk(json!({"type": "user", "user_token": "eyJ", "label": "l"})).await.refused(Code::FeatureUnavailable);
+    sdk(json!({"type": "user", "user_token": "eyJ", "label": "l"})).await.refused(Code::JwtValidationError);
     sdk(json!({"type": "group", "external_group_id": "g", "idp_id": "i", "label": "l"}))
         .await
-        .refused(Code::FeatureUnavailable);
+        .refused(Code::InvalidValue);
     sdk(json!({"type": "agent", "label": null})).await.refused(Code::InvalidValue);
     sdk(json!({"type": "robot"})).await.refused(Code::InvalidRequest);
     sdk(json!({})).await.refused(Code::InvalidRequest);

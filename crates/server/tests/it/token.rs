@@ -220,7 +220,7 @@ async fn exactly_one_of_grant_and_provider(server: Server) {
     neither.as_object_mut().unwrap().remove("grant_id");
     post(&server, &world, &neither).await.names(Code::InvalidRequest, "grant_id");
     neither["provider_id"] = json!("google");
-    post(&server, &world, &neither).await.refused(Code::FeatureUnavailable);
+    post(&server, &world, &neither).await.refused(Code::GrantNotFound);
 }
 
 async fn a_user_token_is_never_ignored(server: Server) {

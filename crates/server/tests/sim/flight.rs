@@ -325,8 +325,9 @@ impl Flight {
         let account = row.account().unwrap();
         let (app, provider, identifier) = (row.app_id, account.provider, account.identifier.clone());
         let own = row.id;
-        let find = move |tx: &mut _| credentials::find_living_of_account(tx, app, provider, &identifier, own);
-        let Ok(living) = world.read(find).await? else { return Ok(()) };
+        let found =
+            world.read(move |tx| credentials::find_living_of_account(tx, app, provider, &identifier, own)).await?;
+        let Ok(living) = found else { return Ok(()) };
         let may = refresh::may_end(own, living, world.provider.temper.ends);
         if may || world.is_broken(Bug::DiscardWhateverLives) {
             let was_good = world.is_good();

@@ -9,7 +9,8 @@ use grantd_domain::audit::{
 use grantd_domain::destination::Rule;
 use grantd_domain::env::{Entropy, random};
 use grantd_domain::grant::{
-    ApiKey, App, AppState, Credential, CredentialOf, CredentialState, Grant, GrantStatus, ManagedSecret, Tenant,
+    ApiKey, App, AppState, Credential, CredentialOf, CredentialState, Grant, GrantStatus, ManagedSecret, Principal,
+    Tenant,
 };
 use grantd_domain::provider::Expiry;
 use grantd_store::hot::{Epochs, Nonce};
