@@ -688,8 +688,6 @@ UNBUILT = [
     ("POST", "/sdk/auth/session"),
     ("POST", "/sdk/auth/poll"),
     ("POST", "/sdk/auth/verify-token"),
-    ("POST", "/sdk/identity/resolve"),
-    ("POST", "/sdk/identity/assert"),
     ("POST", "/sdk/agents"),
     ("GET", "/sdk/agents"),
     ("GET", "/sdk/agents/me"),
@@ -727,6 +725,8 @@ def test_every_unbuilt_route_authenticates_and_then_says_so(world: World):
 
 BUILT = [
     ("POST", "/sdk/token"),
+    ("POST", "/sdk/identity/resolve"),
+    ("POST", "/sdk/identity/assert"),
     ("POST", "/sdk/oauth/audit/api-call"),
     ("POST", f"/sdk/grants/{UNKNOWN}/report-scope-mismatch"),
     ("POST", "/sdk/oauth/connect/session"),

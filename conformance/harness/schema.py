@@ -357,7 +357,7 @@ CODES = {
     410: "grant_deleted",
     413: "body_too_large",
     415: "encoding_unsupported",
-    422: "blocked_destination invalid_value too_many group_principal_unsupported invalid_grant_policy",
+    422: "blocked_destination invalid_value too_many group_principal_unsupported invalid_grant_policy invalid_audience",
     429: "rate_limit_exceeded quota_exceeded too_many_pending_approvals",
     431: "headers_too_large",
     500: "internal",
@@ -366,6 +366,29 @@ CODES = {
     503: """storage_unavailable audit_unavailable busy draining clock_rollback key_unavailable
         caller_agent_resolution_error provider_breaker_open""",
 }
+
+
+def identity(value: object) -> None:
+    need(isinstance(value, dict), "an identity is an object", value)
+    uuid(value.get("app_id"), "app_id")
+    for name in ("app_user_id", "idp_id", "agent_id", "actor_id"):
+        or_null(uuid)(value.get(name), name)
+    for name in ("external_subject_id", "email", "display_name"):
+        or_null(text)(value.get(name), name)
+    need(value.get("user_status") in (None, "active", "suspended"), "user_status", value)
+    strings(value.get("group_ids"), "group_ids")
+    trace = value.get("trace")
+    if trace is not None:
+        need(set(trace) == {"run_id", "thread_id"}, "trace", trace)
+        for name, each in trace.items():
+            or_null(text)(each, name)
+
+
+def assertion(value: object) -> None:
+    need(isinstance(value, dict), "an assertion is an object", value)
+    text(value.get("token"), "token")
+    moment(value.get("expires_at"), "expires_at")
+    identity(value.get("identity"))
 
 
 def error(status: int, value: object) -> None:
@@ -414,6 +437,8 @@ ROUTES: tuple[tuple[str, re.Pattern[str], Callable | None, set[int]], ...] = (
     ("POST", re.compile(r"/sdk/grants/[^/]+/report-scope-mismatch"), None, {204}),
     ("POST", re.compile(r"/sdk/oauth/connect/session"), connect_session, {200, 201}),
     ("POST", re.compile(r"/sdk/oauth/connect/session/poll"), connect_poll, {200}),
+    ("POST", re.compile(r"/sdk/identity/resolve"), identity, {200}),
+    ("POST", re.compile(r"/sdk/identity/assert"), assertion, {200}),
 )
 
 

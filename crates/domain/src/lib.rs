@@ -1,6 +1,7 @@
 //! grantd's rules. Pure: no clock, no async, no SQL, no HTTP; time and randomness are arguments.
 
 pub mod account;
+pub mod assertion;
 pub mod audit;
 pub mod breaker;
 pub mod connect;

@@ -189,6 +189,11 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::TokenDenied
         | Kind::CallClaimed
         | Kind::ScopeMismatchClaimed
+        | Kind::IdentityResolved
+        | Kind::IdentityAsserted
+        // Of a restore every key that signed assertions is withdrawn.
+        | Kind::IdentityKeyMade
+        | Kind::IdentityKeyWithdrawn
         | Kind::ProbeIntended
         | Kind::ProbeAnswered
         | Kind::ProbeDenied

@@ -11,7 +11,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use futures_util::FutureExt as _;
 use grantd_domain::env::new_uuid;
 use grantd_wire::ids::RequestId;
-use grantd_wire::{Code, Error};
+use grantd_wire::{Code, Error, limits};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Uri, header};
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ use crate::answer::{Answer, json, raw, refusal};
 use crate::caller::{self, Source, Told};
 use crate::routes::{self, Found};
 use crate::vault::Vault;
-use crate::{api, hosted, metrics, openapi, sdk, trace};
+use crate::{api, flow, hosted, metrics, openapi, sdk, trace};
 
 /// The whole HTTP surface.
 pub fn router(vault: Arc<Vault>) -> Router {
@@ -118,6 +118,14 @@ async fn dispatch(
             }
             return Ok(raw(200, "application/json", Body::from(openapi::text())));
         }
+        // One set under two names: the official clients look for the second.
+        "/.well-known/jwks.json" | "/.well-known/alter-identity-jwks.json" => {
+            seen.route = "/.well-known/jwks.json";
+            if !matches!(parts.method, http::Method::GET | http::Method::HEAD) {
+                return Err(not_allowed(&["GET", "HEAD"]));
+            }
+            return Box::pin(jwks(vault)).await;
+        }
         _ => {}
     }
     let source = source(vault, &parts, request_id);
@@ -196,6 +204,17 @@ pub(crate) async fn ready(vault: &Vault) -> Result<Answer, Error> {
         Ok(()) => Ok(json(200, &serde_json::json!({"status": "ready"}))),
         Err(e) => Err(crate::answer::of_store(e)),
     }
+}
+
+/// The keys that verify assertions of identity, for everybody.
+async fn jwks(vault: &Vault) -> Result<Answer, Error> {
+    let found = flow::assertion::list(vault).await?;
+    let keys: Vec<_> = found.into_iter().map(|(key, _)| key.public_jwk).collect();
+    let body = serde_json::json!({"keys": keys}).to_string();
+    let mut answer = raw(200, "application/jwk-set+json", Body::from(body));
+    let kept = format!("public, max-age={}", limits::JWKS_MAX_AGE_S);
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_str(&kept).expect("digits are ASCII"));
+    Ok(answer)
 }
 
 fn source(vault: &Vault, parts: &Parts, request_id: RequestId) -> Source {

@@ -61,7 +61,8 @@ fn pepper_place<'a>() -> Place<'a> {
     Place { table: "installs", app: None, row: [0; 16], field: "pepper", version: 1 }
 }
 
-fn signing_place<'a>(id: SigningKeyId) -> Place<'a> {
+/// Where the private half of a key that signs is sealed.
+pub(crate) fn signing_place<'a>(id: SigningKeyId) -> Place<'a> {
     Place { table: "signing_keys", app: None, row: *id.as_bytes(), field: "private_sealed", version: 1 }
 }
 

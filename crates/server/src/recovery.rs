@@ -24,7 +24,7 @@ use grantd_wire::TimeMs;
 use grantd_wire::ids::{AppId, OperatorId, OrganizationId, UserId};
 use serde_json::{Value, json};
 
-use crate::flow::{self, Drafts};
+use crate::flow::{self, Drafts, assertion};
 use crate::install::{self, InstallError};
 
 /// Steps of one write.
@@ -119,6 +119,7 @@ pub async fn run(store: &Store, root: &RootKeys, env: &dyn Env, ask: &Ask) -> Re
     // Tokens revoked since the backup are not told apart from others: all of them go.
     let reset = install::reset_operator(store, env).await?;
     close_others(store, env, organization, reset.operator_id, now).await?;
+    assertion::withdraw_all(store, env, organization, now).await?;
     let (mut replayed, mut lost) = (0, Vec::new());
     for (owner, plan) in plans {
         let Owner::App(app) = owner else { continue };

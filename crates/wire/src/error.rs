@@ -82,6 +82,7 @@ codes! {
     GrantDeleted = "grant_deleted", 410, "What this grant stood on is gone.", "Issue a new one.";
     BodyTooLarge = "body_too_large", 413, "The request body is too large.", "Send less at once: docs/limits.md has the bounds.";
     EncodingUnsupported = "encoding_unsupported", 415, "The body is encoded.", "Send it without Content-Encoding.";
+    InvalidAudience = "invalid_audience", 422, "An identity assertion cannot be for this audience.", "Name who will check it by a URI with a scheme, of at most 512 ASCII characters.";
     InvalidGrantPolicy = "invalid_grant_policy", 422, "The policy of the grant is none.", "It holds expires_at and max_ttl_seconds, and may only make the grant tighter than its source.";
     GroupPrincipalUnsupported = "group_principal_unsupported", 422, "Tokens of this identity provider say nothing of groups.", "Say which claim does with `grantd idp update --groups-claim`.";
     InvalidValue = "invalid_value", 422, "A value is not possible.", "Correct it and send the request again.";

@@ -252,3 +252,14 @@ pub const JWKS_STALE_MS: i64 = 86_400_000;
 pub const AUTH_SESSION_S: i64 = 600;
 /// Grants that are named when several could be meant.
 pub const CANDIDATES_MAX: usize = 20;
+
+/// Characters of the URI that an identity assertion is for.
+pub const AUDIENCE_CHARS_MAX: usize = 512;
+/// The shortest life of an identity assertion, in seconds.
+pub const ASSERTION_TTL_S_MIN: i64 = 10;
+/// The longest.
+pub const ASSERTION_TTL_S_MAX: i64 = 300;
+/// How long it lives unless asked otherwise.
+pub const ASSERTION_TTL_S_DEFAULT: i64 = 120;
+/// How long the keys that verify assertions may be kept before they are asked for again, in seconds.
+pub const JWKS_MAX_AGE_S: i64 = 300;

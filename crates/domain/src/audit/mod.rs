@@ -54,6 +54,10 @@ kinds! {
     /// The caller's own account of what the provider answered.
     CallClaimed = "call.claimed",
     ScopeMismatchClaimed = "scope_mismatch.claimed",
+    /// Who a call is of was told.
+    IdentityResolved = "identity.resolved",
+    /// And signed, for somebody else to check.
+    IdentityAsserted = "identity.asserted",
     AppCreated = "app.created",
     AppUpdated = "app.updated",
     AppArchived = "app.archived",
@@ -126,6 +130,10 @@ kinds! {
     DatabaseRestored = "database.restored",
     /// Everything the root key wraps is wrapped under another.
     RootKeyRotated = "root_key.rotated",
+    /// Another key that signs assertions is published.
+    IdentityKeyMade = "identity_key.made",
+    /// One signs nothing again, and is published no more.
+    IdentityKeyWithdrawn = "identity_key.withdrawn",
     AuditExported = "audit.exported",
     /// Retention cut the past off the trail, up to a checkpoint.
     AuditPruned = "audit.pruned",

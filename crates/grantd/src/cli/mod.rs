@@ -10,6 +10,7 @@ mod fields;
 mod flags;
 mod grants;
 mod http;
+mod identity_keys;
 mod import;
 mod input;
 mod keys;
@@ -174,6 +175,9 @@ Ctrl-C ends the waiting, with exit code 8. The link works on until its time is o
     /// Make and revoke personal access tokens
     #[command(subcommand, visible_alias = "token", after_help = "Example:\n  grantd tokens create --name laptop")]
     Tokens(tokens::TokensCommand),
+    /// List and rotate the keys that sign assertions of identity
+    #[command(subcommand, after_help = "Example:\n  grantd identity-keys list")]
+    IdentityKeys(identity_keys::IdentityKeysCommand),
     /// Let a locked-out operator in again, on the host of the database
     #[command(subcommand, after_help = "Example:\n  grantd operator reset --data-dir /var/lib/grantd")]
     Operator(OperatorCommand),
@@ -292,6 +296,7 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
         Command::Branding(command) => organization::run_branding(command, context).await,
         Command::Operators(command) => operators::run(command, context).await,
         Command::Providers(command) => providers::run(command, context).await,
+        Command::IdentityKeys(command) => identity_keys::run(command, context).await,
         Command::Tokens(command) => tokens::run(command, context).await,
         Command::Operator(OperatorCommand::Reset(args)) => {
             let config = load(&args.settings(), args.config.as_deref(), context)?;

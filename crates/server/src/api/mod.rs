@@ -7,6 +7,7 @@ mod connect;
 mod erasure;
 mod grants;
 pub(crate) mod idempotency;
+mod identity_keys;
 mod keys;
 mod operators;
 mod organization;
@@ -107,6 +108,8 @@ pub async fn answer(
         Api::TokensCreate => tokens::create(vault, &request).await,
         Api::TokensShow => tokens::show(vault, &request).await,
         Api::TokensRevoke => tokens::revoke(vault, &request).await,
+        Api::IdentityKeysList => identity_keys::list(vault, &request).await,
+        Api::IdentityKeysRotate => identity_keys::rotate(vault, &request).await,
         Api::AppsList => apps::list(vault, &request).await,
         Api::AppsCreate => apps::create(vault, &request).await,
         Api::CatalogList => catalog::list(&request),
@@ -220,6 +223,8 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         | Api::TokensCreate
         | Api::TokensShow
         | Api::TokensRevoke
+        | Api::IdentityKeysList
+        | Api::IdentityKeysRotate
         | Api::AppsList
         | Api::AppsCreate
         | Api::CatalogList

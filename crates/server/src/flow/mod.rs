@@ -1,6 +1,7 @@
 //! Flows: what `grantd_domain` decides is performed here, step by step.
 
 pub mod apps;
+pub mod assertion;
 pub mod callback;
 pub mod connect;
 pub mod export;

@@ -14,6 +14,7 @@ use grantd_wire::ids::{AppId, OrganizationId};
 use grantd_wire::limits;
 use tokio_util::sync::CancellationToken;
 
+use crate::flow::assertion;
 use crate::flow::export::checkpoint;
 use crate::flow::retention::cut;
 use crate::vault::Vault;
@@ -32,6 +33,8 @@ const PROCESS_KEPT_MS: i64 = 86_400_000;
 const RENEW_EVERY: Duration = Duration::from_secs(20);
 /// How often it is looked which tokens are to be ended at their provider.
 const END_EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked whether a key that signs assertions is to be made or withdrawn.
+const IDENTITY_KEYS_EVERY: Duration = Duration::from_mins(1);
 const SESSIONS_PRUNE_EVERY: Duration = Duration::from_mins(5);
 const CLOCK_TICK: Duration = Duration::from_mins(1);
 /// How often it is looked whether a day of a trail has come of age, and whether what was cut off can be deleted.
@@ -52,6 +55,10 @@ pub async fn run(vault: Arc<Vault>, stop: CancellationToken) {
         every(RENEW_EVERY, &stop, || oauth::renew_due(&vault)),
         every(END_EVERY, &stop, || oauth::end_revoked(&vault)),
         every(SESSIONS_PRUNE_EVERY, &stop, || oauth::prune_sessions(&vault)),
+        every(IDENTITY_KEYS_EVERY, &stop, || async {
+            // A refusal is one of the store's, or of the key ring, which told why.
+            assertion::keep_up(&vault).await.map_err(StoreError::from)
+        }),
         every(PROCESS_REPORT_EVERY, &stop, || report_process(&vault, &process)),
         every(RETENTION_EVERY, &stop, || async {
             // One process is enough; two do no harm.

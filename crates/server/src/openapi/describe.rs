@@ -62,6 +62,7 @@ pub const TAGS: &[(&str, &str)] = &[
     ("audit", "What happened."),
     ("operators", "Who administers."),
     ("tokens", "Personal access tokens, with which operators call this API."),
+    ("identity-keys", "Keys that sign assertions of identity."),
     ("about", "The organization, who calls, and this API."),
 ];
 
@@ -205,6 +206,12 @@ pub fn describe(route: Api) -> Operation {
             .refuses(&[Code::NotFound, Code::TooMany, Code::Conflict]),
         Api::TokensShow => gives::<api::Token>("showToken", "tokens", "Shows a personal access token"),
         Api::TokensRevoke => gives::<api::Token>("revokeToken", "tokens", "Revokes a personal access token"),
+        Api::IdentityKeysList => lists::<api::IdentityKey>("listIdentityKeys", "identity-keys", "Lists published keys")
+            .about("As they stand in `/.well-known/jwks.json`, with what each is for."),
+        Api::IdentityKeysRotate => gives::<api::IdentityKey>("rotateIdentityKeys", "identity-keys", "Publishes another key")
+            .about("It signs after an hour. Because of a leak it signs at once, and the old keys and their tokens are good no more.")
+            .may_take::<api::IdentityKeysRotate>()
+            .refuses(&[Code::InUse, Code::KeyUnavailable]),
         Api::AppsList => gives::<api::Page<api::App>>("listApps", "apps", "Lists apps").filtered(SEARCHED),
         Api::AppsCreate => gives::<api::App>("createApp", "apps", "Creates an app")
             .creates()

@@ -3,6 +3,7 @@
 mod catalogue;
 mod connect;
 mod grants;
+mod identity;
 mod report;
 mod token;
 
@@ -32,6 +33,8 @@ pub async fn answer(vault: &Arc<Vault>, route: &SdkRoute, mut call: Call) -> Res
         Sdk::ProviderCatalogue => Ok(json(200, &*catalogue::PROVIDERS)),
         Sdk::ConnectSession => Box::pin(connect::create(vault, &call)).await,
         Sdk::ConnectPoll => Box::pin(connect::poll(vault, &call)).await,
+        Sdk::IdentityResolve => Box::pin(identity::resolve(vault, &call)).await,
+        Sdk::IdentityAssert => Box::pin(identity::assert(vault, &call)).await,
         Sdk::Scopes => Ok(json(200, &scopes())),
         Sdk::Later => Err(Code::FeatureUnavailable.into()),
     }

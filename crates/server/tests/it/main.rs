@@ -32,6 +32,7 @@ macro_rules! on_every_engine {
     };
 }
 
+mod assertion;
 mod audit;
 mod cache;
 mod connect_sessions;

@@ -46,6 +46,7 @@ fn call(server: &Server, key: &str, route: &SdkRoute, world: &World) -> Raw {
         Sdk::SecretGrant => json!({"principal": {"type": "system"}}),
         Sdk::GrantMint => json!({"label": "sibling"}),
         Sdk::ConnectPoll => json!({"session_token": "sess_x"}),
+        Sdk::IdentityAssert => json!({"audience": "https://memory.example.com"}),
         _ => json!({}),
     };
     let body = if route.method == "GET" { String::new() } else { body.to_string() };
@@ -174,6 +175,9 @@ async fn every_route_as_another_app(server: Server) {
             // Of the stranger's own app, which is registered with no provider.
             Sdk::ConnectSession => drop(answer.refused(Code::InvalidRequest)),
             Sdk::ConnectPoll => assert_eq!(answer.ok(200)["status"], "expired"),
+            // It tells of the stranger's own app.
+            Sdk::IdentityResolve => assert_eq!(answer.ok(200)["app_id"], other.app),
+            Sdk::IdentityAssert => assert_eq!(answer.ok(200)["identity"]["app_id"], other.app),
             Sdk::Scopes | Sdk::ProviderCatalogue => drop(answer.ok(200)),
             Sdk::Later => drop(answer.refused(Code::FeatureUnavailable)),
         }
@@ -334,6 +338,8 @@ async fn nobody_reaches_a_route_of_the_management_api(server: Server) {
         // All together they would be more failures than a minute has room for.
         server.advance_ms(1_000);
         let raw = Raw::new(route.method, &path, api_body(route.route).to_string());
+        // So many failures in one minute would slow their source down.
+        server.advance_ms(1_000);
         server.send(raw.clone()).await.refused(Code::SessionRequired);
         let unknown = format!("grantd_pat_{}", "A".repeat(43));
         for wrong in [

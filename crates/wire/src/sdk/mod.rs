@@ -1,5 +1,9 @@
 //! Bodies of `/sdk`.
 
+mod identity;
+
+pub use identity::{AssertionAnswer, AssertionRequest, Identity, IdentityRequest, Trace};
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

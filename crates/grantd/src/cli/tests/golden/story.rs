@@ -111,6 +111,10 @@ pub const STORY: &[Step] = &[
     step("tokens show $TOKEN"),
     step("tokens revoke $TOKEN"),
     fails("tokens revoke 0199c0de-0000-7000-8000-00000000beef", Exit::NotFound),
+    step("identity-keys list"),
+    step("identity-keys rotate"),
+    fails("identity-keys rotate", Exit::Conflict),
+    step("identity-keys rotate --leaked"),
     step("keys list"),
     saves("keys mint --name web", &[("KEY", "/id")]),
     step(
