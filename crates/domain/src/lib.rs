@@ -22,4 +22,5 @@ pub mod replay;
 pub mod resolve;
 pub mod seal;
 pub mod secret;
+pub mod sign_in;
 pub mod template;

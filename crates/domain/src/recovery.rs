@@ -220,6 +220,12 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         // A user who was new after the backup had no grant before it, and is made anew at the next token.
         | Kind::UserCreated
         | Kind::UserTokenRefused
+        | Kind::SignInCreated
+        | Kind::SignInOpened
+        | Kind::SignInDeclined
+        | Kind::SignInFailed
+        | Kind::SignInDone
+        | Kind::SignInReleased
         | Kind::ConnectCreated
         | Kind::ConnectOpened
         | Kind::ConnectDeclined

@@ -24,6 +24,7 @@ use crate::answer::of_store;
 use crate::cache::Cache;
 use crate::flow::identity::Identities;
 use crate::flow::refresh::Renewals;
+use crate::flow::sign_in::Waiting;
 use crate::install::{self, InstallError, Pepper};
 use crate::keyring::KeyRing;
 use crate::limiter::Limiter;
@@ -75,6 +76,7 @@ pub struct Vault {
     pub(crate) failures_told: Mutex<HashMap<(IpAddr, Owner), i64>>,
     pub meters: Arc<Meters>,
     pub(crate) renewals: Renewals,
+    pub(crate) sign_ins: Waiting,
     pub(crate) identities: Identities,
     /// What goes on when its caller has gone; closing waits for it.
     pub(crate) tasks: TaskTracker,
@@ -120,6 +122,7 @@ impl Vault {
             failures_told: Mutex::default(),
             meters: Arc::default(),
             renewals: Renewals::default(),
+            sign_ins: Waiting::default(),
             identities: Identities::default(),
             tasks: TaskTracker::new(),
             actors: Mutex::default(),

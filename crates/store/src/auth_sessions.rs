@@ -124,6 +124,14 @@ pub fn find_by_token<R: DeserializeOwned, O: DeserializeOwned>(
     row.map(read).transpose()
 }
 
+/// A session.
+pub fn find<R: DeserializeOwned, O: DeserializeOwned>(
+    tx: &mut Tx<'_>,
+    session: AuthSessionId,
+) -> Result<Option<AuthSession<R, O>>> {
+    tx.query_opt("auth_sessions", session_sql!("id = $1"), &[id(session)])?.map(read).transpose()
+}
+
 /// The session an identity provider answers to, by the `state` it sends back.
 pub fn find_by_state<R: DeserializeOwned, O: DeserializeOwned>(
     tx: &mut Tx<'_>,

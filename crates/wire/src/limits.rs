@@ -263,3 +263,10 @@ pub const ASSERTION_TTL_S_MAX: i64 = 300;
 pub const ASSERTION_TTL_S_DEFAULT: i64 = 120;
 /// How long the keys that verify assertions may be kept before they are asked for again, in seconds.
 pub const JWKS_MAX_AGE_S: i64 = 300;
+
+/// How long the token of a sign-in is handed out.
+pub const SIGN_IN_RESULT_MS: i64 = 60_000;
+/// How long a poll may wait for the end of a sign-in.
+pub const SIGN_IN_WAIT_MS_MAX: u64 = 30_000;
+/// Polls of one process that wait; more are answered at once.
+pub const SIGN_IN_WAITS_MAX: usize = 1_000;

@@ -86,6 +86,16 @@ kinds! {
     UserDeprovisioned = "user.deprovisioned",
     /// A token that came where no credential was asked for proved nothing.
     UserTokenRefused = "user_token.refused",
+    /// An app asks for a user to sign in.
+    SignInCreated = "sign_in.created",
+    /// A browser opened it.
+    SignInOpened = "sign_in.opened",
+    SignInDeclined = "sign_in.declined",
+    SignInFailed = "sign_in.failed",
+    /// The identity provider vouched for the user.
+    SignInDone = "sign_in.done",
+    /// The user's token was handed out to the app.
+    SignInReleased = "sign_in.released",
     /// An app asks for a user's authorization.
     ConnectCreated = "connect.created",
     /// A browser opened it.

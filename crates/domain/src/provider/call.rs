@@ -201,7 +201,11 @@ impl Provider {
         headers.extend(self.token.headers.iter().map(|(name, value)| (name.clone(), Secret::new(value.clone()))));
         match self.token.auth {
             ClientAuth::Basic => headers.push(("Authorization".to_owned(), basic(client))),
-            ClientAuth::Post => params.extend(self.credentials(client)),
+            // RFC 6749 section 2.3.1: an empty secret may be left out, and a public client has none.
+            ClientAuth::Post => {
+                let of_client = self.credentials(client);
+                params.extend(of_client.into_iter().filter(|(_, value)| !value.is_empty()));
+            }
         }
         sent(Method::Post, url, headers, self.token.body, &params)
     }

@@ -14,7 +14,7 @@ use grantd_domain::provider::{self, AccountError, Call, Fields, IdentitySource, 
 use grantd_domain::secret::Secret;
 use grantd_store::connect::{self as rows, SessionState, StepState};
 use grantd_store::{Tx, append_event, apps, crash, credentials, grants, providers};
-use grantd_wire::ids::{ConnectSessionId, CredentialId, GenerationId, GrantId};
+use grantd_wire::ids::{AuthSessionId, ConnectSessionId, CredentialId, GenerationId, GrantId};
 use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error, TimeMs, limits};
 use serde_json::{Map, Value};
@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use crate::answer::of_store;
 use crate::caller::Source;
 use crate::flow::connect::{self, Carried, Session, Step};
-use crate::flow::refresh;
+use crate::flow::{refresh, sign_in};
 use crate::outbound::oauth;
 use crate::vault::Vault;
 
@@ -35,7 +35,8 @@ pub struct Returned {
 }
 
 impl Returned {
-    fn text(&self, name: &str) -> Option<&str> {
+    /// A parameter that is not empty.
+    pub fn text(&self, name: &str) -> Option<&str> {
         self.params.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 }
@@ -44,6 +45,8 @@ impl Returned {
 pub enum Next {
     /// To the page of this session that says what came of this provider.
     Page { session: ConnectSessionId, provider: String },
+    /// To the page of this sign-in.
+    SignIn(AuthSessionId),
     /// Another browser opened the session.
     WrongBrowser,
     /// Nobody waits for this answer: it was used, or its time is over.
@@ -72,7 +75,8 @@ pub async fn take(
         Ok(Some((step, session, provider, is_active)))
     };
     let Some((step, session, provider, is_active)) = vault.store.read(read).await.map_err(of_store)? else {
-        return Ok(Next::Unknown);
+        // Both kinds of providers send users back to one address, so that an operator registers one.
+        return Box::pin(sign_in::take(vault, returned, state_hash, browser, source)).await;
     };
     let Some(session) = session else { return Ok(Next::WrongBrowser) };
     let is_open = session.state == SessionState::Claimed && session.expires_at > source.now;
@@ -166,11 +170,11 @@ async fn obtain(
     let call =
         facts.code_call(&client, &Secret::new(code.to_owned()), &connect::redirect_uri(vault), &carried.verifier());
     let mut learnt = Learnt { callback: returned.params, ..Learnt::default() };
-    let (mut tokens, answer) = tokens(vault, provider, &call).await?;
+    let (mut tokens, answer) = tokens(vault, &provider.provider_id, facts, &call).await?;
     crash::step("callback.exchanged");
     learnt.token = answer;
     if let Some(call) = facts.exchange_call(&client, &tokens.access) {
-        let (longer, _) = self::tokens(vault, provider, &call).await?;
+        let (longer, _) = self::tokens(vault, &provider.provider_id, facts, &call).await?;
         tokens = Tokens {
             refresh: longer.refresh.or(tokens.refresh),
             scopes: longer.scopes.or(tokens.scopes),
@@ -216,7 +220,7 @@ fn why_of(error: AccountError) -> Outcome {
 }
 
 /// A refusal in the callback (RFC 6749 section 4.1.2.1). What else a provider says there is nobody's to see.
-fn refusal_of(error: &str) -> Outcome {
+pub fn refusal_of(error: &str) -> Outcome {
     let is_word = error.len() <= 64 && error.bytes().all(|c| c.is_ascii_lowercase() || c == b'_');
     match error {
         "access_denied"
@@ -244,18 +248,23 @@ async fn carried(vault: &Vault, step: &Step) -> Result<Carried, Error> {
 }
 
 /// Asks the token endpoint; its answer as tokens, and as it was.
-async fn tokens(vault: &Vault, provider: &AppProvider, call: &Call) -> Result<(Tokens, Fields), Outcome> {
+pub async fn tokens(
+    vault: &Vault,
+    id: &str,
+    facts: &provider::Provider,
+    call: &Call,
+) -> Result<(Tokens, Fields), Outcome> {
     let failed = |why| Outcome::Failed { why };
     let deadline = Duration::from_millis(limits::REFRESH_DEADLINE_MS);
     let answered = oauth::send(vault, call, deadline).await.map_err(|no_answer| {
-        tracing::warn!(provider = %provider.provider_id, why = %no_answer.why(), "A token endpoint was not reached");
+        tracing::warn!(provider = %id, why = %no_answer.why(), "A token endpoint was not reached");
         failed(Why::Unreachable)
     })?;
     let body = answered.body.ok_or_else(|| failed(Why::Unclear))?;
-    match provider.facts.token.read(answered.status, &body, vault.env.now()) {
+    match facts.token.read(answered.status, &body, vault.env.now()) {
         Ok(tokens) => Ok((tokens, provider::fields(&body).unwrap_or_default())),
         Err(refusal) => {
-            tracing::warn!(provider = %provider.provider_id, status = answered.status, refusal = ?refusal, "A token endpoint refused a code");
+            tracing::warn!(provider = %id, status = answered.status, refusal = ?refusal, "A token endpoint refused a code");
             Err(failed(match refusal {
                 Refusal::Over(code) => Why::Refused(code),
                 Refusal::Configuration(code) => Why::Configuration(code),

@@ -38,6 +38,11 @@ pub struct Carried {
 }
 
 impl Carried {
+    /// What goes along to a provider.
+    pub fn new(verifier: &Secret, nonce: &Secret) -> Self {
+        Self { verifier: verifier.reveal().to_owned(), nonce: nonce.reveal().to_owned() }
+    }
+
     /// The PKCE verifier.
     pub fn verifier(&self) -> Secret {
         Secret::new(self.verifier.clone())
@@ -182,7 +187,12 @@ fn error(steps: &[Step]) -> ConnectError {
 }
 
 /// Opens a session in a browser. `browser`: its cookie. A session that another browser opened is [`Claim::Elsewhere`].
-pub async fn open(vault: &Vault, token: &str, browser: &str, source: &Source) -> Result<Claim, Error> {
+pub async fn open(
+    vault: &Vault,
+    token: &str,
+    browser: &str,
+    source: &Source,
+) -> Result<Claim<ConnectSessionId>, Error> {
     let (token_hash, browser_hash) = (sha256(token.as_bytes()), sha256(browser.as_bytes()));
     let now = source.now;
     let Some((session, _)) = find_by_token(vault, token_hash).await? else { return Ok(Claim::Unknown) };
@@ -207,15 +217,26 @@ pub async fn open(vault: &Vault, token: &str, browser: &str, source: &Source) ->
 }
 
 /// What opening a session came to.
-pub enum Claim {
+pub enum Claim<T> {
     /// This browser's, from now on or before.
-    Ours(ConnectSessionId),
+    Ours(T),
     /// Another browser's.
     Elsewhere,
     /// There is none, or it lapsed before anybody opened it.
     Unknown,
     /// Its app connects nobody.
     Closed,
+}
+
+impl<T> Claim<T> {
+    /// With something made of what was claimed.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Claim<U> {
+        match self {
+            Self::Ours(of) => Claim::Ours(make(of)),
+            Self::Elsewhere => Claim::Elsewhere,
+            Self::Unknown => Claim::Unknown,
+        }
+    }
 }
 
 /// An event of a session. Nobody of ours acts: a user does, in a browser.
@@ -237,7 +258,7 @@ pub async fn start(vault: &Vault, opened: &Opened, provider_id: &str, now: TimeM
     let env = &*vault.env;
     let (state, nonce, verifier) = (new_token(env, ""), new_token(env, ""), new_verifier(env));
     let attempt = steps.iter().find(|step| step.provider_id == provider_id).map_or(0, |step| step.attempt) + 1;
-    let carried = Carried { verifier: verifier.reveal().to_owned(), nonce: nonce.reveal().to_owned() };
+    let carried = Carried::new(&verifier, &nonce);
     let text = zeroize::Zeroizing::new(serde_json::to_vec(&carried).map_err(|_| Code::Internal)?);
     let place = place(app, session.id, provider_id, attempt);
     let sealed = vault.keys.seal_of_app(env, app, place, &text).await?;

@@ -13,6 +13,7 @@ pub mod release;
 pub mod retention;
 pub mod secrets;
 pub mod session;
+pub mod sign_in;
 
 use std::time::Duration;
 

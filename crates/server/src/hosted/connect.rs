@@ -19,6 +19,7 @@ use crate::answer::{Answer, json as answer, of_store, raw};
 use crate::caller::Source;
 use crate::flow::callback::{Next, Returned, take};
 use crate::flow::connect::{self, Claim, Opened, Step};
+use crate::flow::sign_in;
 use crate::pages::{
     self, App, Consent, Csp, Declined, Ending, Failed, Finished, Granted, Leaving, Offer, OfferState, Open, Operation,
     Page, Partial, Picker, Provider, Reason, ScopeLine, Session, Site, Stale, Support, Trouble, TroubleKind,
@@ -34,7 +35,7 @@ fn site(vault: &Vault) -> Site<'_> {
     Site { base: &vault.settings.base_path, host: host.split('/').next().unwrap_or(host) }
 }
 
-fn page(vault: &Vault, status: u16, page: &Page<'_>) -> Answer {
+pub(super) fn page(vault: &Vault, status: u16, page: &Page<'_>) -> Answer {
     pages::answer(status, &site(vault), page, &Csp::default())
 }
 
@@ -63,7 +64,7 @@ pub fn trouble(vault: &Vault, error: &Error, request_id: &str, again_href: Optio
     answer
 }
 
-fn redirect(vault: &Vault, path: &str) -> Answer {
+pub(super) fn redirect(vault: &Vault, path: &str) -> Answer {
     let mut answer = raw(303, "text/plain; charset=utf-8", Body::empty());
     let location = format!("{}{path}", vault.settings.base_path);
     let location = HeaderValue::from_str(&location).unwrap_or(HeaderValue::from_static("/"));
@@ -73,7 +74,7 @@ fn redirect(vault: &Vault, path: &str) -> Answer {
 
 /// `GET /sdk/oauth/connect`.
 pub fn first_page(vault: &Vault) -> Answer {
-    page(vault, 200, &Page::Open(Open { not_a_link: false }))
+    page(vault, 200, &Page::Open(Open { not_a_link: false, signs_in: false }))
 }
 
 /// `GET /brand/{app}.css`.
@@ -87,7 +88,7 @@ fn fields(form: &[u8]) -> impl Iterator<Item = (std::borrow::Cow<'_, str>, std::
     form_urlencoded::parse(form)
 }
 
-fn field(form: &[u8], name: &str) -> Option<String> {
+pub(super) fn field(form: &[u8], name: &str) -> Option<String> {
     fields(form).find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
 }
 
@@ -97,10 +98,11 @@ pub async fn claim(vault: &Arc<Vault>, parts: &Parts, form: &[u8], source: &Sour
     let pasted = field(form, "session").unwrap_or_default();
     // A whole link, or what is in it.
     let token = pasted.trim().rsplit_once("session=").map_or(pasted.trim(), |(_, token)| token);
-    if !token.starts_with(crate::flow::session::TOKEN_PREFIX) {
+    let signs_in = token.starts_with(crate::sdk::SIGN_IN_PREFIX);
+    if !signs_in && !token.starts_with(crate::flow::session::TOKEN_PREFIX) {
         return Ok(match wants_json {
-            true => answer(400, &json!({"error": "not_a_link", "message": "This is no link to connect an account."})),
-            false => page(vault, 400, &Page::Open(Open { not_a_link: true })),
+            true => answer(400, &json!({"error": "not_a_link", "message": "This is no link that works here."})),
+            false => page(vault, 400, &Page::Open(Open { not_a_link: true, signs_in: false })),
         });
     }
     let (browser, is_new) = match cookie::read(&parts.headers) {
@@ -112,11 +114,15 @@ pub async fn claim(vault: &Arc<Vault>, parts: &Parts, form: &[u8], source: &Sour
         true => answer(200, &json!({"location": format!("{}{path}", vault.settings.base_path)})),
         false => page(vault, status, &shown),
     };
-    let mut answered = match connect::open(vault, token, &browser, source).await? {
-        Claim::Ours(id) if wants_json => {
-            answer(200, &json!({"location": format!("{}/connect/{id}", vault.settings.base_path)}))
+    let claimed = match signs_in {
+        true => sign_in::open(vault, token, &browser, source).await?.map(|id| format!("/sign-in/{id}")),
+        false => connect::open(vault, token, &browser, source).await?.map(|id| format!("/connect/{id}")),
+    };
+    let mut answered = match claimed {
+        Claim::Ours(path) if wants_json => {
+            answer(200, &json!({"location": format!("{}{path}", vault.settings.base_path)}))
         }
-        Claim::Ours(id) => redirect(vault, &format!("/connect/{id}")),
+        Claim::Ours(path) => redirect(vault, &path),
         Claim::Elsewhere => stale(403, Page::WrongBrowser(Stale { app: None }), "/connect/elsewhere"),
         Claim::Unknown => stale(410, Page::Expired(Stale { app: None }), "/connect/expired"),
         Claim::Closed => stale(410, Page::Closed(Stale { app: None }), "/connect/closed"),
@@ -125,6 +131,24 @@ pub async fn claim(vault: &Arc<Vault>, parts: &Parts, form: &[u8], source: &Sour
         answered.headers_mut().insert(header::SET_COOKIE, value);
     }
     Ok(answered)
+}
+
+/// Says that another browser opened it.
+pub(super) fn elsewhere(vault: &Vault) -> Answer {
+    page(vault, 403, &Page::WrongBrowser(Stale { app: None }))
+}
+
+/// An app as pages show it.
+pub(super) fn shown<'a>(
+    app: &'a grantd_domain::grant::App,
+    branding: &'a grantd_wire::api::Branding,
+    brand_css_href: Option<&'a str>,
+) -> App<'a> {
+    App {
+        name: branding.display_name.as_deref().unwrap_or(&app.name),
+        website: app.website_url.as_deref(),
+        brand_css_href,
+    }
 }
 
 /// The session of this browser; else the page that says why there is none.
@@ -137,8 +161,7 @@ async fn opened(vault: &Arc<Vault>, parts: &Parts, id: &str) -> Result<Result<(O
     }
     let id = ConnectSessionId::parse(id).ok_or(Code::NotFound)?;
     // Whether there is such a session is nobody's but the browser's that opened it.
-    let elsewhere = || page(vault, 403, &Page::WrongBrowser(Stale { app: None }));
-    let Some(browser) = cookie::read(&parts.headers) else { return Ok(Err(elsewhere())) };
+    let Some(browser) = cookie::read(&parts.headers) else { return Ok(Err(elsewhere(vault))) };
     match connect::find(vault, id, sha256(browser.as_bytes())).await? {
         // An app that is archived connects nobody; what is connected is told.
         Some(opened) if opened.app.state != AppState::Active && !opened.is_over() => {
@@ -146,7 +169,7 @@ async fn opened(vault: &Arc<Vault>, parts: &Parts, id: &str) -> Result<Result<(O
             Ok(Err(page(vault, 410, &Page::Closed(Stale { app: Some(view.app()) }))))
         }
         Some(opened) => Ok(Ok((opened, browser))),
-        None => Ok(Err(elsewhere())),
+        None => Ok(Err(elsewhere(vault))),
     }
 }
 
@@ -170,11 +193,7 @@ impl<'o> View<'o> {
 
     fn app(&self) -> App<'_> {
         let Opened { app, branding, .. } = self.opened;
-        App {
-            name: branding.display_name.as_deref().unwrap_or(&app.name),
-            website: app.website_url.as_deref(),
-            brand_css_href: self.brand_href.as_deref(),
-        }
+        shown(app, branding, self.brand_href.as_deref())
     }
 
     fn session(&self) -> Session<'_> {
@@ -485,7 +504,8 @@ pub async fn callback(vault: &Arc<Vault>, parts: &Parts, source: Source) -> Resu
             let query = form_urlencoded::Serializer::new(String::new()).append_pair("provider", &provider).finish();
             redirect(vault, &format!("/connect/{session}/outcome?{query}"))
         }
-        Next::WrongBrowser => page(vault, 403, &Page::WrongBrowser(Stale { app: None })),
+        Next::SignIn(id) => redirect(vault, &format!("/sign-in/{id}")),
+        Next::WrongBrowser => elsewhere(vault),
         Next::Unknown => page(vault, 410, &Page::Expired(Stale { app: None })),
     })
 }

@@ -1,10 +1,11 @@
 //! The cookie by which a browser is known, and the token that its forms carry.
 
+use std::fmt::Display;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use grantd_domain::env::new_token;
 use grantd_domain::secret::Secret;
-use grantd_wire::ids::ConnectSessionId;
 use grantd_wire::sign::sha256;
 use http::HeaderMap;
 use http::header;
@@ -39,12 +40,12 @@ pub fn set(vault: &Vault, value: &str) -> String {
 }
 
 /// What a form of this session carries when it comes from a page that this browser was shown.
-pub fn form_token(browser: &str, session: ConnectSessionId) -> String {
+pub fn form_token(browser: &str, session: impl Display) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(sha256(format!("grantd.form.1|{browser}|{session}").as_bytes()))
 }
 
 /// Whether it does.
-pub fn is_form_token(sent: &str, browser: &str, session: ConnectSessionId) -> bool {
+pub fn is_form_token(sent: &str, browser: &str, session: impl Display) -> bool {
     // Both are hashed first, so that how long the comparison takes tells nothing.
     sha256(sent.as_bytes()) == sha256(form_token(browser, session).as_bytes())
 }
@@ -52,6 +53,7 @@ pub fn is_form_token(sent: &str, browser: &str, session: ConnectSessionId) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use grantd_wire::ids::ConnectSessionId;
 
     #[test]
     fn only_a_value_of_our_form_is_read() {

@@ -5,6 +5,7 @@
 
 mod connect;
 mod cookie;
+mod sign_in;
 
 use std::sync::Arc;
 
@@ -33,6 +34,13 @@ pub enum Hosted<'p> {
         id: &'p str,
         action: &'p str,
     },
+    /// The first page of a sign-in; knows nothing of it yet.
+    SignInOpen,
+    /// A page of a sign-in, or a form of it.
+    SignIn {
+        id: &'p str,
+        action: &'p str,
+    },
     Callback,
     Asset(&'p str),
     Brand(&'p str),
@@ -43,6 +51,7 @@ pub fn find(path: &str) -> Option<(Hosted<'_>, &'static str)> {
     // The browser's library appends to a base URL as it is, with a slash at its end or not (wire-core 5.5).
     match path {
         "/sdk/oauth/connect" | "//sdk/oauth/connect" => return Some((Hosted::Open, "/sdk/oauth/connect")),
+        "/sign-in" => return Some((Hosted::SignInOpen, "/sign-in")),
         "/connect/open" => return Some((Hosted::Claim, "/connect/open")),
         "/oauth/callback" => return Some((Hosted::Callback, "/oauth/callback")),
         _ => {}
@@ -53,9 +62,16 @@ pub fn find(path: &str) -> Option<(Hosted<'_>, &'static str)> {
     if let Some(name) = path.strip_prefix("/brand/") {
         return Some((Hosted::Brand(name), "/brand/{}"));
     }
-    let rest = path.strip_prefix("/connect/")?;
-    let (id, action) = rest.split_once('/').unwrap_or((rest, ""));
+    if let Some(rest) = path.strip_prefix("/sign-in/") {
+        let (id, action) = id_and_action(rest);
+        return Some((Hosted::SignIn { id, action }, "/sign-in/{}"));
+    }
+    let (id, action) = id_and_action(path.strip_prefix("/connect/")?);
     Some((Hosted::Session { id, action }, "/connect/{}"))
+}
+
+fn id_and_action(rest: &str) -> (&str, &str) {
+    rest.split_once('/').unwrap_or((rest, ""))
 }
 
 /// Answers a browser. A failure is a page, too.
@@ -85,6 +101,12 @@ async fn dispatch(
     }
     match hosted {
         Hosted::Open if is_get => Ok(connect::first_page(vault)),
+        Hosted::SignInOpen if is_get => Ok(sign_in::first_page(vault)),
+        Hosted::SignIn { id, action: "" } if is_get => sign_in::show(vault, parts, id, &source).await,
+        Hosted::SignIn { id, action: action @ ("start" | "decline") } if is_post => {
+            let form = body(parts, content, FORM_BYTES_MAX).await?;
+            sign_in::change(vault, parts, (id, action), &form, &source).await
+        }
         Hosted::Asset(path) if is_get => pages::asset(path).ok_or_else(|| Code::NotFound.into()),
         Hosted::Brand(name) if is_get => connect::brand(vault, name).await,
         Hosted::Callback if is_get => connect::callback(vault, parts, source).await,
@@ -99,12 +121,16 @@ async fn dispatch(
             let form = body(parts, content, FORM_BYTES_MAX).await?;
             connect::change(vault, parts, (id, action), &form, &source).await
         }
-        Hosted::Session { action: "start" | "decline" | "finish", .. } | Hosted::Claim => Err(not_allowed("POST")),
+        Hosted::Session { action: "start" | "decline" | "finish", .. }
+        | Hosted::SignIn { action: "start" | "decline", .. }
+        | Hosted::Claim => Err(not_allowed("POST")),
         Hosted::Session { action: "" | "outcome", .. }
+        | Hosted::SignIn { action: "", .. }
+        | Hosted::SignInOpen
         | Hosted::Open
         | Hosted::Asset(_)
         | Hosted::Brand(_)
         | Hosted::Callback => Err(not_allowed("GET, HEAD")),
-        Hosted::Session { .. } => Err(Code::NotFound.into()),
+        Hosted::Session { .. } | Hosted::SignIn { .. } => Err(Code::NotFound.into()),
     }
 }

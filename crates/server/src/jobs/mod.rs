@@ -9,7 +9,7 @@ use std::time::Duration;
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::env::new_uuid;
 use grantd_store::processes::{self, Process};
-use grantd_store::{Error as StoreError, append_event, audit, crash, idempotency};
+use grantd_store::{Error as StoreError, append_event, audit, auth_sessions, crash, idempotency};
 use grantd_wire::ids::{AppId, OrganizationId};
 use grantd_wire::limits;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,12 @@ const RENEW_EVERY: Duration = Duration::from_secs(20);
 const END_EVERY: Duration = Duration::from_secs(2);
 /// How often it is looked whether a key that signs assertions is to be made or withdrawn.
 const IDENTITY_KEYS_EVERY: Duration = Duration::from_mins(1);
+/// How often tokens of sign-ins are erased that nobody may fetch any more.
+const SIGN_INS_PRUNE_EVERY: Duration = Duration::from_secs(10);
+/// How long after its time a sign-in is told of.
+const SIGN_IN_KEPT_MS: i64 = 3_600_000;
+/// Sign-ins that are forgotten in one write.
+const SIGN_INS_MAX: i64 = 500;
 const SESSIONS_PRUNE_EVERY: Duration = Duration::from_mins(5);
 const CLOCK_TICK: Duration = Duration::from_mins(1);
 /// How often it is looked whether a day of a trail has come of age, and whether what was cut off can be deleted.
@@ -59,6 +65,7 @@ pub async fn run(vault: Arc<Vault>, stop: CancellationToken) {
             // A refusal is one of the store's, or of the key ring, which told why.
             assertion::keep_up(&vault).await.map_err(StoreError::from)
         }),
+        every(SIGN_INS_PRUNE_EVERY, &stop, || prune_sign_ins(&vault)),
         every(PROCESS_REPORT_EVERY, &stop, || report_process(&vault, &process)),
         every(RETENTION_EVERY, &stop, || async {
             // One process is enough; two do no harm.
@@ -115,6 +122,14 @@ async fn prune_nonces(vault: &Vault) -> Result<(), StoreError> {
 pub async fn prune_answers(vault: &Vault) -> Result<(), StoreError> {
     let now = vault.env.now();
     while vault.store.write(move |tx| idempotency::prune(tx, now, ANSWERS_MAX)).await? > 0 {}
+    Ok(())
+}
+
+/// Erases tokens of sign-ins whose time is over, and forgets sign-ins that were over an hour ago.
+pub async fn prune_sign_ins(vault: &Vault) -> Result<(), StoreError> {
+    let now = vault.env.now();
+    let before = now.plus_ms(-SIGN_IN_KEPT_MS);
+    while vault.store.write(move |tx| auth_sessions::prune(tx, before, now, SIGN_INS_MAX)).await? > 0 {}
     Ok(())
 }
 

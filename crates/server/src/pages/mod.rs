@@ -80,7 +80,7 @@ pub struct ScopeLine<'a> {
 /// A page. Each is one template.
 #[derive(Clone, Copy)]
 pub enum Page<'a> {
-    /// `GET /sdk/oauth/connect`: reads what opens the session from the fragment.
+    /// `GET /sdk/oauth/connect` and `GET /sign-in`: reads what opens the session from the fragment.
     Open(Open),
     Picker(Picker<'a>),
     Consent(Consent<'a>),
@@ -90,6 +90,10 @@ pub enum Page<'a> {
     Declined(Declined<'a>),
     Failed(Failed<'a>),
     Finished(Finished<'a>),
+    /// Before the user proves to an identity provider who they are.
+    SignIn(SignIn<'a>),
+    /// What came of that.
+    SignedIn(SignedIn<'a>),
     /// The link is too old, used, or unknown.
     Expired(Stale<'a>),
     /// The session belongs to another browser.
@@ -104,6 +108,57 @@ pub enum Page<'a> {
 pub struct Open {
     /// What was pasted into the field is no link.
     pub not_a_link: bool,
+    /// The link is to sign in, and not to connect an account.
+    pub signs_in: bool,
+}
+
+/// Whom the user is about to prove who they are to, and for which app.
+#[derive(Clone, Copy, Serialize)]
+pub struct SignIn<'a> {
+    pub app: App<'a>,
+    pub session: Session<'a>,
+    pub provider: Provider<'a>,
+}
+
+/// The end of a sign-in.
+#[derive(Clone, Copy, Serialize)]
+pub struct SignedIn<'a> {
+    pub app: App<'a>,
+    pub end: SignInEnd,
+    pub support: Support<'a>,
+}
+
+/// What came of a sign-in, as far as it matters to the user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignInEnd {
+    Done,
+    Declined,
+    /// The identity provider does not answer.
+    Unreachable,
+    /// It said no, or something that makes no sense.
+    Refused,
+    /// How the app is registered there is wrong.
+    Setup,
+    /// We were stopped before it was done.
+    Interrupted,
+    /// The user may not sign in.
+    Barred,
+    Internal,
+}
+
+impl SignInEnd {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Done,
+        Self::Declined,
+        Self::Unreachable,
+        Self::Refused,
+        Self::Setup,
+        Self::Interrupted,
+        Self::Barred,
+        Self::Internal,
+    ];
 }
 
 /// The providers to choose from.
@@ -336,6 +391,8 @@ fn html(site: &Site<'_>, page: &Page<'_>) -> String {
         Page::Declined(page) => draw("declined.html", site, Some(page.app), Some(page.session), page),
         Page::Failed(page) => draw("failed.html", site, Some(page.app), Some(page.session), page),
         Page::Finished(page) => draw("finished.html", site, Some(page.app), None, &Told::of(page)),
+        Page::SignIn(page) => draw("sign_in.html", site, Some(page.app), Some(page.session), page),
+        Page::SignedIn(page) => draw("signed_in.html", site, Some(page.app), None, page),
         Page::Expired(page) => draw("expired.html", site, page.app, None, page),
         Page::WrongBrowser(page) => draw("wrong_browser.html", site, page.app, None, page),
         Page::Closed(page) => draw("closed.html", site, page.app, None, page),

@@ -17,6 +17,8 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     ("open.html", include_str!("../../templates/open.html")),
     ("picker.html", include_str!("../../templates/picker.html")),
     ("consent.html", include_str!("../../templates/consent.html")),
+    ("sign_in.html", include_str!("../../templates/sign_in.html")),
+    ("signed_in.html", include_str!("../../templates/signed_in.html")),
     ("leaving.html", include_str!("../../templates/leaving.html")),
     ("partial.html", include_str!("../../templates/partial.html")),
     ("declined.html", include_str!("../../templates/declined.html")),

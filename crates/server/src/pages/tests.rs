@@ -103,6 +103,10 @@ fn every_form_is_ours_and_carries_what_proves_it() {
                 continue;
             }
             assert_eq!(form.fields["csrf"], "id&1", "{name}");
+            if let Some(action) = action.strip_prefix("/vault/sign-in/id%261/") {
+                assert!(["start", "decline"].contains(&action), "{name} posts to {action}");
+                continue;
+            }
             match action.strip_prefix("/vault/connect/id%261/").expect("forms go to their session") {
                 "start" | "decline" => assert_eq!(form.fields["provider"], "id&1", "{name}"),
                 "finish" => assert!(!form.fields.contains_key("provider"), "{name}"),
@@ -177,7 +181,7 @@ fn every_address_of_ours_starts_with_the_base() {
                         continue;
                     }
                     let path = value.strip_prefix(base).unwrap_or_else(|| panic!("{name}: {value}"));
-                    let known = ["/assets/", "/brand/app_1.css?v=", "/connect/"];
+                    let known = ["/assets/", "/brand/app_1.css?v=", "/connect/", "/sign-in/"];
                     assert!(known.iter().any(|start| path.starts_with(start)), "{name}: {value}");
                     if path.starts_with("/assets/") {
                         assert!(asset(path).is_some(), "{name}: {path}");
@@ -220,6 +224,9 @@ fn keys_in_templates() -> BTreeSet<String> {
     }
     for reason in Reason::ALL {
         keys.extend(["title", "what", "next"].map(|part| format!("failed.{}.{part}", name_of(&reason))));
+    }
+    for end in SignInEnd::ALL {
+        keys.extend(["title", "what", "next"].map(|part| format!("signed_in.{}.{part}", name_of(&end))));
     }
     for kind in TroubleKind::ALL {
         keys.extend(["title", "what", "next"].map(|part| format!("trouble.{}.{part}", name_of(&kind))));
@@ -278,7 +285,7 @@ fn security_headers_are_on_every_page() {
 #[test]
 fn forms_may_lead_to_the_origins_named_and_nothing_else() {
     let policy = |form_action: &[&str]| {
-        let page = Page::Open(Open { not_a_link: false });
+        let page = Page::Open(Open { not_a_link: false, signs_in: false });
         let answer = answer(200, &Words::plain().site(), &page, &Csp { form_action });
         let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
         policy.split("; ").find_map(|d| d.strip_prefix("form-action ")).unwrap().to_owned()

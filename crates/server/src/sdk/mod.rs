@@ -5,7 +5,10 @@ mod connect;
 mod grants;
 mod identity;
 mod report;
+mod sign_in;
 mod token;
+
+pub use sign_in::TOKEN_PREFIX as SIGN_IN_PREFIX;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +38,9 @@ pub async fn answer(vault: &Arc<Vault>, route: &SdkRoute, mut call: Call) -> Res
         Sdk::ConnectPoll => Box::pin(connect::poll(vault, &call)).await,
         Sdk::IdentityResolve => Box::pin(identity::resolve(vault, &call)).await,
         Sdk::IdentityAssert => Box::pin(identity::assert(vault, &call)).await,
+        Sdk::AuthSession => Box::pin(sign_in::session(vault, &call)).await,
+        Sdk::AuthPoll => Box::pin(sign_in::poll(vault, &call)).await,
+        Sdk::VerifyToken => Box::pin(sign_in::verify(vault, &call)).await,
         Sdk::Scopes => Ok(json(200, &scopes())),
         Sdk::Later => Err(Code::FeatureUnavailable.into()),
     }

@@ -60,6 +60,7 @@ mod retention;
 mod rewrap;
 mod schema;
 mod secrets;
+mod sign_in;
 mod signing;
 mod templates;
 mod tenant;

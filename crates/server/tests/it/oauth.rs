@@ -41,7 +41,7 @@ const URL: &str = "https://api.acme.example.com/v1/things";
 pub struct Browser(Option<String>);
 
 impl Browser {
-    async fn send(&mut self, server: &Server, raw: Raw) -> Answer {
+    pub async fn send(&mut self, server: &Server, raw: Raw) -> Answer {
         let raw = match &self.0 {
             Some(cookie) => raw.set("cookie", cookie.clone()),
             None => raw,
@@ -55,11 +55,11 @@ impl Browser {
         answer
     }
 
-    async fn get(&mut self, server: &Server, path: &str) -> Answer {
+    pub async fn get(&mut self, server: &Server, path: &str) -> Answer {
         self.send(server, Raw::new("GET", path, "")).await
     }
 
-    async fn post(&mut self, server: &Server, path: &str, form: &[(&str, &str)]) -> Answer {
+    pub async fn post(&mut self, server: &Server, path: &str, form: &[(&str, &str)]) -> Answer {
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         let raw = Raw::new("POST", path, body).set("content-type", "application/x-www-form-urlencoded");
         self.send(server, raw).await
@@ -82,6 +82,13 @@ impl Browser {
         let link = between(&left.text, "url=", "\"").replace("&amp;", "&");
         let (_, query) = link.split_once('?').unwrap_or_else(|| panic!("{link} of {}", left.text));
         form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+    }
+
+    /// Says no on the page at `path`; the answer.
+    pub async fn decline(&mut self, server: &Server, path: &str) -> Answer {
+        let page = self.get(server, path).await;
+        let csrf = between(&page.text, r#"name="csrf" value=""#, "\"");
+        self.post(server, &format!("{path}/decline"), &[("provider", ID), ("csrf", &csrf)]).await
     }
 
     /// The provider sends the browser back with this.

@@ -46,6 +46,8 @@ fn call(server: &Server, key: &str, route: &SdkRoute, world: &World) -> Raw {
         Sdk::SecretGrant => json!({"principal": {"type": "system"}}),
         Sdk::GrantMint => json!({"label": "sibling"}),
         Sdk::ConnectPoll => json!({"session_token": "sess_x"}),
+        Sdk::AuthPoll => json!({"session_token": "auth_x"}),
+        Sdk::VerifyToken => json!({"token": "x"}),
         Sdk::IdentityAssert => json!({"audience": "https://memory.example.com"}),
         _ => json!({}),
     };
@@ -175,6 +177,10 @@ async fn every_route_as_another_app(server: Server) {
             // Of the stranger's own app, which is registered with no provider.
             Sdk::ConnectSession => drop(answer.refused(Code::InvalidRequest)),
             Sdk::ConnectPoll => assert_eq!(answer.ok(200)["status"], "expired"),
+            // As its session.
+            Sdk::AuthSession => drop(answer.refused(Code::InvalidRequest)),
+            Sdk::AuthPoll => assert_eq!(answer.ok(200)["status"], "expired"),
+            Sdk::VerifyToken => drop(answer.refused(Code::JwtValidationError)),
             // It tells of the stranger's own app.
             Sdk::IdentityResolve => assert_eq!(answer.ok(200)["app_id"], other.app),
             Sdk::IdentityAssert => assert_eq!(answer.ok(200)["identity"]["app_id"], other.app),

@@ -1,8 +1,10 @@
 //! Bodies of `/sdk`.
 
 mod identity;
+mod sign_in;
 
 pub use identity::{AssertionAnswer, AssertionRequest, Identity, IdentityRequest, Trace};
+pub use sign_in::{AuthPoll, AuthPollRequest, AuthSession, UserInfo, VerifiedToken, VerifyTokenRequest};
 
 use std::collections::BTreeMap;
 

@@ -50,8 +50,15 @@ impl Words {
     /// Hands each page over, with a name for it.
     pub(super) fn each(&self, mut see: impl FnMut(&str, &Page<'_>)) {
         let bare = App { website: None, brand_css_href: None, ..self.app() };
-        for not_a_link in [false, true] {
-            see("open", &Page::Open(Open { not_a_link }));
+        for (not_a_link, signs_in) in [(false, false), (true, false), (false, true), (true, true)] {
+            see("open", &Page::Open(Open { not_a_link, signs_in }));
+        }
+        for app in [bare, self.app()] {
+            let (session, provider) = (self.session(false), self.provider());
+            see("sign_in", &Page::SignIn(SignIn { app, session, provider }));
+            for end in SignInEnd::ALL {
+                see("signed_in", &Page::SignedIn(SignedIn { app, end, support: self.support() }));
+            }
         }
         self.lists(&mut see);
         self.consents(&mut see);

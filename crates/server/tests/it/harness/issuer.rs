@@ -44,6 +44,8 @@ struct State {
     calls: Vec<(String, BTreeMap<String, String>)>,
     more: Value,
     account: String,
+    /// What stands at further paths.
+    published: BTreeMap<String, String>,
 }
 
 /// The provider.
@@ -121,7 +123,7 @@ impl Issuer {
             "/token" => (200, Self::issue(&mut state)),
             "/userinfo" => (200, json!({"sub": state.account, "email": "someone@example.com"}).to_string()),
             "/revoke" => (200, String::new()),
-            _ => (404, String::new()),
+            other => state.published.get(other).map_or((404, String::new()), |text| (200, text.clone())),
         }
     }
 
@@ -145,6 +147,11 @@ impl Issuer {
     /// What stands in token answers beside the tokens.
     pub fn says(&self, more: Value) {
         self.state.lock().unwrap().more = more;
+    }
+
+    /// Puts a text at a path.
+    pub fn publish(&self, path: &str, text: String) {
+        self.state.lock().unwrap().published.insert(path.to_owned(), text);
     }
 
     /// Whose account it is from now on.

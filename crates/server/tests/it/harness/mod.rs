@@ -141,8 +141,11 @@ impl Server {
             || (path.starts_with("/api/v1/") && mints && method == "POST" && status == 201)
             // A session's token, a browser's cookie, and the state that goes along to the provider.
             || (path == "/sdk/oauth/connect/session" && status == 201)
+            || (path.starts_with("/sdk/auth/") && status < 300)
+            || (path.starts_with("/sign-in/") && method == "POST")
             || (path.starts_with("/connect/") && method == "POST");
-        let is_browsers = ["/connect/", "/oauth/", "/assets/", "/brand/"].iter().any(|start| path.starts_with(start));
+        let is_browsers =
+            ["/connect/", "/sign-in", "/oauth/", "/assets/", "/brand/"].iter().any(|start| path.starts_with(start));
         if is_browsers || path == "/sdk/oauth/connect" {
             return Answer::of_browser(what, hands_out, status, parts.headers, &body);
         }

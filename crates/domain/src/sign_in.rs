@@ -1,0 +1,195 @@
+//! Signing in: which identity provider users of an app are sent to, and what came of it.
+
+use grantd_wire::api::CustomProvider;
+use grantd_wire::ids::KeyId;
+use grantd_wire::{Code, Error};
+use serde::{Deserialize, Serialize};
+
+use crate::connect;
+use crate::identity::{Endpoints, IdentityProvider, ProviderState};
+use crate::provider::{Provider, of_custom};
+
+/// Of several identity providers that can sign users in, the one with this name does.
+pub const DEFAULT_NAME: &str = "default";
+
+/// What a sign-in was asked with. Stored as it is.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Asked {
+    /// The key that asked.
+    pub key_id: KeyId,
+}
+
+/// Why no identity provider of an app can sign its users in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoSignIn {
+    /// There is none that is active.
+    NoProvider,
+    /// It is known by its keys alone: it was registered without the client that signs users in.
+    NoClient,
+    /// It does not say where users sign in, or where their codes are taken.
+    NoEndpoints,
+    /// There are several, and none is called [`DEFAULT_NAME`].
+    Several,
+}
+
+impl NoSignIn {
+    /// A word for programs.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NoProvider => "no_identity_provider",
+            Self::NoClient => "missing_client_id",
+            Self::NoEndpoints => "issuer_cannot_sign_in",
+            Self::Several => "several_identity_providers",
+        }
+    }
+
+    /// What it means, and what an operator does about it.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::NoProvider => {
+                "This app has no active identity provider. An operator registers one with `grantd idp create`."
+            }
+            Self::NoClient => {
+                "The app's identity provider is registered without a client. An operator adds it with `grantd idp update --client-id`."
+            }
+            Self::NoEndpoints => {
+                "The app's identity provider does not say where users sign in. An operator reads its discovery document anew with \
+                 `grantd idp update`."
+            }
+            Self::Several => {
+                "Several identity providers of this app can sign users in. An operator gives one of them the name `default`."
+            }
+        }
+    }
+
+    /// As a call is refused with it.
+    pub fn refused(self, code: Code) -> Error {
+        Error::new(code).message(self.message()).detail("reason", self.reason())
+    }
+}
+
+/// Whether users can sign in there.
+fn can_sign_in(provider: &IdentityProvider) -> Result<(), NoSignIn> {
+    let Endpoints { authorize_url, token_url, .. } = &provider.endpoints;
+    match () {
+        () if provider.state != ProviderState::Active || provider.is_deleted => Err(NoSignIn::NoProvider),
+        () if provider.client_id.is_none() => Err(NoSignIn::NoClient),
+        () if authorize_url.is_none() || token_url.is_none() => Err(NoSignIn::NoEndpoints),
+        () => Ok(()),
+    }
+}
+
+/// Where users sign in: the only identity provider that can do it; of several the one that is called [`DEFAULT_NAME`].
+pub fn choose(providers: &[IdentityProvider]) -> Result<&IdentityProvider, NoSignIn> {
+    let able: Vec<&IdentityProvider> = providers.iter().filter(|provider| can_sign_in(provider).is_ok()).collect();
+    match &able[..] {
+        [only] => Ok(only),
+        // The one that comes closest says what is missing.
+        [] => Err(providers
+            .iter()
+            .filter_map(|p| can_sign_in(p).err())
+            .max_by_key(|why| *why as u8)
+            .unwrap_or(NoSignIn::NoProvider)),
+        _ => able.into_iter().find(|provider| provider.name == DEFAULT_NAME).ok_or(NoSignIn::Several),
+    }
+}
+
+/// How its authorize and token endpoints are called. `None`: it has none, or none that can be called.
+pub fn client_facts(provider: &IdentityProvider) -> Option<Provider> {
+    let endpoints = &provider.endpoints;
+    let posts = endpoints.posts_secret || provider.client_secret.is_none();
+    let said = CustomProvider {
+        authorize_url: Some(endpoints.authorize_url.clone()?),
+        token_url: Some(endpoints.token_url.clone()?),
+        client_auth: Some(if posts { "post" } else { "basic" }.to_owned()),
+        scopes: provider.scopes.clone(),
+        ..CustomProvider::default()
+    };
+    // Whether a URL may be called was decided when it was registered, and is again when it is.
+    of_custom("identity-provider", &provider.name, &said, |_| true).ok()
+}
+
+/// Why a sign-in brought no token.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// The user does not want to.
+    Declined,
+    /// The identity provider did not answer.
+    Unreachable,
+    /// It refused, with a code of its own.
+    Refused(String),
+    /// It does not accept how the app is registered there.
+    Configuration(String),
+    /// This server stopped between its answer and keeping it.
+    Interrupted,
+    /// Its answer holds no token of a user.
+    Unclear,
+    /// The token it gave does not verify: which check failed.
+    Token(String),
+    /// The user may not sign in any more, or for now.
+    Barred,
+    /// The identity provider was switched off, or deleted, meanwhile.
+    Inactive,
+    /// This server could not keep it.
+    Internal,
+}
+
+impl Why {
+    /// The code that polls are told (wire-core 5.4, wire-extended 8.5).
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Declined => "access_denied",
+            Self::Unreachable | Self::Internal => "service_unavailable",
+            Self::Refused(_) => "provider_refused",
+            Self::Configuration(_) => "invalid_client",
+            Self::Interrupted => "interrupted",
+            Self::Unclear => "invalid_response",
+            Self::Token(_) => "invalid_token",
+            Self::Barred => "user_not_active",
+            Self::Inactive => "identity_provider_inactive",
+        }
+    }
+
+    /// What it means, for developers.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Declined => "The user did not want to sign in.".to_owned(),
+            Self::Unreachable => "The identity provider did not answer. Let the user try again.".to_owned(),
+            Self::Refused(code) => format!("The identity provider refused ({code}). Let the user try again."),
+            Self::Configuration(code) => format!(
+                "The identity provider does not accept how this app is registered there ({code}). An operator compares client id, secret and redirect URI with `grantd idp show`."
+            ),
+            Self::Interrupted => "This server was interrupted. Let the user try again.".to_owned(),
+            Self::Unclear => {
+                "The identity provider's answer holds no ID token. Ask it for the scope openid.".to_owned()
+            }
+            Self::Token(check) => format!(
+                "The identity provider's ID token is not accepted here ({check}). An operator compares issuer, audiences and algorithms with `grantd idp show`."
+            ),
+            Self::Barred => "The user is suspended, or was deprovisioned.".to_owned(),
+            Self::Inactive => {
+                "The identity provider was switched off. An operator switches it on with `grantd idp update`."
+                    .to_owned()
+            }
+            Self::Internal => "The sign-in could not be kept here. Let the user try again.".to_owned(),
+        }
+    }
+}
+
+/// What an authorization server says while an account is connected means the same while a user signs in.
+impl From<connect::Outcome> for Why {
+    fn from(outcome: connect::Outcome) -> Self {
+        use connect::{Outcome, Why as Of};
+        match outcome {
+            Outcome::Declined => Self::Declined,
+            Outcome::Failed { why: Of::Unreachable } => Self::Unreachable,
+            Outcome::Failed { why: Of::Refused(code) } => Self::Refused(code),
+            Outcome::Failed { why: Of::Configuration(code) } => Self::Configuration(code),
+            Outcome::Failed { why: Of::Internal | Of::Interrupted | Of::Full } | Outcome::Done { .. } => Self::Internal,
+            Outcome::Failed { why: Of::Unclear | Of::NoAccount | Of::OtherAccount } | Outcome::Partial { .. } => {
+                Self::Unclear
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The pages of signing in.
+
+use std::sync::Arc;
+
+use grantd_domain::sign_in::Why;
+use grantd_store::auth_sessions::AuthState;
+use grantd_wire::ids::AuthSessionId;
+use grantd_wire::sign::sha256;
+use grantd_wire::{Code, Error};
+use http::request::Parts;
+
+use super::connect::{elsewhere, field, page, redirect, shown};
+use super::cookie;
+use crate::answer::Answer;
+use crate::caller::Source;
+use crate::flow::sign_in::{self, Opened};
+use crate::pages::{self, Leaving, Open, Page, Provider, Session, SignIn, SignInEnd, SignedIn, Stale, Support};
+use crate::vault::Vault;
+
+/// `GET /sign-in`.
+pub fn first_page(vault: &Vault) -> Answer {
+    page(vault, 200, &Page::Open(Open { not_a_link: false, signs_in: true }))
+}
+
+/// The sign-in of this browser; else the page that says that there is none.
+async fn opened(vault: &Arc<Vault>, parts: &Parts, id: &str) -> Result<Result<(Opened, String), Answer>, Error> {
+    let id = AuthSessionId::parse(id).ok_or(Code::NotFound)?;
+    let Some(browser) = cookie::read(&parts.headers) else { return Ok(Err(elsewhere(vault))) };
+    Ok(match sign_in::find(vault, id, sha256(browser.as_bytes())).await? {
+        Some(opened) => Ok((opened, browser)),
+        None => Err(elsewhere(vault)),
+    })
+}
+
+/// `GET /sign-in/{id}`.
+pub async fn show(vault: &Arc<Vault>, parts: &Parts, id: &str, source: &Source) -> Result<Answer, Error> {
+    let (opened, browser) = match opened(vault, parts, id).await? {
+        Ok(found) => found,
+        Err(answer) => return Ok(answer),
+    };
+    let session = &opened.session;
+    let href = pages::brand_href(&opened.app.id.to_string(), &opened.branding);
+    let app = shown(&opened.app, &opened.branding, href.as_deref());
+    let request_id = source.request_id.to_string();
+    let ended = |end, code| {
+        let support = Support { code, request_id: &request_id };
+        page(vault, 200, &Page::SignedIn(SignedIn { app, end, support }))
+    };
+    let is_over = session.expires_at <= source.now;
+    Ok(match (session.state, &opened.provider) {
+        (AuthState::Completed, _) => ended(SignInEnd::Done, "done"),
+        (AuthState::Error, _) => {
+            let why = session.outcome.as_ref().unwrap_or(&Why::Internal);
+            ended(end(why), why.code())
+        }
+        (AuthState::Exchanging, _) => ended(SignInEnd::Interrupted, "interrupted"),
+        (AuthState::Open, _) if is_over => page(vault, 410, &Page::Expired(Stale { app: Some(app) })),
+        (AuthState::Open, None) => ended(SignInEnd::Setup, "identity_provider_inactive"),
+        (AuthState::Open, Some(provider)) => {
+            let (id, csrf) = (session.id.to_string(), cookie::form_token(&browser, session.id));
+            let session = Session { id: &id, csrf: &csrf, user: None, several: false };
+            let provider = Provider { id: "", name: &provider.name };
+            page(vault, 200, &Page::SignIn(SignIn { app, session, provider }))
+        }
+    })
+}
+
+const fn end(why: &Why) -> SignInEnd {
+    match why {
+        Why::Declined => SignInEnd::Declined,
+        Why::Unreachable => SignInEnd::Unreachable,
+        Why::Refused(_) | Why::Unclear => SignInEnd::Refused,
+        Why::Configuration(_) | Why::Token(_) | Why::Inactive => SignInEnd::Setup,
+        Why::Interrupted => SignInEnd::Interrupted,
+        Why::Barred => SignInEnd::Barred,
+        Why::Internal => SignInEnd::Internal,
+    }
+}
+
+/// `POST /sign-in/{id}/{start,decline}`.
+pub async fn change(
+    vault: &Arc<Vault>,
+    parts: &Parts,
+    (id, action): (&str, &str),
+    form: &[u8],
+    source: &Source,
+) -> Result<Answer, Error> {
+    let (opened, browser) = match opened(vault, parts, id).await? {
+        Ok(found) => found,
+        Err(answer) => return Ok(answer),
+    };
+    let session = &opened.session;
+    if !cookie::is_form_token(&field(form, "csrf").unwrap_or_default(), &browser, session.id) {
+        return Err(Error::invalid("csrf", "does not come from this page"));
+    }
+    let here = format!("/sign-in/{}", session.id);
+    if session.state != AuthState::Open || session.expires_at <= source.now {
+        return Ok(redirect(vault, &here));
+    }
+    if action == "decline" {
+        sign_in::fail(vault, session.clone(), Why::Declined, source).await?;
+        return Ok(redirect(vault, &here));
+    }
+    let link = match sign_in::start(vault, &opened, source.now).await {
+        Ok(link) => link,
+        // It was begun twice at once, or its provider is gone by now: its page says which.
+        Err(e) if matches!(e.code, Code::Conflict | Code::NotFound) => return Ok(redirect(vault, &here)),
+        Err(e) => return Err(e),
+    };
+    let href = pages::brand_href(&opened.app.id.to_string(), &opened.branding);
+    let app = shown(&opened.app, &opened.branding, href.as_deref());
+    let name = opened.provider.as_ref().map_or("", |provider| &provider.name);
+    Ok(page(vault, 200, &Page::Leaving(Leaving { app, provider: Provider { id: "", name }, url: &link })))
+}
