@@ -11,7 +11,9 @@ use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::credential::SecretValue;
 use grantd_domain::destination::Rule;
 use grantd_domain::env::{Clock as _, new_uuid};
-use grantd_domain::grant::{Credential, CredentialOf, CredentialState, Grant, GrantStatus, ManagedSecret, Tenant};
+use grantd_domain::grant::{
+    Credential, CredentialOf, CredentialState, Grant, GrantStatus, ManagedSecret, Principal, Tenant,
+};
 use grantd_domain::seal::{DataKey, Place, RootKey, RootKeys};
 use grantd_store::{Append, Appended, Location, Store, credentials, data_keys, grants, secrets};
 use grantd_wire::api::CredentialType;
@@ -131,6 +133,7 @@ fn grant_of(app: AppId, secret: SecretId, data_key: &DataKey) -> (Credential, Gr
         id,
         app_id: app,
         of: CredentialOf::Secret(secret),
+        user_id: None,
         generation: GenerationId::from_uuid(new_uuid(&Host)),
         version: 1,
         state: CredentialState::Ok { data_key_id: data_key.id(), sealed },
@@ -140,6 +143,7 @@ fn grant_of(app: AppId, secret: SecretId, data_key: &DataKey) -> (Credential, Gr
         id: GrantId::from_uuid(new_uuid(&Host)),
         app_id: app,
         credential_id: id,
+        principal: Principal::System,
         label: None,
         status: GrantStatus::Active,
         tenant: Tenant::Exempt,
