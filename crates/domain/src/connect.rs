@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::grant::Grant;
+use crate::identity::User;
 use crate::provider::Scopes;
 
 /// What a session was asked with. Stored as it is.
@@ -27,6 +28,9 @@ pub struct Asked {
     pub lifetime: Lifetime,
     /// The grant whose account is connected again, and how its provider names that account.
     pub repair: Option<Repair>,
+    /// The user it is for, as pages may call them.
+    #[serde(default)]
+    pub user: Option<String>,
 }
 
 /// Who asked.
@@ -58,6 +62,15 @@ impl Asked {
             Some(_) => living.iter().find(|grant| grant.label == self.label),
             None => living.iter().find(|grant| grant.label.is_none()).or(living.first()),
         })
+    }
+}
+
+/// What a page calls a user by: enough for them to know themselves, and nothing for others to write to.
+pub fn masked(user: &User) -> String {
+    let first = |text: &str| text.chars().next().map_or_else(String::new, |c| format!("{c}…"));
+    match user.email.as_deref().and_then(|email| email.rsplit_once('@')) {
+        Some((local, domain)) => format!("{}@{domain}", first(local)),
+        None => first(user.name.as_deref().unwrap_or(&user.subject)),
     }
 }
 
@@ -118,6 +131,8 @@ pub enum Why {
     Interrupted,
     /// It is another account than the one to mend.
     OtherAccount,
+    /// The user it is for is suspended or deprovisioned by now.
+    Barred,
     /// The provider does not say whose account it is.
     NoAccount,
     /// The provider's answer is none.
@@ -145,6 +160,7 @@ impl Why {
             Self::AppClosed => "connect_config_error",
             Self::Interrupted => "interrupted",
             Self::OtherAccount => "account_mismatch",
+            Self::Barred => "user_not_active",
             Self::NoAccount => "account_unknown",
             Self::Unclear => "invalid_response",
             Self::Full => "grant_limit_exceeded",
@@ -164,6 +180,7 @@ impl Why {
                 "The user chose another account than the one to connect again. Let them try again with that one."
                     .to_owned()
             }
+            Self::Barred => "The user was suspended or deprovisioned meanwhile.".to_owned(),
             Self::NoAccount => {
                 "The provider does not say whose account it is. Ask for the scopes that its identity needs.".to_owned()
             }
@@ -298,6 +315,7 @@ mod tests {
                 account: "x".to_owned(),
                 account_name: None,
             }),
+            user: None,
         };
         let meant = |asked: Asked, living: &[Grant]| asked.meant(living).map(|grant| grant.id);
         assert_eq!(meant(asked(None, None), &living), Some(id(2)));

@@ -187,9 +187,8 @@ impl From<connect::Outcome> for Why {
             Outcome::Failed { why: Of::Refused(code) } => Self::Refused(code),
             Outcome::Failed { why: Of::Configuration(code) } => Self::Configuration(code),
             Outcome::Failed { why: Of::Internal | Of::Interrupted | Of::Full } | Outcome::Done { .. } => Self::Internal,
-            Outcome::Failed { why: Of::Unclear | Of::NoAccount | Of::OtherAccount } | Outcome::Partial { .. } => {
-                Self::Unclear
-            }
+            Outcome::Failed { why: Of::Unclear | Of::NoAccount | Of::OtherAccount | Of::Barred }
+            | Outcome::Partial { .. } => Self::Unclear,
         }
     }
 }

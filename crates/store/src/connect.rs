@@ -1,7 +1,7 @@
 //! Connect sessions and their steps: what an end user was asked to authorize, by which browser, and what came of it.
 
 use grantd_wire::TimeMs;
-use grantd_wire::ids::{AppId, ConnectSessionId};
+use grantd_wire::ids::{AppId, ConnectSessionId, UserId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -42,6 +42,8 @@ impl SessionState {
 pub struct Session<R> {
     pub id: ConnectSessionId,
     pub app_id: AppId,
+    /// Whom it is for; none: whoever opens it, for the app itself.
+    pub user_id: Option<UserId>,
     pub request: R,
     /// Of the cookie of the browser that opened it.
     pub browser_hash: Option<[u8; 32]>,
@@ -103,6 +105,7 @@ fn read_session<R: DeserializeOwned>(mut row: Row) -> Result<Session<R>> {
     Ok(Session {
         id: row.id("connect_sessions.id")?,
         app_id: row.id("connect_sessions.app_id")?,
+        user_id: row.opt_id("connect_sessions.user_id")?,
         request: row.json("connect_sessions.request")?,
         browser_hash: row.opt_array("connect_sessions.browser_hash")?,
         state: row.parsed("connect_sessions.state", SessionState::parse)?,
@@ -115,8 +118,8 @@ fn read_session<R: DeserializeOwned>(mut row: Row) -> Result<Session<R>> {
 /// Stores a new session under the hash of its token.
 pub fn insert<R: Serialize>(tx: &mut Tx<'_>, token_hash: &[u8; 32], session: &Session<R>) -> Result<()> {
     tx.execute(
-        "INSERT INTO connect_sessions (token_hash, id, app_id, request, state, created_at_ms, expires_at_ms, version) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, 1)",
+        "INSERT INTO connect_sessions (token_hash, id, app_id, request, state, created_at_ms, expires_at_ms, version, user_id) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8)",
         &[
             token_hash.as_slice().into(),
             id(session.id),
@@ -125,6 +128,7 @@ pub fn insert<R: Serialize>(tx: &mut Tx<'_>, token_hash: &[u8; 32], session: &Se
             session.state.as_str().into(),
             session.created_at.into(),
             session.expires_at.into(),
+            session.user_id.map(id).into(),
         ],
     )?;
     Ok(())
@@ -132,7 +136,7 @@ pub fn insert<R: Serialize>(tx: &mut Tx<'_>, token_hash: &[u8; 32], session: &Se
 
 /// The session with this token.
 pub fn find_by_token<R: DeserializeOwned>(tx: &mut Tx<'_>, token_hash: &[u8; 32]) -> Result<Option<Session<R>>> {
-    let sql = "SELECT id, app_id, request, browser_hash, state, created_at_ms, expires_at_ms, version FROM connect_sessions \
+    let sql = "SELECT id, app_id, user_id, request, browser_hash, state, created_at_ms, expires_at_ms, version FROM connect_sessions \
         WHERE token_hash = $1";
     tx.query_opt("connect_sessions", sql, &[token_hash.as_slice().into()])?.map(read_session).transpose()
 }
@@ -150,7 +154,7 @@ pub fn find_of_browser<R: DeserializeOwned>(
     session: ConnectSessionId,
     browser_hash: &[u8; 32],
 ) -> Result<Option<Session<R>>> {
-    let sql = "SELECT id, app_id, request, browser_hash, state, created_at_ms, expires_at_ms, version FROM connect_sessions \
+    let sql = "SELECT id, app_id, user_id, request, browser_hash, state, created_at_ms, expires_at_ms, version FROM connect_sessions \
         WHERE id = $1 AND browser_hash = $2";
     let row = tx.query_opt("connect_sessions", sql, &[id(session), browser_hash.as_slice().into()])?;
     row.map(read_session).transpose()

@@ -60,7 +60,7 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     let ask = asked(parse::json(&request.body)?, request.source.now)?;
     active(app)?;
     let (by, now) = (Asker::OperatorId(request.operator.id), request.source.now);
-    let begun = session::begin(vault, app.id, ask, by, now).await?;
+    let begun = session::begin(vault, app.id, ask, None, by, now).await?;
     let event = request
         .drafts(vault, app, &[Kind::ConnectCreated])
         .of(Kind::ConnectCreated)

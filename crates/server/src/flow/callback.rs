@@ -10,10 +10,11 @@ use grantd_domain::env::{Env, new_uuid};
 use grantd_domain::grant::{
     Credential, CredentialOf, CredentialState, Grant, GrantStatus, Principal, Tenant, expires_at,
 };
+use grantd_domain::identity::UserStatus;
 use grantd_domain::provider::{self, AccountError, Call, Fields, IdentitySource, Learnt, Quirk, Refusal, Tokens};
 use grantd_domain::secret::Secret;
 use grantd_store::connect::{self as rows, SessionState, StepState};
-use grantd_store::{Tx, append_event, apps, crash, credentials, grants, providers};
+use grantd_store::{Tx, append_event, apps, crash, credentials, grants, providers, users};
 use grantd_wire::ids::{AuthSessionId, ConnectSessionId, CredentialId, GenerationId, GrantId};
 use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error, TimeMs, limits};
@@ -327,8 +328,8 @@ async fn keep(
         renewal: Renewal::default(),
     };
     for _ in 0..TRIES {
-        let (app, row, identifier) = (session.app_id, provider.id, of.identifier.clone());
-        let old = vault.store.read(move |tx| credentials::find_account(tx, app, row, &identifier, None)).await;
+        let (app, row, identifier, user) = (session.app_id, provider.id, of.identifier.clone(), session.user_id);
+        let old = vault.store.read(move |tx| credentials::find_account(tx, app, row, &identifier, user)).await;
         let old = old.map_err(|e| internal(of_store(e)))?;
         if let Some(repair) = &session.request.repair
             && old.as_ref().map(|old| old.id) != Some(repair.credential_id)
@@ -342,7 +343,7 @@ async fn keep(
             id,
             app_id: app,
             of: CredentialOf::Account(Box::new(of.clone())),
-            user_id: None,
+            user_id: user,
             generation: GenerationId::from_uuid(new_uuid(env)),
             version,
             state: vault.keys.seal(env, app, id, version, &pair.text()).await.map_err(&internal)?,
@@ -368,6 +369,7 @@ async fn keep(
                 crash::step("callback.kept");
                 return Ok(());
             }
+            Ok(Kept::Barred) => return Err(failed(Why::Barred)),
             // Somebody connected, renewed or disconnected the account meanwhile: as it is now.
             Ok(Kept::Moved) | Err(grantd_store::Error::Duplicate) => {}
             Ok(Kept::Closed) => return Err(failed(Why::AppClosed)),
@@ -385,7 +387,7 @@ fn new_grant(env: &dyn Env, session: &Session, credential: &Credential, now: Tim
         id: GrantId::from_uuid(new_uuid(env)),
         app_id: session.app_id,
         credential_id: credential.id,
-        principal: Principal::System,
+        principal: session.user_id.map_or(Principal::System, Principal::User),
         label: session.request.label.clone(),
         status: GrantStatus::Active,
         tenant: Tenant::Unbound,
@@ -416,6 +418,8 @@ enum Kept {
     Moved,
     /// The app is no longer in use.
     Closed,
+    /// The user it is for may not have it any more.
+    Barred,
 }
 
 impl Keeping {
@@ -423,6 +427,11 @@ impl Keeping {
         let Self { session, credential, .. } = self;
         if !apps::is_active(tx, credential.app_id)? {
             return Ok(Kept::Closed);
+        }
+        if let Some(user) = session.user_id
+            && !users::find(tx, session.app_id, user)?.is_some_and(|user| user.status == UserStatus::Active)
+        {
+            return Ok(Kept::Barred);
         }
         match self.was {
             Some(version) => {
@@ -440,7 +449,12 @@ impl Keeping {
                 grants::insert(tx, &self.new_grant)?;
                 append_event(
                     tx,
-                    &self.created.clone().grant(self.new_grant.id).core("principal_type", "system").prepare(),
+                    &self
+                        .created
+                        .clone()
+                        .grant(self.new_grant.id)
+                        .core("principal_type", self.new_grant.principal.kind())
+                        .prepare(),
                 )?;
                 self.new_grant.clone()
             }

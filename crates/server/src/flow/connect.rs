@@ -241,11 +241,12 @@ impl<T> Claim<T> {
 
 /// An event of a session. Nobody of ours acts: a user does, in a browser.
 pub fn event(vault: &Vault, session: &Session, kind: Kind, outcome: EventOutcome, source: &Source) -> Event {
-    Event::new(&*vault.env, source.now, Owner::App(session.app_id), kind, outcome, Actor::Nobody)
+    let event = Event::new(&*vault.env, source.now, Owner::App(session.app_id), kind, outcome, Actor::Nobody)
         .core_id("session_id", session.id)
         .core_id("request_id", source.request_id)
         .private_text("ip", Some(&source.ip.to_string()))
-        .private_text("user_agent", source.user_agent.as_deref())
+        .private_text("user_agent", source.user_agent.as_deref());
+    session.user_id.into_iter().fold(event, Event::user)
 }
 
 /// Begins a consent: the link the user follows to the provider. `redirect_uri` is this server's.

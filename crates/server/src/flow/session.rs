@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use grantd_domain::account::AppProvider;
 use grantd_domain::connect::{self, Asked, Asker, Repair, Wanted};
 use grantd_domain::env::{new_token, new_uuid};
-use grantd_domain::grant::{GrantStatus, check_text};
+use grantd_domain::grant::{GrantStatus, Principal, check_text};
+use grantd_domain::identity::User;
 use grantd_domain::secret::Secret;
 use grantd_store::connect::SessionState;
 use grantd_store::{Tx, grants, providers};
@@ -46,11 +47,12 @@ impl Begun {
     }
 }
 
-/// Looks at what is asked, and makes a session of it.
+/// Looks at what is asked, and makes a session of it. `user`: what is connected will be theirs.
 pub async fn begin(
     vault: &Vault,
     app: AppId,
     ask: ConnectSessionRequest,
+    user: Option<&User>,
     by: Asker,
     now: TimeMs,
 ) -> Result<Begun, Error> {
@@ -67,14 +69,18 @@ pub async fn begin(
     };
     let (registered, mended) = vault.store.read(read).await.map_err(of_store)?;
     let wanted = wanted(&ask, named.as_ref(), &registered)?;
+    let mut owner = user.map(|user| user.id);
     let repair = match (repair, mended) {
         (None, _) => None,
         (Some(_), Some(listed)) => {
             let account = listed.credential.account().filter(|_| {
                 let is_of = wanted.iter().any(|wanted| wanted.provider_id == listed.behind.provider_id());
-                is_of && listed.grant.status == GrantStatus::Active
+                // Another user's is one that nobody knows.
+                let is_theirs = user.is_none_or(|user| listed.grant.principal == Principal::User(user.id));
+                is_of && is_theirs && listed.grant.status == GrantStatus::Active
             });
             let account = account.ok_or(Code::GrantNotFound)?;
+            owner = owner.or(listed.credential.user_id);
             Some(Repair {
                 grant_id: listed.grant.id,
                 credential_id: listed.credential.id,
@@ -94,12 +100,14 @@ pub async fn begin(
         label: ask.requested_grant.map(|grant| grant.label),
         lifetime: ask.grant_policy.unwrap_or_default(),
         repair,
+        user: user.map(connect::masked),
     };
     let env = &*vault.env;
     let token = new_token(env, TOKEN_PREFIX);
     let session = Session {
         id: ConnectSessionId::from_uuid(new_uuid(env)),
         app_id: app,
+        user_id: owner,
         request: asked,
         browser_hash: None,
         state: SessionState::Open,

@@ -198,7 +198,8 @@ impl<'o> View<'o> {
 
     fn session(&self) -> Session<'_> {
         let several = !self.opened.session.request.is_single();
-        Session { id: &self.id, csrf: &self.csrf, user: None, several }
+        let user = self.opened.session.request.user.as_deref();
+        Session { id: &self.id, csrf: &self.csrf, user, several }
     }
 
     /// A provider of the session, by what it is called there.
@@ -354,6 +355,7 @@ const fn reason(why: &Why) -> Reason {
         Why::Configuration(_) => Reason::Setup,
         Why::Interrupted | Why::AppClosed => Reason::Interrupted,
         Why::OtherAccount => Reason::OtherAccount,
+        Why::Barred => Reason::NotAllowed,
         Why::NoAccount => Reason::NoAccount,
         Why::Unclear => Reason::Unclear,
         Why::Full => Reason::Full,

@@ -1,6 +1,8 @@
 //! Connect sessions through `/sdk`: asking for one, and how it stands.
 
-use grantd_domain::audit::{Kind, Outcome};
+use std::sync::Arc;
+
+use grantd_domain::audit::{Event, Kind, Outcome};
 use grantd_domain::connect::Asker;
 use grantd_store::append_event;
 use grantd_store::hot::use_nonce;
@@ -11,22 +13,23 @@ use serde_json::json;
 
 use crate::answer::{Answer, json as answer, of_store};
 use crate::caller::Call;
-use crate::flow;
+use crate::flow::{self, identity};
 use crate::parse;
 use crate::vault::Vault;
 
 /// `POST /sdk/oauth/connect/session`.
-pub async fn create(vault: &Vault, call: &Call) -> Result<Answer, Error> {
+pub async fn create(vault: &Arc<Vault>, call: &Call) -> Result<Answer, Error> {
     call.check_scope("connect:initiate")?;
     let ask: ConnectSessionRequest = parse::json(&call.body)?;
     refuse_what_is_later(&ask)?;
+    let user = identity::of_call(vault, call, ask.user_token.as_deref()).await?;
     let by = Asker::KeyId(call.known.key.id);
-    let begun = flow::session::begin(vault, call.known.app.id, ask, by, call.source.now).await?;
+    let begun = flow::session::begin(vault, call.known.app.id, ask, user.as_ref(), by, call.source.now).await?;
     let event = call
         .event(vault, Kind::ConnectCreated, Outcome::Allowed)
         .core_id("session_id", begun.session.id)
-        .core("providers", json!(begun.provider_ids()))
-        .prepare();
+        .core("providers", json!(begun.provider_ids()));
+    let event = begun.session.user_id.into_iter().fold(event, Event::user).prepare();
     let body = ConnectSession {
         connect_url: begun.connect_url(vault),
         session_token: begun.token().to_owned(),
@@ -48,9 +51,6 @@ pub async fn create(vault: &Vault, call: &Call) -> Result<Answer, Error> {
 /// What needs parts that are not built yet: ignoring it would make something else than was asked for.
 fn refuse_what_is_later(ask: &ConnectSessionRequest) -> Result<(), Error> {
     let later = |what: &str| Err(Error::new(Code::FeatureUnavailable).message(what));
-    if ask.user_token.is_some() {
-        return later("Sessions for a user need identity, which is not built yet. Leave user_token out.");
-    }
     if ask.agent.is_some() || ask.delegable.is_some() || ask.scope_constraint.is_some() {
         return later(
             "Sessions for an agent need agents, which are not built yet. Leave agent, delegable and scope_constraint out.",

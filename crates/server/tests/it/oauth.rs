@@ -120,11 +120,11 @@ pub async fn acme(server: &Server) -> (Server, World, Issuer) {
     (reaching, world, issuer)
 }
 
-async fn session(server: &Server, world: &World, more: Value) -> Value {
+pub async fn session(server: &Server, world: &World, more: Value) -> Value {
     ask(server, world, more).await.ok(201)
 }
 
-async fn ask(server: &Server, world: &World, more: Value) -> Answer {
+pub async fn ask(server: &Server, world: &World, more: Value) -> Answer {
     let mut body = json!({"allowed_providers": [ID], "return_url": null, "allowed_origin": null, "metadata": null});
     body.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
     server.send(server.sign(&world.key).post("/sdk/oauth/connect/session", &body)).await
@@ -136,7 +136,7 @@ async fn poll(server: &Server, world: &World, session: &Value) -> Value {
 }
 
 /// Connects an account from beginning to end; what the app is told.
-async fn connect(server: &Server, world: &World, more: Value) -> Value {
+pub async fn connect(server: &Server, world: &World, more: Value) -> Value {
     let session = session(server, world, more).await;
     let mut browser = Browser::default();
     let page = browser.open(server, &session).await;

@@ -7,19 +7,20 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use grantd_domain::env::new_uuid;
-use grantd_domain::identity::{Algorithm, Endpoints, IdentityProvider, PRESETS, ProviderState};
+use grantd_domain::identity::{Algorithm, Endpoints, IdentityProvider, PRESETS, ProviderState, UserStatus};
 use grantd_store::{apps, identity_providers, users};
-use grantd_wire::ids::{AppId, IdentityProviderId};
+use grantd_wire::ids::{AppId, IdentityProviderId, UserId};
 use grantd_wire::{Code, limits};
 use serde_json::{Value, json};
 
 use crate::harness::issuer::{Issuer, Play};
 use crate::harness::world::text;
 use crate::harness::{Answer, Raw, Server, World};
-use crate::oauth::Browser;
+use crate::oauth::{self, Browser};
 
 on_kept_engines! {
     core_94_a_user_signs_in_and_the_app_gets_their_token,
+    core_86_a_session_for_a_user_connects_accounts_for_them_alone,
     the_token_is_handed_out_for_a_minute_and_to_its_app,
 }
 
@@ -31,6 +32,7 @@ in_memory! {
     a_poll_waits_for_the_end_and_no_longer_than_it_may,
     an_exchange_that_was_cut_off_is_told,
     core_96_whose_a_token_is,
+    a_user_is_told_and_asserted_while_they_are_active,
 }
 
 /// An identity provider and the key it signs with.
@@ -322,14 +324,7 @@ async fn a_token_that_is_not_of_this_sign_in_ends_it(server: Server) {
     let (session, _) = sign_in(&server, &world, &idp, json!({})).await;
     assert_eq!(poll(&server, &world, &session).await["status"], "completed");
     let done = server.told(&world, "sign_in.done").await;
-    let (app, user) =
-        (AppId::parse(&world.app).unwrap(), grantd_wire::ids::UserId::parse(&text(&done[0], "user_id")).unwrap());
-    let now = server.now();
-    let suspend = move |tx: &mut grantd_store::Tx<'_>| {
-        users::set_suspended(tx, app, user, grantd_domain::identity::UserStatus::Suspended, now)?;
-        apps::raise_epoch(tx, app)
-    };
-    server.store().write(suspend).await.unwrap();
+    suspend(&server, &world, &text(&done[0], "user_id")).await;
     let (session, _) = sign_in(&server, &world, &idp, json!({})).await;
     assert_eq!(poll(&server, &world, &session).await["error_code"], "user_not_active");
 }
@@ -416,4 +411,93 @@ async fn core_96_whose_a_token_is(server: Server) {
     ] {
         verify(bad).await.refused(Code::JwtValidationError);
     }
+}
+
+/// Suspends a user behind the API.
+async fn suspend(server: &Server, world: &World, user: &str) {
+    let (app, user, now) = (AppId::parse(&world.app).unwrap(), UserId::parse(user).unwrap(), server.now());
+    let write = move |tx: &mut grantd_store::Tx<'_>| {
+        users::set_suspended(tx, app, user, UserStatus::Suspended, now)?;
+        apps::raise_epoch(tx, app)
+    };
+    server.store().write(write).await.unwrap();
+}
+
+async fn a_user_is_told_and_asserted_while_they_are_active(server: Server) {
+    let (server, world, idp) = acme(&server).await;
+    let token = idp.token(&server, json!({}));
+    let call = |path: &str, more: Value| {
+        let body = crate::harness::world::merged(json!({"include_profile": false, "user_token": token}), more);
+        let (server, raw) = (server.clone(), server.sign_as(&world).post(path, &body));
+        async move { server.send(raw).await }
+    };
+    let told = call("/sdk/identity/resolve", json!({})).await.ok(200);
+    assert_eq!((&told["external_subject_id"], &told["email"]), (&json!("user-1"), &Value::Null));
+    let told = call("/sdk/identity/resolve", json!({"include_profile": true})).await.ok(200);
+    assert_eq!((&told["email"], &told["display_name"]), (&json!("ann@example.com"), &json!("Ann")));
+    let audience = json!({"audience": "https://memory.example.com"});
+    let made = call("/sdk/identity/assert", audience.clone()).await.ok(200);
+    let claims =
+        text(&made, "token").split('.').nth(1).map(|part| BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    assert_eq!(claims["sub"], json!(format!("alter:user:{}", text(&told, "app_user_id"))));
+    assert_eq!((&claims["alter"]["user_status"], &claims["alter"]["idp_id"]), (&json!("active"), &told["idp_id"]));
+    assert_eq!(server.told(&world, "identity.asserted").await[0]["user_id"], told["app_user_id"]);
+    suspend(&server, &world, &text(&told, "app_user_id")).await;
+    for path in ["/sdk/identity/resolve", "/sdk/identity/assert"] {
+        let refused = call(path, audience.clone()).await.refused(Code::JwtValidationError);
+        assert_eq!(refused["details"]["check"], "user_suspended");
+    }
+    assert_eq!(server.told(&world, "identity.asserted").await.len(), 1);
+}
+
+async fn core_86_a_session_for_a_user_connects_accounts_for_them_alone(server: Server) {
+    let (server, world, idp) = acme(&server).await;
+    idp.issuer.register(&server, &world).await;
+    idp.issuer.says(json!({"expires_in": 3600}));
+    let of = |user: &str| json!({"user_token": idp.token(&server, json!({"sub": user}))});
+    let (ann, ben) = (of("user-1"), of("user-2"));
+    // The page says whom it is for, and no more of them than they know.
+    let session = oauth::session(&server, &world, ann.clone()).await;
+    let mut browser = Browser::default();
+    let page = browser.open(&server, &session).await;
+    let shown = browser.get(&server, &page).await;
+    assert!(shown.text.contains("a…@example.com") && !shown.text.contains("ann@example.com"), "{}", shown.text);
+    let grant = |answer: &Value| text(answer, "grant_id");
+    let first = oauth::connect(&server, &world, ann.clone()).await;
+    let again = oauth::connect(&server, &world, ann.clone()).await;
+    assert_eq!((grant(&again), &again["operation"]), (grant(&first), &json!("reauth")));
+    // The same account, for another user and for the app itself: each has their own.
+    let others = [oauth::connect(&server, &world, ben.clone()).await, oauth::connect(&server, &world, json!({})).await];
+    for other in &others {
+        assert_eq!(other["operation"], "creation");
+        assert_ne!(grant(other), grant(&first));
+    }
+    let owned = "SELECT COUNT(*) FROM grants g JOIN users u ON u.id = g.principal_id WHERE g.principal_type = 'user'";
+    assert_eq!(server.database.number(owned).await, 2);
+    let theirs = "SELECT COUNT(*) FROM credentials WHERE user_id IS NOT NULL AND state = 'ok'";
+    assert_eq!(server.database.number(theirs).await, 2);
+    let created = server.told(&world, "grant.created").await;
+    let users: Vec<_> = created.iter().filter(|event| event["principal_type"] == "user").collect();
+    assert_eq!(users.len(), 2);
+    assert!(users.iter().all(|event| event["user_id"].is_string()));
+    // Another user's grant is one that nobody knows.
+    let repair = |of: &Value| crate::harness::world::merged(of.clone(), json!({"repair_grant_id": grant(&first)}));
+    oauth::ask(&server, &world, repair(&ben)).await.refused(Code::GrantNotFound);
+    let mended = oauth::connect(&server, &world, repair(&ann)).await;
+    assert_eq!(grant(&mended), grant(&first));
+    // Nor is it the app's own: mended for the user it belongs to.
+    let mended = oauth::connect(&server, &world, repair(&json!({}))).await;
+    assert_eq!(grant(&mended), grant(&first));
+    oauth::ask(&server, &world, json!({"user_token": "x.y.z"})).await.refused(Code::JwtValidationError);
+    // Who is suspended between the link and the answer gets nothing.
+    let session = oauth::session(&server, &world, ann.clone()).await;
+    let page = browser.open(&server, &session).await;
+    let link = browser.start(&server, &page).await;
+    let first_user = server.told(&world, "connect.done").await[0]["user_id"].clone();
+    suspend(&server, &world, first_user.as_str().unwrap()).await;
+    browser.back(&server, &[("code", "c"), ("state", &link["state"])]).await;
+    let failed = server.told(&world, "connect.failed").await;
+    assert_eq!(failed[0]["why"], "user_not_active");
+    oauth::ask(&server, &world, ann).await.refused(Code::JwtValidationError);
 }
