@@ -21,6 +21,7 @@ from alter_sdk import (
     GrantNotFoundError,
     GrantRevokedError,
     OAuthGrantItem,
+    ReAuthRequiredError,
     SiblingLabelConflictError,
 )
 
@@ -100,7 +101,6 @@ async def test_core_86_all_options(world: World):
     "options",
     [
         {"agent": UNKNOWN},
-        {"user_token": "x.y.z"},
         {"requested_grant": {"label": "x", "restrictions": {"allowed_methods": ["GET"]}}},
     ],
 )
@@ -110,6 +110,13 @@ async def test_core_86_options_of_parts_that_are_not_built_are_not_ignored(world
         with pytest.raises(BackendError) as refused:
             await session(app, "acme", **options)
     assert refused.value.details["error"] == "feature_unavailable"
+
+
+async def test_core_86_a_session_for_nobody(world: World):
+    played(world)
+    async with world.vault() as app:
+        with pytest.raises(ReAuthRequiredError):
+            await session(app, "acme", user_token="x.y.z")
 
 
 @pytest.mark.parametrize(

@@ -534,7 +534,6 @@ async def test_unbuilt_parts_answer_501_through_the_client(world: World):
     async with world.vault() as app:
         for call in (
             app.proxy_request("GET", "https://api.example.com/", grant_id=UNKNOWN),
-            app.create_auth_session(),
             app.get_approval_status(UNKNOWN),
             app.provider_specs.list(),
             app.keys.derive(scopes=["grants:read"], expires_in=60),

@@ -685,9 +685,6 @@ UNBUILT = [
     ("DELETE", f"/sdk/grants/{UNKNOWN}/delegations/{UNKNOWN}"),
     ("DELETE", f"/sdk/grants/{UNKNOWN}/delegations/me"),
     ("POST", "/sdk/managed-secrets/connect/session"),
-    ("POST", "/sdk/auth/session"),
-    ("POST", "/sdk/auth/poll"),
-    ("POST", "/sdk/auth/verify-token"),
     ("POST", "/sdk/agents"),
     ("GET", "/sdk/agents"),
     ("GET", "/sdk/agents/me"),
@@ -725,6 +722,9 @@ def test_every_unbuilt_route_authenticates_and_then_says_so(world: World):
 
 BUILT = [
     ("POST", "/sdk/token"),
+    ("POST", "/sdk/auth/session"),
+    ("POST", "/sdk/auth/poll"),
+    ("POST", "/sdk/auth/verify-token"),
     ("POST", "/sdk/identity/resolve"),
     ("POST", "/sdk/identity/assert"),
     ("POST", "/sdk/oauth/audit/api-call"),

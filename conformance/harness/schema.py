@@ -368,6 +368,35 @@ CODES = {
 }
 
 
+def auth_session(value: object) -> None:
+    need(isinstance(value, dict), "a sign-in is an object", value)
+    text(value.get("session_token"), "session_token")
+    text(value.get("auth_url"), "auth_url")
+    integer(value.get("expires_in"), "expires_in")
+    moment(value.get("expires_at"), "expires_at")
+
+
+def auth_poll(value: object) -> None:
+    need(isinstance(value, dict), "a poll is an object", value)
+    status = value.get("status")
+    need(status in ("pending", "completed", "error", "expired"), "status", value)
+    if status == "completed":
+        text(value.get("user_token"), "user_token")
+        text(value["user_info"].get("sub"), "sub")
+        for name in ("email", "name"):
+            or_null(text)(value["user_info"].get(name), name)
+    if status == "error":
+        text(value.get("error_code"), "error_code")
+        text(value.get("error_message"), "error_message")
+        if "retry_after_seconds" in value:
+            integer(value["retry_after_seconds"], "retry_after_seconds")
+
+
+def verified_token(value: object) -> None:
+    need(isinstance(value, dict) and set(value) == {"sub"}, "nothing but whose it is", value)
+    text(value["sub"], "sub")
+
+
 def identity(value: object) -> None:
     need(isinstance(value, dict), "an identity is an object", value)
     uuid(value.get("app_id"), "app_id")
@@ -437,6 +466,9 @@ ROUTES: tuple[tuple[str, re.Pattern[str], Callable | None, set[int]], ...] = (
     ("POST", re.compile(r"/sdk/grants/[^/]+/report-scope-mismatch"), None, {204}),
     ("POST", re.compile(r"/sdk/oauth/connect/session"), connect_session, {200, 201}),
     ("POST", re.compile(r"/sdk/oauth/connect/session/poll"), connect_poll, {200}),
+    ("POST", re.compile(r"/sdk/auth/session"), auth_session, {201}),
+    ("POST", re.compile(r"/sdk/auth/poll"), auth_poll, {200}),
+    ("POST", re.compile(r"/sdk/auth/verify-token"), verified_token, {200}),
     ("POST", re.compile(r"/sdk/identity/resolve"), identity, {200}),
     ("POST", re.compile(r"/sdk/identity/assert"), assertion, {200}),
 )
