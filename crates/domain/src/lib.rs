@@ -20,6 +20,7 @@ pub mod recovery;
 pub mod refresh;
 pub mod replay;
 pub mod resolve;
+pub mod scim;
 pub mod seal;
 pub mod secret;
 pub mod sign_in;
