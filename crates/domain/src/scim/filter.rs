@@ -337,7 +337,7 @@ impl<'t> Scanner<'t> {
         let start = self.position();
         if self.take('"') {
             let mut is_escaped = false;
-            while let Some((_, c)) = self.at.next() {
+            for (_, c) in self.at.by_ref() {
                 match c {
                     '"' if !is_escaped => break,
                     '\\' => is_escaped = !is_escaped,

@@ -29,7 +29,8 @@ fn ada() -> User {
 }
 
 fn patched(user: &User, operations: Value) -> Result<User, Refused> {
-    user.changed(&map(json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": operations})))
+    let schemas = json!(["urn:ietf:params:scim:api:messages:2.0:PatchOp"]);
+    user.changed(&Map::from_iter([("schemas".to_owned(), schemas), ("Operations".to_owned(), operations)]))
 }
 
 fn get(user: &User, pointer: &str) -> Value {
@@ -117,7 +118,7 @@ fn filters_hold_as_the_rfc_says() {
         r#"emails eq "ada@home.example""#,
         r#"emails.value co "home""#,
         r#"emails[type eq "work" and value co "@example.com"]"#,
-        r#"emails[primary eq true] and userName pr"#,
+        "emails[primary eq true] and userName pr",
         r#"userName eq "x" or userName eq "y" or (active eq true and not (emails[type eq "other"]))"#,
         r#"userName gt "aca" and userName lt "adb" and userName ge "ada@example.com" and userName le "ada@example.com""#,
         r#"externalId eq "\u0030\u0030uAda""#,
@@ -133,7 +134,7 @@ fn filters_hold_as_the_rfc_says() {
         // `and` binds closer than `or`.
         r#"active eq false or active eq true and userName eq "nobody""#,
         r#"userName eq "a" and userName eq "b" or userName eq "c""#,
-        r#"not (userName pr)"#,
+        "not (userName pr)",
     ] {
         assert!(!holds(no), "{no}");
     }
