@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::{self, BufRead};
 
 use grantd_wire::TimeMs;
-use grantd_wire::ids::{CredentialId, GrantId, IdentityProviderId, KeyId, UserId};
+use grantd_wire::ids::{CredentialId, GrantId, GroupId, IdentityProviderId, KeyId, UserId};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -104,6 +104,15 @@ pub enum Step {
     SetUser {
         user: UserId,
         change: UserChange,
+    },
+    /// Its token is of no use any more.
+    CloseScim {
+        idp: IdentityProviderId,
+    },
+    /// Somebody left it: its directory says again who is in it.
+    EmptyGroup {
+        group: GroupId,
+        is_deleted: bool,
     },
 }
 
@@ -226,6 +235,8 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::SignInFailed
         | Kind::SignInDone
         | Kind::SignInReleased
+        // Its directory tells of it again.
+        | Kind::GroupCreated
         | Kind::ConnectCreated
         | Kind::ConnectOpened
         | Kind::ConnectDeclined
@@ -254,6 +265,11 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::UserSuspended
         | Kind::UserResumed
         | Kind::UserDeprovisioned
+        | Kind::ScimEnabled
+        | Kind::ScimRotated
+        | Kind::ScimDisabled
+        | Kind::GroupUpdated
+        | Kind::GroupDeleted
         | Kind::ConnectDone
         | Kind::SecretCreated
         | Kind::SecretUpdated
@@ -372,13 +388,42 @@ pub fn plan(happened: &[Happened]) -> Result<Plan, ReadError> {
             }
             Kind::UserSuspended | Kind::UserResumed | Kind::UserDeprovisioned | Kind::UserUpdated => {
                 let user = UserId::parse(text("user_id")).ok_or(malformed("the event names no user"))?;
+                let is_rebound = event.core["rebound"].as_bool() == Some(true);
+                if is_rebound {
+                    plan.lose(
+                        "user",
+                        text("user_id"),
+                        "its id at the provider changed after the backup, so it is suspended: look at it, and let it in again",
+                    );
+                }
                 let change = match event.kind {
+                    Kind::UserUpdated if is_rebound => Some(UserChange::Suspended),
                     Kind::UserSuspended => Some(UserChange::Suspended),
                     Kind::UserResumed => Some(UserChange::Resumed),
                     Kind::UserDeprovisioned => Some(UserChange::Deprovisioned),
                     _ => event.core["groups_left"].as_i64().is_some_and(|n| n > 0).then_some(UserChange::LeftGroups),
                 };
                 plan.steps.extend(change.map(|change| Step::SetUser { user, change }));
+            }
+            Kind::ScimEnabled | Kind::ScimRotated | Kind::ScimDisabled => {
+                let idp = IdentityProviderId::parse(text("idp_id"));
+                let idp = idp.ok_or(malformed("the event names no identity provider"))?;
+                plan.forget("scim", text("idp_id"));
+                plan.steps.push(Step::CloseScim { idp });
+                if event.kind != Kind::ScimDisabled {
+                    plan.lose(
+                        "scim",
+                        text("idp_id"),
+                        "its token was made after the backup, so SCIM is off: switch it on again",
+                    );
+                }
+            }
+            Kind::GroupUpdated | Kind::GroupDeleted => {
+                let group = GroupId::parse(text("group_id")).ok_or(malformed("the event names no group"))?;
+                let is_deleted = event.kind == Kind::GroupDeleted;
+                if is_deleted || event.core["members_left"].as_i64().is_some_and(|n| n > 0) {
+                    plan.steps.push(Step::EmptyGroup { group, is_deleted });
+                }
             }
             Kind::ConnectDone => plan.lose(
                 "account",

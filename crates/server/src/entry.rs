@@ -21,7 +21,7 @@ use crate::answer::{Answer, json, raw, refusal};
 use crate::caller::{self, Source, Told};
 use crate::routes::{self, Found};
 use crate::vault::Vault;
-use crate::{api, flow, hosted, metrics, openapi, sdk, trace};
+use crate::{api, flow, hosted, metrics, openapi, scim, sdk, trace};
 
 /// The whole HTTP surface.
 pub fn router(vault: Arc<Vault>) -> Router {
@@ -163,6 +163,10 @@ async fn dispatch(
             Found::Unknown => Err(Error::new(Code::NotFound)
                 .message("There is no such route in the management API. `grantd openapi` prints those there are.")),
         };
+    }
+    if path.starts_with(scim::PREFIX) {
+        seen.route = scim::pattern(&path);
+        return Ok(Box::pin(scim::answer(vault, &parts, body, source)).await);
     }
     Err(Error::new(Code::UnknownRoute).message("There is nothing here. Applications call /sdk, operators /api/v1."))
 }

@@ -23,6 +23,7 @@ pub mod parse;
 pub mod recovery;
 pub mod rewrap;
 pub mod routes;
+pub mod scim;
 pub mod scopes;
 pub mod sdk;
 pub mod sealed;

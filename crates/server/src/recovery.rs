@@ -18,7 +18,7 @@ use grantd_domain::recovery::{Lost, Plan, ReadError, Step, UserChange, plan, rea
 use grantd_domain::seal::RootKeys;
 use grantd_domain::secret::Secret;
 use grantd_store::{
-    Store, Tx, append_event, apps, grants, groups, identity_providers, keys, operators, recovery, secrets, users,
+    Store, Tx, append_event, apps, grants, groups, identity_providers, keys, operators, recovery, scim, secrets, users,
 };
 use grantd_wire::TimeMs;
 use grantd_wire::ids::{AppId, OperatorId, OrganizationId, UserId};
@@ -320,6 +320,9 @@ const KINDS: &[Kind] = &[
     Kind::UserSuspended,
     Kind::UserResumed,
     Kind::UserDeprovisioned,
+    Kind::ScimDisabled,
+    Kind::GroupUpdated,
+    Kind::GroupDeleted,
 ];
 
 /// Takes one step; `false` when there is nothing to take away any more.
@@ -432,6 +435,24 @@ fn take(
             apps::raise_epoch(tx, app)?;
             append_event(tx, &drafts.of(kind).core_id("idp_id", idp).prepare())?;
             Ok(true)
+        }
+        Step::CloseScim { idp } => {
+            let closed = scim::disable(tx, app, *idp)?;
+            if closed {
+                append_event(tx, &drafts.of(Kind::ScimDisabled).core_id("idp_id", idp).prepare())?;
+            }
+            Ok(closed)
+        }
+        Step::EmptyGroup { group, is_deleted } => {
+            let (changed, kind) = match is_deleted {
+                true => (groups::delete(tx, app, *group, now)?, Kind::GroupDeleted),
+                false => (groups::clear(tx, app, *group)? > 0, Kind::GroupUpdated),
+            };
+            if changed {
+                apps::raise_epoch(tx, app)?;
+                append_event(tx, &drafts.of(kind).core_id("group_id", group).prepare())?;
+            }
+            Ok(changed)
         }
         Step::SetUser { user, change } => set_user(tx, app, *user, *change, drafts, now),
     }

@@ -151,3 +151,84 @@ pub fn remove(tx: &mut Tx<'_>, app: AppId, group: GroupId, user: UserId, source:
 pub fn remove_everywhere(tx: &mut Tx<'_>, app: AppId, user: UserId) -> Result<u64> {
     tx.execute("DELETE FROM group_members WHERE app_id = $1 AND user_id = $2", &[id(app), id(user)])
 }
+
+/// Living groups of an identity provider that have this id or name, where one is given, oldest first, and how many there are.
+pub fn list_of_provider(
+    tx: &mut Tx<'_>,
+    app: AppId,
+    idp: IdentityProviderId,
+    (external_id, name): (Option<&str>, Option<&str>),
+    limit: i64,
+    offset: i64,
+) -> Result<(Vec<Group>, i64)> {
+    macro_rules! of_provider {
+        ($columns:expr, $rest:literal) => {
+            concat!(
+                "SELECT ",
+                $columns,
+                " FROM groups g WHERE g.app_id = $1 AND g.idp_id = $2 AND g.deleted_at_ms IS NULL \
+                 AND (CAST($3 AS TEXT) IS NULL OR g.external_id = $3) AND (CAST($4 AS TEXT) IS NULL OR g.name_search = $4)",
+                $rest
+            )
+        };
+    }
+    let params = [
+        id(app),
+        id(idp),
+        external_id.map(str::to_owned).into(),
+        name.map(str::to_lowercase).into(),
+        limit.into(),
+        offset.into(),
+    ];
+    let total = tx.count(of_provider!("COUNT(*)", ""), &params[..4])?;
+    let rows = tx.query("groups", of_provider!(group_columns!(), " ORDER BY g.id LIMIT $5 OFFSET $6"), &params)?;
+    Ok((rows.into_iter().map(read).collect::<Result<_>>()?, total))
+}
+
+/// Writes the name and the provider's id of a living group; `false`: it is gone, or another has that id.
+pub fn rename(tx: &mut Tx<'_>, group: &Group, at: TimeMs) -> Result<bool> {
+    tx.change_one(
+        "UPDATE groups SET external_id = $3, name = $4, name_search = $5, updated_at_ms = $6, version = version + 1 \
+         WHERE app_id = $1 AND id = $2 AND deleted_at_ms IS NULL AND NOT EXISTS (SELECT 1 FROM groups o \
+         WHERE o.app_id = $1 AND o.idp_id = $7 AND o.external_id = $3 AND o.id <> $2 AND o.deleted_at_ms IS NULL)",
+        &[
+            id(group.app_id),
+            id(group.id),
+            (&group.external_id).into(),
+            (&group.name).into(),
+            group.name.to_lowercase().into(),
+            at.into(),
+            id(group.idp_id),
+        ],
+    )
+}
+
+/// Deletes a group, with everybody in it; `false`: it was gone. The caller raises the app's epoch.
+pub fn delete(tx: &mut Tx<'_>, app: AppId, group: GroupId, at: TimeMs) -> Result<bool> {
+    clear(tx, app, group)?;
+    tx.change_one(
+        "UPDATE groups SET deleted_at_ms = $3, updated_at_ms = $3, version = version + 1 \
+         WHERE app_id = $1 AND id = $2 AND deleted_at_ms IS NULL",
+        &[id(app), id(group), at.into()],
+    )
+}
+
+/// Takes everybody out of a group; answers how many there were. The caller raises the app's epoch.
+pub fn clear(tx: &mut Tx<'_>, app: AppId, group: GroupId) -> Result<u64> {
+    tx.execute("DELETE FROM group_members WHERE app_id = $1 AND group_id = $2", &[id(app), id(group)])
+}
+
+/// Takes a user out of a group, whoever put the user in. The caller raises the app's epoch.
+pub fn expel(tx: &mut Tx<'_>, app: AppId, group: GroupId, user: UserId) -> Result<bool> {
+    tx.change_one(
+        "DELETE FROM group_members WHERE app_id = $1 AND group_id = $2 AND user_id = $3",
+        &[id(app), id(group), id(user)],
+    )
+}
+
+/// Users in a group, at most `limit`.
+pub fn list_members(tx: &mut Tx<'_>, app: AppId, group: GroupId, limit: i64) -> Result<Vec<UserId>> {
+    let sql = "SELECT user_id FROM group_members WHERE app_id = $1 AND group_id = $2 ORDER BY user_id LIMIT $3";
+    let rows = tx.query("group_members", sql, &[id(app), id(group), limit.into()])?;
+    rows.into_iter().map(|mut row| row.id("group_members.user_id")).collect()
+}

@@ -34,6 +34,7 @@ pub mod providers;
 pub mod recovery;
 pub mod renewals;
 pub mod retention;
+pub mod scim;
 mod seam;
 pub mod secrets;
 pub mod signing_keys;

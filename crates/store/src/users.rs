@@ -132,6 +132,16 @@ pub fn deprovision(tx: &mut Tx<'_>, app: AppId, user: UserId, at: TimeMs) -> Res
     )
 }
 
+/// Binds a user who is not deprovisioned to another subject; `false`: another user has it. The caller raises the app's epoch.
+pub fn rebind(tx: &mut Tx<'_>, user: &User, subject: &str, at: TimeMs) -> Result<bool> {
+    tx.change_one(
+        "UPDATE users SET subject = $3, updated_at_ms = $4, version = version + 1 \
+         WHERE app_id = $1 AND id = $2 AND deprovisioned_at_ms IS NULL AND NOT EXISTS (SELECT 1 FROM users o \
+         WHERE o.app_id = $1 AND o.idp_id = $5 AND o.subject = $3 AND o.id <> $2 AND o.deprovisioned_at_ms IS NULL)",
+        &[id(user.app_id), id(user.id), subject.into(), at.into(), id(user.idp_id)],
+    )
+}
+
 /// A user of the app.
 pub fn find(tx: &mut Tx<'_>, app: AppId, user: UserId) -> Result<Option<User>> {
     let sql = concat!("SELECT ", user_columns!(), " FROM users u WHERE u.app_id = $1 AND u.id = $2");

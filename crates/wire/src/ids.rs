@@ -90,6 +90,8 @@ id_types! {
     IdentityProviderId,
     /// Several users of one identity provider.
     GroupId,
+    /// A user as a directory tells of it.
+    ScimUserId,
     /// A short-lived flow in which an end user signs in.
     AuthSessionId,
     /// A secret the operator stores.

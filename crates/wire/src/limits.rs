@@ -270,3 +270,13 @@ pub const SIGN_IN_RESULT_MS: i64 = 60_000;
 pub const SIGN_IN_WAIT_MS_MAX: u64 = 30_000;
 /// Polls of one process that wait; more are answered at once.
 pub const SIGN_IN_WAITS_MAX: usize = 1_000;
+/// Bytes of a body that a directory sends.
+pub const SCIM_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Resources on one page that a directory is answered.
+pub const SCIM_PAGE_MAX: i64 = 200;
+/// Resources that a filter no index helps with is held against; a directory with more is told to ask for one by name or id.
+pub const SCIM_SCAN_MAX: i64 = 10_000;
+/// Members of a group.
+pub const GROUP_MEMBERS_MAX: i64 = 50_000;
+/// Members that one page of groups shows; it ends after the group that has more.
+pub const SCIM_PAGE_MEMBERS_MAX: usize = 50_000;

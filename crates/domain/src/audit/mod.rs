@@ -13,7 +13,8 @@ mod verify;
 use std::fmt::Write as _;
 
 use grantd_wire::ids::{
-    AgentId, AppId, ChainId, CredentialId, EventId, GenerationId, GrantId, KeyId, OperatorId, OrganizationId, UserId,
+    AgentId, AppId, ChainId, CredentialId, EventId, GenerationId, GrantId, IdentityProviderId, KeyId, OperatorId,
+    OrganizationId, UserId,
 };
 use grantd_wire::{Code, TimeMs, limits};
 use serde_json::{Map, Value, json};
@@ -96,6 +97,14 @@ kinds! {
     SignInDone = "sign_in.done",
     /// The user's token was handed out to the app.
     SignInReleased = "sign_in.released",
+    /// A directory may tell what became of users from now on.
+    ScimEnabled = "scim.enabled",
+    ScimRotated = "scim.rotated",
+    ScimDisabled = "scim.disabled",
+    /// A directory told of a group.
+    GroupCreated = "group.created",
+    GroupUpdated = "group.updated",
+    GroupDeleted = "group.deleted",
     /// An app asks for a user's authorization.
     ConnectCreated = "connect.created",
     /// A browser opened it.
@@ -185,6 +194,8 @@ impl Outcome {
 pub enum Actor {
     Key(KeyId),
     Operator(OperatorId),
+    /// The directory of an identity provider.
+    Scim(IdentityProviderId),
     /// grantd itself: a job, or a command run on the host.
     Job,
     /// Nobody: authentication failed. The event has no actor.
@@ -264,6 +275,7 @@ impl Event {
                 event.core.put_canonical("actor", format_args!(r#"{{"id":"{id}","type":"key"}}"#));
             }
             Actor::Operator(id) => event.core.put("actor", &json!({"type": "operator", "id": id})),
+            Actor::Scim(id) => event.core.put("actor", &json!({"type": "scim", "id": id})),
             Actor::Job => event.core.put("actor", &json!({"type": "job"})),
             Actor::Nobody => {}
         }

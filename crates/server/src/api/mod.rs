@@ -14,6 +14,7 @@ mod organization;
 mod probe;
 mod providers;
 mod retention;
+mod scim;
 mod secrets;
 mod templates;
 mod tokens;
@@ -190,6 +191,10 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::ProvidersShow => providers::show(vault, request, app).await,
         Api::ProvidersUpdate => providers::update(vault, request, app).await,
         Api::ProvidersDelete => providers::delete(vault, request, app).await,
+        Api::ScimShow => scim::show(vault, request, app).await,
+        Api::ScimEnable => scim::enable(vault, request, app).await,
+        Api::ScimRotate => scim::rotate(vault, request, app).await,
+        Api::ScimDisable => scim::disable(vault, request, app).await,
         Api::SecretsList => secrets::list(vault, request, app).await,
         Api::SecretsCreate => secrets::create(vault, request, app).await,
         Api::SecretsShow => secrets::show(vault, request, app).await,

@@ -212,6 +212,8 @@ pub const fn is_tagged(route: Api) -> bool {
     match route {
         // They answer what was done, not the object.
         Api::SecretsDelete | Api::ProvidersDelete | Api::GrantsRevoke => false,
+        // What it answers changes with the directory's calls.
+        Api::ScimShow | Api::ScimEnable | Api::ScimRotate | Api::ScimDisable => false,
         Api::OperatorsCreate
         | Api::TokensCreate
         | Api::AppsCreate

@@ -4,6 +4,7 @@ pub mod apps;
 pub mod assertion;
 pub mod callback;
 pub mod connect;
+pub mod directory;
 pub mod export;
 pub mod grants;
 pub mod identity;

@@ -53,6 +53,7 @@ pub struct Operation {
 pub const TAGS: &[(&str, &str)] = &[
     ("apps", "Programs that use credentials. All else belongs to one of them."),
     ("keys", "What an app authenticates with."),
+    ("scim", "SCIM 2.0: where the directory of an identity provider tells what became of its users."),
     ("providers", "OAuth providers that apps are registered with, so that users can connect their accounts."),
     ("provider-catalog", "What is known of OAuth providers."),
     ("secret-templates", "What the credentials of known vendors need."),
@@ -286,6 +287,17 @@ pub fn describe(route: Api) -> Operation {
         Api::ProvidersDelete => gives::<api::DeletedProvider>("deleteProvider", "providers", "Deletes an OAuth provider of an app")
             .about("Not while accounts of it are connected.")
             .refuses(&[Code::InUse]),
+        Api::ScimShow => gives::<api::Scim>("showScim", "scim", "Shows SCIM of an identity provider"),
+        Api::ScimEnable => gives::<api::ScimWithToken>("enableScim", "scim", "Switches SCIM on for an identity provider")
+            .about("Its directory tells from then on what became of users. The token is shown this once.")
+            .creates()
+            .may_take::<api::ScimEnable>()
+            .refuses(&[Code::Conflict]),
+        Api::ScimRotate => gives::<api::ScimWithToken>("rotateScim", "scim", "Gives SCIM of an identity provider another token")
+            .about("The one before counts no more. The new one is shown this once.")
+            .creates(),
+        Api::ScimDisable => gives::<api::ScimDisabled>("disableScim", "scim", "Switches SCIM off for an identity provider")
+            .about("The users it told of stay as they are."),
         Api::SecretsList => gives::<api::Page<api::Secret>>("listSecrets", "managed-secrets", "Lists managed secrets")
             .filtered(SEARCHED),
         Api::SecretsCreate => gives::<api::CreatedSecret>("createSecret", "managed-secrets", "Stores a secret")

@@ -59,6 +59,7 @@ mod report;
 mod retention;
 mod rewrap;
 mod schema;
+mod scim;
 mod secrets;
 mod sign_in;
 mod signing;

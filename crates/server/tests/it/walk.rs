@@ -298,6 +298,9 @@ async fn api_path(server: &Server, route: &ApiRoute, app: &str, objects: &World)
             let body = api_body(Api::ConnectSessionsCreate);
             text(&server.api("POST", &objects.path("connect-sessions"), body).await.ok(201), "id")
         }
+        Api::ScimShow | Api::ScimEnable | Api::ScimRotate | Api::ScimDisable => {
+            crate::scim::provider(server, &objects.app, "https://id.example.com").await
+        }
         Api::EventsShow => text(&server.told(objects, "app.created").await[0], "id"),
         _ => objects.secret_id.clone(),
     };

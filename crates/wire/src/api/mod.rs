@@ -14,6 +14,7 @@ mod operators;
 mod organization;
 mod providers;
 mod retention;
+mod scim;
 mod secrets;
 mod templates;
 
@@ -28,5 +29,6 @@ pub use operators::*;
 pub use organization::*;
 pub use providers::*;
 pub use retention::*;
+pub use scim::*;
 pub use secrets::*;
 pub use templates::*;

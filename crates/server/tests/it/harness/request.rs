@@ -233,10 +233,24 @@ impl Answer {
             assert_eq!(answer.header("cache-control") == "no-store", !is_kept, "{what}");
             assert_eq!(answer.header("x-content-type-options"), "nosniff", "{what}");
         }
-        if status >= 400 {
+        if answer.header("content-type") == "application/scim+json" {
+            answer.check_scim(what);
+        } else if status >= 400 {
             answer.check_error(what);
         }
         answer
+    }
+
+    /// A refusal of a directory's call has the form that SCIM gives it.
+    #[track_caller]
+    fn check_scim(&self, what: &str) {
+        let json = self.json();
+        let is_error = json["schemas"] == serde_json::json!(["urn:ietf:params:scim:api:messages:2.0:Error"]);
+        assert_eq!(is_error, self.status >= 400, "{what}: {json}");
+        if is_error {
+            assert_eq!(json["status"], self.status.to_string(), "{what}: {json}");
+            assert!(json["detail"].as_str().is_some_and(|text| !text.is_empty()), "{what}: {json}");
+        }
     }
 
     /// Looks over what a browser is shown. `may_hold_secret`: one that is the browser's own.
