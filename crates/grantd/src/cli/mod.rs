@@ -158,7 +158,8 @@ enum Command {
   grantd connect google --repair 0199c0de-0000-7000-8000-00000000beef
   grantd connect --no-browser --timeout 2m --output json
 
-Ctrl-C ends the waiting, with exit code 8. The link works on until its time is over.")]
+Ctrl-C ends the waiting, with exit code 8. The link works on until its time
+is over.")]
     Connect(connect::ConnectArgs),
     /// See what happened, and prove it
     #[command(subcommand, after_help = "Example:\n  grantd audit list --since 1h --outcome denied")]

@@ -103,7 +103,7 @@ async fn what_did_not_come_about_is_an_error_that_says_what_to_do() {
     }
     // Whoever does not want to wait any longer is told that the link goes on.
     let server = Server::start(&[begun(), (200, session("pending", Value::Null))]).await;
-    let done = server.run(&["connect", "--timeout", "0s"]).await;
+    let done = server.run(&["connect", "--timeout", "1s"]).await;
     assert_eq!(done.exit, Exit::Error);
     assert!(
         done.err.contains("--timeout") && done.err.contains("works until 2025-11-24T10:10:00.000Z"),

@@ -143,6 +143,7 @@ impl Server {
             || (path == "/sdk/oauth/connect/session" && status == 201)
             || (path.starts_with("/sdk/auth/") && status < 300)
             || (path.starts_with("/sign-in/") && method == "POST")
+            || (path.starts_with("/api/v1/") && path.ends_with("/connect-sessions") && status == 201)
             || (path.starts_with("/connect/") && method == "POST");
         let is_browsers =
             ["/connect/", "/sign-in", "/oauth/", "/assets/", "/brand/"].iter().any(|start| path.starts_with(start));
