@@ -304,6 +304,18 @@ pub fn destroy_if_unused(tx: &mut Tx<'_>, app: AppId, credential: CredentialId, 
     )
 }
 
+/// Forgets credentials that were destroyed before this moment and that no grant names, at most `limit` of them; answers how many. One
+/// whose tokens are still to be ended at their provider stays, and so does one of an app under a legal hold.
+pub fn prune(tx: &mut Tx<'_>, before: TimeMs, limit: i64) -> Result<u64> {
+    tx.execute(
+        "DELETE FROM credentials WHERE (app_id, id) IN (SELECT c.app_id, c.id FROM credentials c \
+         WHERE c.state = 'destroyed' AND c.updated_at_ms < $1 AND (c.revoke_upstream IS NULL OR c.revoke_upstream <> 'pending') \
+         AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.app_id = c.app_id AND g.credential_id = c.id) \
+         AND NOT EXISTS (SELECT 1 FROM holds WHERE holds.app_id = c.app_id) ORDER BY c.updated_at_ms LIMIT $2)",
+        &[before.into(), limit.into()],
+    )
+}
+
 /// Credentials of every app that are not destroyed, and whose app is not deleted, after `last`, in a fixed order.
 pub fn list_all(tx: &mut Tx<'_>, last: Option<(AppId, CredentialId)>, limit: i64) -> Result<Vec<Credential>> {
     let sql = concat!(

@@ -193,6 +193,18 @@ pub fn revoke(tx: &mut Tx<'_>, app: AppId, grant: GrantId, reason: Option<&str>,
     )
 }
 
+/// Forgets grants that were revoked, and used last, before this moment, at most `limit` of them; answers how many. A legal hold keeps
+/// those of its app.
+pub fn prune(tx: &mut Tx<'_>, before: TimeMs, limit: i64) -> Result<u64> {
+    tx.execute(
+        "DELETE FROM grants WHERE (app_id, id) IN (SELECT g.app_id, g.id FROM grants g \
+         WHERE g.revoked_at_ms IS NOT NULL AND g.revoked_at_ms < $1 AND g.status = 'revoked' \
+         AND (g.last_used_at_ms IS NULL OR g.last_used_at_ms < $1) \
+         AND NOT EXISTS (SELECT 1 FROM holds WHERE holds.app_id = g.app_id) ORDER BY g.revoked_at_ms LIMIT $2)",
+        &[before.into(), limit.into()],
+    )
+}
+
 /// A grant with what stands behind it.
 #[derive(Clone, Debug)]
 pub struct Listed {

@@ -27,6 +27,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 10, name: "oauth", sql: include_str!("migrations/0010_oauth.sql") },
     Migration { number: 11, name: "identity", sql: include_str!("migrations/0011_identity.sql") },
     Migration { number: 12, name: "scim", sql: include_str!("migrations/0012_scim.sql") },
+    Migration { number: 13, name: "ended_rows", sql: include_str!("migrations/0013_ended_rows.sql") },
 ];
 
 /// Begins a line of a migration that PostgreSQL does not see.

@@ -172,6 +172,8 @@ pub const RETENTION_DAYS_DEFAULT: u32 = 365;
 pub const RETENTION_DAYS_MAX: u32 = 36_500;
 /// How long what was cut off a trail lies in the database until it is deleted, so that exports under way end.
 pub const PRUNED_KEPT_MS: i64 = 60 * 60 * 1000;
+/// How long a grant that was revoked, and a credential that was destroyed, is told of.
+pub const ENDED_KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
 /// How far the clocks of an issuer of JWTs and of this host may be apart, in seconds.
 pub const JWT_LEEWAY_S: i64 = 60;

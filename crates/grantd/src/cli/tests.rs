@@ -5,8 +5,8 @@ mod connect;
 mod golden;
 mod import;
 mod messages;
-mod revocation;
 mod once;
+mod revocation;
 mod templates;
 
 use std::net::Ipv4Addr;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::env::new_uuid;
 use grantd_store::processes::{self, Process};
-use grantd_store::{Error as StoreError, append_event, audit, auth_sessions, crash, idempotency};
+use grantd_store::{Error as StoreError, append_event, audit, auth_sessions, crash, credentials, grants, idempotency};
 use grantd_wire::ids::{AppId, OrganizationId};
 use grantd_wire::limits;
 use tokio_util::sync::CancellationToken;
@@ -69,7 +69,11 @@ pub async fn run(vault: Arc<Vault>, stop: CancellationToken) {
         every(PROCESS_REPORT_EVERY, &stop, || report_process(&vault, &process)),
         every(RETENTION_EVERY, &stop, || async {
             // One process is enough; two do no harm.
-            if is_first(&vault, &process).await? { prune_trails(&vault, &stop).await } else { Ok(()) }
+            if !is_first(&vault, &process).await? {
+                return Ok(());
+            }
+            prune_trails(&vault, &stop).await?;
+            prune_ended(&vault, &stop).await
         }),
         checkpoints(&vault, &stop),
     );
@@ -161,6 +165,8 @@ async fn flush_used(vault: &Vault) -> Result<(), StoreError> {
 const ROWS_MAX: usize = 500;
 /// Answers that are deleted in one write.
 const ANSWERS_MAX: i64 = 500;
+/// Rows of what has ended that are deleted in one write.
+const ENDED_MAX: i64 = 200;
 
 /// Stores the highest time seen, and stops credential calls while the host's clock is far behind it.
 pub async fn tick_clock(vault: &Vault) -> Result<(), StoreError> {
@@ -247,6 +253,18 @@ pub async fn prune_trails(vault: &Arc<Vault>, stop: &CancellationToken) -> Resul
     for owner in owners(vault).await? {
         while !stop.is_cancelled() && cut(vault, owner).await? {}
     }
+    Ok(())
+}
+
+/// Forgets grants that were revoked long ago, and credentials that nothing names any more. Their events stay.
+pub async fn prune_ended(vault: &Vault, stop: &CancellationToken) -> Result<(), StoreError> {
+    if vault.clock_rolled_back.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let before = vault.env.now().plus_ms(-limits::ENDED_KEPT_MS);
+    // Grants first: a credential goes with its last one.
+    while !stop.is_cancelled() && vault.store.write(move |tx| grants::prune(tx, before, ENDED_MAX)).await? > 0 {}
+    while !stop.is_cancelled() && vault.store.write(move |tx| credentials::prune(tx, before, ENDED_MAX)).await? > 0 {}
     Ok(())
 }
 

@@ -31,6 +31,7 @@ on_every_engine! {
 
 on_kept_engines! {
     another_process_deletes_what_was_cut_off_by_one_that_died,
+    a_revoked_grant_is_told_of_for_thirty_days,
 }
 
 const DAY_MS: i64 = 86_400_000;
@@ -267,6 +268,39 @@ async fn while_the_clock_is_in_doubt_nothing_goes(server: Server) {
     jobs::tick_clock(&server.vault).await.unwrap();
     prune(&server).await;
     assert_eq!(server.told(&world, "token.released").await.len(), 0);
+}
+
+async fn a_revoked_grant_is_told_of_for_thirty_days(server: Server) {
+    let world = server.world().await;
+    let path = world.path(&format!("grants/{}", world.grant));
+    let shown = || server.api("GET", &path, Value::Null);
+    let forget = || async { jobs::prune_ended(&server.vault, &CancellationToken::new()).await.unwrap() };
+    release(&server, &world).await;
+    server.revoke(&world, &world.grant).await.ok(200);
+    let at_the_end = limits::ENDED_KEPT_MS - HOUR_MS;
+    server.advance_ms(at_the_end);
+    jobs::tick_clock(&server.vault).await.unwrap();
+    server.advance_ms(HOUR_MS);
+    forget().await;
+    server.token(&world).await.refused(Code::GrantRevoked);
+    assert_eq!(shown().await.ok(200)["status"], "revoked");
+    // While the time is in doubt nothing goes.
+    server.advance_ms(1 - 2 * HOUR_MS);
+    jobs::tick_clock(&server.vault).await.unwrap();
+    forget().await;
+    server.advance_ms(2 * HOUR_MS);
+    jobs::tick_clock(&server.vault).await.unwrap();
+    assert_eq!(shown().await.ok(200)["status"], "revoked");
+    forget().await;
+    server.token(&world).await.refused(Code::GrantNotFound);
+    shown().await.refused(Code::GrantNotFound);
+    server.revoke(&world, &world.grant).await.refused(Code::GrantNotFound);
+    for kind in ["token.released", "grant.revoked", "credential.destroyed"] {
+        assert_eq!(server.told(&world, kind).await.len(), 1, "{kind}");
+    }
+    // The secret takes a new value and a new grant.
+    let list = server.api("GET", &world.path("grants"), Value::Null).await.ok(200);
+    assert_eq!(list["total"], 0, "{list}");
 }
 
 async fn erase(server: &Server, world: &World, mut which: Value) -> Answer {

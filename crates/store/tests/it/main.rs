@@ -30,6 +30,7 @@ mod chain;
 mod confirm;
 mod copy;
 mod disk;
+mod ended;
 mod engine;
 mod events;
 mod group;
