@@ -282,4 +282,105 @@ mod tests {
         let refused = IfMatch::Tags(Vec::new()).check(&object).unwrap_err();
         assert_eq!(refused.code, Code::VersionConflict);
     }
+
+    /// Every field of an object with a tag: those that its tag covers, and those that change without anybody changing the object. A new
+    /// field belongs into one of the two; of the second kind is what use or time alone changes.
+    #[test]
+    fn every_field_is_covered_by_the_tag_or_known_to_change_by_itself() {
+        let fields: [(&str, &str, &str); 15] = [
+            (
+                "App",
+                "created_at description id indexed_context_keys name retrieve state tenant_key \
+                 tenant_mode version website_url",
+                "",
+            ),
+            ("AppRetention", "is_default retention updated_at", ""),
+            ("Branding", "accent_color background_color display_name updated_at", ""),
+            (
+                "CreatedSecret",
+                "allow_any_host allowed_hosts created_at credential_id credential_type fields \
+                 grant_id id injection_format injection_header injections name rotated_at slug \
+                 template token_generation version",
+                "",
+            ),
+            (
+                "Grant",
+                "account_identifier account_name allow_any_host app_id created_at credential_id \
+                 expires_at grant_id grant_kind label managed_secret_id managed_secret_name \
+                 principal_type provider_id reason revoked_at scopes tenant tenant_exempt version",
+                "last_used_at needs_reconnect status token_expires_at",
+            ),
+            (
+                "Key",
+                "allow_unsigned_identity cidr_allowlist created_at deprecated_at \
+                 effective_rate_limit_rpm expires_at grace_until id key_prefix key_type name \
+                 parent_key_id rate_limit_rpm rate_limit_source revoked_at scope_version scopes \
+                 successor_id",
+                "last_used_at status",
+            ),
+            ("LegalHold", "held held_at operator_id reason", ""),
+            (
+                "MintedKey",
+                "allow_unsigned_identity api_key cidr_allowlist created_at deprecated_at \
+                 effective_rate_limit_rpm expires_at grace_until id key_prefix key_type name \
+                 parent_key_id rate_limit_rpm rate_limit_source revoked_at scope_version scopes \
+                 successor_id",
+                "last_used_at status",
+            ),
+            ("MintedToken", "app_ids created_at expires_at id name operator_id revoked_at role token", "status"),
+            ("Operator", "created_at disabled_at email id role", ""),
+            ("Organization", "created_at id name slug", ""),
+            (
+                "Provider",
+                "account_hosts allowed_hosts client_id created_at custom docs_url effective_hosts \
+                 effective_scopes environment has_client_secret id name provider_id redirect_uri \
+                 scopes setup updated_at verified version",
+                "accounts problem problem_at",
+            ),
+            (
+                "RotatedKey",
+                "allow_unsigned_identity api_key cidr_allowlist created_at deprecated_at \
+                 effective_rate_limit_rpm expires_at grace_until id key_prefix key_type name \
+                 parent_key_id predecessor_grace_until predecessor_id rate_limit_rpm \
+                 rate_limit_source revoked_at scope_version scopes successor_id",
+                "last_used_at status",
+            ),
+            (
+                "Secret",
+                "allow_any_host allowed_hosts created_at credential_id credential_type fields id \
+                 injection_format injection_header injections name rotated_at slug template \
+                 token_generation version",
+                "",
+            ),
+            ("Token", "app_ids created_at expires_at id name operator_id revoked_at role", "status"),
+        ];
+        let document = crate::openapi::document();
+        let mut known = std::collections::BTreeSet::new();
+        let operations =
+            document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
+        let answers = operations.flat_map(|operation| operation["responses"].as_object().unwrap().values());
+        for answer in answers.filter(|answer| answer["headers"].get("ETag").is_some()) {
+            let schema = answer["content"]["application/json"]["schema"]["$ref"].as_str().unwrap();
+            known.insert(schema.rsplit('/').next().unwrap().to_owned());
+        }
+        let listed: Vec<&str> = fields.iter().map(|(object, ..)| *object).collect();
+        assert_eq!(known.into_iter().collect::<Vec<_>>(), listed);
+        let mut dropped = std::collections::BTreeSet::new();
+        for (object, covered, changing) in fields {
+            let properties = document["components"]["schemas"][object]["properties"].as_object().unwrap();
+            let split = |is_volatile: bool| {
+                let mut names: Vec<&str> = properties.keys().map(String::as_str).collect();
+                names.retain(|name| VOLATILE.contains(name) == is_volatile);
+                names.sort_unstable();
+                names.join(" ")
+            };
+            assert_eq!((split(false), split(true)), (covered.to_owned(), changing.to_owned()), "{object}");
+            dropped.extend(changing.split_ascii_whitespace());
+        }
+        assert_eq!(
+            dropped.into_iter().collect::<Vec<_>>(),
+            VOLATILE,
+            "no name is left over that some object will have one day"
+        );
+    }
 }
