@@ -296,12 +296,12 @@ def test_core_83_labels_that_cannot_be(world: World, label: object):
     assert any(f'"{name}"' in answer.body.decode() for name in ("principal.label", "principal", "label"))
 
 
-async def test_core_83_principals_that_need_unbuilt_parts(world: World):
+async def test_core_83_principals_that_are_not_known(world: World):
     secret = world.secret()
     async with world.vault() as app:
         for principal, status, code in (
-            (UserPrincipal(user_token="a.b.c", label="u"), 501, "feature_unavailable"),
-            (GroupPrincipal(external_group_id="g", idp_id=UNKNOWN, label="g"), 501, "feature_unavailable"),
+            (UserPrincipal(user_token="a.b.c", label="u"), 401, "jwt_validation_error"),
+            (GroupPrincipal(external_group_id="g", idp_id=UNKNOWN, label="g"), 422, "invalid_value"),
             (AgentPrincipal(label="a"), 422, None),
         ):
             with pytest.raises(BackendError) as error:

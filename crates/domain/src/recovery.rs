@@ -367,11 +367,9 @@ pub fn plan(happened: &[Happened]) -> Result<Plan, ReadError> {
                 text("provider_id"),
                 "it was deleted after the backup and is back: delete it again with `grantd providers delete`",
             ),
-            Kind::IdentityProviderCreated => plan.lose(
-                "identity_provider",
-                text("idp_id"),
-                "it was registered after the backup: register it again with `grantd idp create`",
-            ),
+            Kind::IdentityProviderCreated => {
+                plan.lose("identity_provider", text("idp_id"), "it was registered after the backup: register it again")
+            }
             Kind::IdentityProviderUpdated | Kind::IdentityProviderDeleted => {
                 let idp = IdentityProviderId::parse(text("idp_id"));
                 let idp = idp.ok_or(malformed("the event names no identity provider"))?;
@@ -382,7 +380,7 @@ pub fn plan(happened: &[Happened]) -> Result<Plan, ReadError> {
                     plan.lose(
                         "identity_provider",
                         text("idp_id"),
-                        "it was changed after the backup, so it is inactive: look with `grantd idp show`, and activate it",
+                        "it was changed after the backup, so it is inactive: look at it, and activate it",
                     );
                 }
             }

@@ -99,7 +99,7 @@ fn allowed<'a>(
             "The user whose grant this is was deprovisioned. A user who is back connects anew.",
         )),
         Some(Owner::Suspended) => return Err(refuse(Code::PolicyDenied).message(
-            "The user whose grant this is is suspended. An operator lets the user in again with `grantd end-users resume`.",
+            "The user whose grant this is is suspended. An operator lets the user in again with POST /api/v1/apps/{app}/users/{id}/resume.",
         )),
         Some(Owner::Active) | None => {}
     }

@@ -76,7 +76,7 @@ codes! {
     SiblingLabelConflict = "sibling_label_conflict", 409, "Another living grant on this credential has that label.", "Choose another label, or revoke that grant.";
     CredentialIdRequired = "credential_id_required", 409, "The secret has several credentials.", "Name one as credential_id.";
     AmbiguousGrant = "ambiguous_grant", 409, "Several grants fit.", "Name one by `account`, by `label` or as `grant_id`: `candidates` lists them.";
-    IdentityProviderInactive = "identity_provider_inactive", 409, "The identity provider of this user is switched off.", "An operator switches it on with `grantd idp update --state active`.";
+    IdentityProviderInactive = "identity_provider_inactive", 409, "The identity provider of this user is switched off.", "An operator switches it on with PATCH /api/v1/apps/{app}/identity-providers/{id}.";
     CredentialDestroyed = "credential_destroyed", 409, "The stored value was destroyed with its last grant.", "Store a new one with `grantd managed-secrets rotate`.";
     TokenRefreshInProgress = "token_refresh_in_progress", 409, "The access token is being renewed.", "Retry in a second.";
     GrantDeleted = "grant_deleted", 410, "What this grant stood on is gone.", "Issue a new one.";
@@ -84,7 +84,7 @@ codes! {
     EncodingUnsupported = "encoding_unsupported", 415, "The body is encoded.", "Send it without Content-Encoding.";
     InvalidAudience = "invalid_audience", 422, "An identity assertion cannot be for this audience.", "Name who will check it by a URI with a scheme, of at most 512 ASCII characters.";
     InvalidGrantPolicy = "invalid_grant_policy", 422, "The policy of the grant is none.", "It holds expires_at and max_ttl_seconds, and may only make the grant tighter than its source.";
-    GroupPrincipalUnsupported = "group_principal_unsupported", 422, "Tokens of this identity provider say nothing of groups.", "Say which claim does with `grantd idp update --groups-claim`.";
+    GroupPrincipalUnsupported = "group_principal_unsupported", 422, "Tokens of this identity provider say nothing of groups.", "Say which claim does as `claims.groups` of the identity provider.";
     InvalidValue = "invalid_value", 422, "A value is not possible.", "Correct it and send the request again.";
     TooMany = "too_many", 422, "A limit of this server is reached.", "Remove what is no longer needed: docs/limits.md has the bounds.";
     BlockedDestination = "blocked_destination", 422, "The credential may not go to this URL.", "Its allowed hosts are set with `grantd managed-secrets set-allowed-hosts`.";
@@ -96,7 +96,7 @@ codes! {
     UnknownRoute = "unknown_route", 501, "This server has no such route.", "Check the path and the server's version.";
     FeatureUnavailable = "feature_unavailable", 501, "This part is not built yet.", "CHANGELOG.md says what is.";
     ProviderBreakerOpen = "provider_breaker_open", 503, "The provider's token endpoint has failed repeatedly, so it is left alone for a while.", "Retry after Retry-After; no grant is lost.";
-    ServiceUnavailable = "service_unavailable", 503, "The identity provider's keys cannot be fetched.", "Retry; `grantd idp discover` says what is wrong.";
+    ServiceUnavailable = "service_unavailable", 503, "The identity provider's keys cannot be fetched.", "Retry; if it stays so, have an operator look at the jwks_url it is registered with.";
     StorageUnavailable = "storage_unavailable", 503, "The database cannot be reached or written. Nothing was changed.", "Retry.";
     AuditUnavailable = "audit_unavailable", 503, "The audit event could not be written, so nothing was released.", "Retry.";
     Busy = "busy", 503, "Too much is happening at once.", "Retry.";

@@ -33,6 +33,9 @@ pub struct Discovery {
     pub token_endpoint_auth_methods_supported: Vec<String>,
     #[serde(default)]
     pub code_challenge_methods_supported: Vec<String>,
+    pub jwks_uri: Option<String>,
+    #[serde(default)]
+    pub authorization_response_iss_parameter_supported: bool,
 }
 
 /// Where an issuer's discovery document is.

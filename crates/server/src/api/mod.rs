@@ -8,6 +8,7 @@ mod erasure;
 mod grants;
 pub(crate) mod idempotency;
 mod identity_keys;
+mod identity;
 mod keys;
 mod operators;
 mod organization;
@@ -18,6 +19,7 @@ mod scim;
 mod secrets;
 mod templates;
 mod tokens;
+mod users;
 pub(crate) mod version;
 
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::grant::{App, AppState};
+use grantd_domain::identity::UserStatus;
 use grantd_store::operators::{self as operator_rows, Operator, Pat, Role};
 use grantd_wire::api::Whoami;
 use grantd_wire::ids::AppId;
@@ -195,6 +198,18 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::ScimEnable => scim::enable(vault, request, app).await,
         Api::ScimRotate => scim::rotate(vault, request, app).await,
         Api::ScimDisable => scim::disable(vault, request, app).await,
+        Api::IdpsList => identity::list(vault, request, app).await,
+        Api::IdpsCreate => identity::create(vault, request, app).await,
+        Api::IdpsShow => identity::show(vault, request, app).await,
+        Api::IdpsUpdate => identity::update(vault, request, app).await,
+        Api::IdpsDelete => identity::delete(vault, request, app).await,
+        Api::UsersList => users::list(vault, request, app).await,
+        Api::UsersShow => users::show(vault, request, app).await,
+        Api::UsersSuspend => users::set(vault, request, app, UserStatus::Suspended).await,
+        Api::UsersResume => users::set(vault, request, app, UserStatus::Active).await,
+        Api::UsersDeprovision => users::deprovision(vault, request, app).await,
+        Api::GroupsList => users::list_groups(vault, request, app).await,
+        Api::GroupsShow => users::show_group(vault, request, app).await,
         Api::SecretsList => secrets::list(vault, request, app).await,
         Api::SecretsCreate => secrets::create(vault, request, app).await,
         Api::SecretsShow => secrets::show(vault, request, app).await,

@@ -344,7 +344,7 @@ async fn described(vault: &Vault, id: &str, name: &str, said: CustomProvider) ->
     check_custom(&said)?;
     let said = match &said.issuer {
         Some(issuer) if said.authorize_url.is_none() || said.token_url.is_none() => {
-            let found = discover(vault, issuer).await?;
+            let found = discover(vault, "custom.issuer", issuer).await?;
             let said = found.complete(said);
             // What the document says is held against the same bounds.
             check_custom(&said)?;

@@ -83,8 +83,9 @@ fn parse_list(text: &[u8]) -> Option<IfMatch> {
 }
 
 /// Fields that change without anybody changing the object: by its use, and by time passing.
-const VOLATILE: [&str; 8] = [
+const VOLATILE: [&str; 9] = [
     "accounts",
+    "last_seen_at",
     "last_used_at",
     "needs_reconnect",
     "problem",
@@ -199,6 +200,11 @@ pub const fn is_checked(route: Api) -> bool {
             | Api::KeysRevoke
             | Api::ProvidersUpdate
             | Api::ProvidersDelete
+            | Api::IdpsUpdate
+            | Api::IdpsDelete
+            | Api::UsersSuspend
+            | Api::UsersResume
+            | Api::UsersDeprovision
             | Api::SecretsRotate
             | Api::SecretsSetHosts
             | Api::SecretsDelete
@@ -211,7 +217,9 @@ pub const fn is_checked(route: Api) -> bool {
 pub const fn is_tagged(route: Api) -> bool {
     match route {
         // They answer what was done, not the object.
-        Api::SecretsDelete | Api::ProvidersDelete | Api::GrantsRevoke => false,
+        Api::SecretsDelete | Api::ProvidersDelete | Api::IdpsDelete | Api::UsersDeprovision | Api::GrantsRevoke => {
+            false
+        }
         // What it answers changes with the directory's calls.
         Api::ScimShow | Api::ScimEnable | Api::ScimRotate | Api::ScimDisable => false,
         Api::OperatorsCreate
@@ -219,6 +227,7 @@ pub const fn is_tagged(route: Api) -> bool {
         | Api::AppsCreate
         | Api::KeysMint
         | Api::ProvidersCreate
+        | Api::IdpsCreate
         | Api::SecretsCreate
         | Api::SecretGrantsCreate
         | Api::ConnectSessionsCreate
@@ -231,6 +240,8 @@ pub const fn is_tagged(route: Api) -> bool {
         | Api::HoldShow
         | Api::KeysShow
         | Api::ProvidersShow
+        | Api::IdpsShow
+        | Api::UsersShow
         | Api::SecretsShow
         | Api::ConnectSessionsShow
         | Api::GrantsShow => true,

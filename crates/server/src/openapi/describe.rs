@@ -56,6 +56,7 @@ pub const TAGS: &[(&str, &str)] = &[
     ("scim", "SCIM 2.0: where the directory of an identity provider tells what became of its users."),
     ("providers", "OAuth providers that apps are registered with, so that users can connect their accounts."),
     ("provider-catalog", "What is known of OAuth providers."),
+    ("identity", "Who vouches for an app's users, and the users and groups that were seen."),
     ("secret-templates", "What the credentials of known vendors need."),
     ("managed-secrets", "Credentials that operators store: never read again, only used, rotated and destroyed."),
     ("grants", "Permission to use one credential."),
@@ -298,6 +299,45 @@ pub fn describe(route: Api) -> Operation {
             .creates(),
         Api::ScimDisable => gives::<api::ScimDisabled>("disableScim", "scim", "Switches SCIM off for an identity provider")
             .about("The users it told of stay as they are."),
+        Api::IdpsList => {
+            gives::<api::Page<api::IdentityProvider>>("listIdentityProviders", "identity", "Lists identity providers")
+                .filtered(SEARCHED)
+        }
+        Api::IdpsCreate => {
+            gives::<api::IdentityProvider>("createIdentityProvider", "identity", "Registers an identity provider")
+                .about("Without jwks_url the issuer's discovery document is fetched once, now. The client secret is sealed.")
+                .creates()
+                .takes_as::<api::IdentityProviderCreate>(
+                    r#"{"preset": "okta", "issuer": "https://company.okta.com/oauth2/default", "audiences": ["api://default"]}"#,
+                )
+                .refuses(&[Code::NameTaken, Code::TooMany])
+        }
+        Api::IdpsShow => {
+            gives::<api::IdentityProvider>("showIdentityProvider", "identity", "Shows an identity provider, by id or issuer")
+        }
+        Api::IdpsUpdate => {
+            gives::<api::IdentityProvider>("updateIdentityProvider", "identity", "Changes an identity provider")
+                .about("Absent fields stay. The issuer stays: users are known by it.")
+                .takes_as::<api::IdentityProviderUpdate>(r#"{"state": "inactive"}"#)
+                .refuses(&[Code::KeyUnavailable])
+        }
+        Api::IdpsDelete => {
+            gives::<api::DeletedIdentityProvider>("deleteIdentityProvider", "identity", "Deletes an identity provider")
+                .about("Its users and their grants stay; no token of it counts any more.")
+        }
+        Api::UsersList => gives::<api::Page<api::User>>("listUsers", "identity", "Lists end users")
+            .about("`search` is the beginning of an e-mail address.")
+            .filtered(&["limit", "offset", "search", "status"]),
+        Api::UsersShow => gives::<api::User>("showUser", "identity", "Shows an end user"),
+        Api::UsersSuspend => gives::<api::User>("suspendUser", "identity", "Suspends an end user")
+            .about("From now on nothing of the user's is released. Done before, it changes nothing."),
+        Api::UsersResume => gives::<api::User>("resumeUser", "identity", "Lets a suspended end user in again"),
+        Api::UsersDeprovision => {
+            gives::<api::DeprovisionedUser>("deprovisionUser", "identity", "Ends an end user with every grant, for good")
+                .about("One write revokes them all. Who signs in again later is a new user.")
+        }
+        Api::GroupsList => gives::<api::Page<api::Group>>("listGroups", "identity", "Lists groups").filtered(SEARCHED),
+        Api::GroupsShow => gives::<api::Group>("showGroup", "identity", "Shows a group"),
         Api::SecretsList => gives::<api::Page<api::Secret>>("listSecrets", "managed-secrets", "Lists managed secrets")
             .filtered(SEARCHED),
         Api::SecretsCreate => gives::<api::CreatedSecret>("createSecret", "managed-secrets", "Stores a secret")

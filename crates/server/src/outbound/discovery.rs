@@ -13,9 +13,9 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::client::{Answered, Outgoing, exchange};
 use crate::vault::Vault;
 
-/// Fetches what the issuer says of itself.
-pub async fn discover(vault: &Vault, issuer: &str) -> Result<Discovery, Error> {
-    let refused = |why: &str| Error::impossible("custom.issuer", why);
+/// Fetches what the issuer says of itself. `field`: where the issuer was named.
+pub async fn discover(vault: &Vault, field: &str, issuer: &str) -> Result<Discovery, Error> {
+    let refused = |why: &str| Error::impossible(field, why);
     let target = Target::parse(&discovery_url(issuer)).map_err(|why| refused(&format!("is no issuer. {why}")))?;
     if !target.is_https() && !vault.settings.outbound.holds(&target) {
         return Err(refused("must be https, or a host and port that outbound.allow names"));
@@ -32,9 +32,8 @@ pub async fn discover(vault: &Vault, issuer: &str) -> Result<Discovery, Error> {
     let deadline = Duration::from_millis(limits::DISCOVERY_DEADLINE_MS);
     let answered = exchange(&vault.outbound, &vault.settings.outbound, outgoing, deadline).await;
     let Answered { status, body } = answered.map_err(|why| {
-        refused(&format!("its discovery document cannot be fetched: {why}")).hint(
-            "Without a document to fetch, say what it would: --authorize-url, --token-url and, if there are such, --revoke-url and --userinfo-url.",
-        )
+        refused(&format!("its discovery document cannot be fetched: {why}"))
+            .hint("Without a document to fetch, say what it would: the addresses of its endpoints.")
     })?;
     match status {
         200 => {}

@@ -95,7 +95,7 @@ pub async fn keys(vault: &Arc<Vault>, idp: &Arc<IdentityProvider>, token: &Token
             let why = known.problem.unwrap_or_else(|| "they were not fetched in time".to_owned());
             Err(Error::new(Code::ServiceUnavailable)
                 .message(format!(
-                    "The identity provider's keys cannot be had: {why}. Retry; `grantd idp discover` looks at it."
+                    "The identity provider's keys cannot be had: {why}. Retry; if it stays so, have an operator look at the jwks_url it is registered with."
                 ))
                 .retry_after(10))
         }

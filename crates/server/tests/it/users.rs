@@ -24,6 +24,7 @@ on_kept_engines! {
     a_user_reaches_what_is_the_users_and_nothing_else,
     a_group_grant_is_for_those_whose_tokens_name_the_group,
     a_suspended_user_is_stopped_at_once_with_and_without_a_token,
+    a_deprovisioned_user_is_gone_with_every_grant,
 }
 
 in_memory! {
@@ -382,4 +383,36 @@ async fn a_set_of_keys_that_is_none_is_never_taken_for_one(server: Server) {
     *idp.plays.lock().unwrap() = None;
     server.env.advance_ms(JWKS_PAUSE_MS);
     ask(&server, &world, by(idp.token(&server, "ann"))).await.refused(Code::GrantNotFound);
+}
+
+async fn a_deprovisioned_user_is_gone_with_every_grant(server: Server) {
+    let (server, world, idp) = Idp::start(&server).await;
+    let token = idp.token(&server, "ann");
+    let grants = [user_grant(&server, &world, &token, "a").await, user_grant(&server, &world, &token, "b").await];
+    let users = server.api("GET", &world.path("users"), Value::Null).await.ok(200);
+    assert_eq!((&users["total"], &users["items"][0]["subject"]), (&json!(1), &json!("ann")));
+    let path = world.path(&format!("users/{}", text(&users["items"][0], "id")));
+    let suspended = server.api("POST", &format!("{path}/suspend"), Value::Null).await.ok(200);
+    assert_eq!(suspended["user_status"], "suspended");
+    let direct = json!({"grant_id": grants[0]});
+    ask(&server, &world, direct.clone()).await.refused(Code::PolicyDenied);
+    server.api("POST", &format!("{path}/resume"), Value::Null).await.ok(200);
+    ask(&server, &world, direct.clone()).await.ok(200);
+    let gone = server.api("POST", &format!("{path}/deprovision"), Value::Null).await.ok(200);
+    assert_eq!(gone["grants_revoked"], 2);
+    for grant in &grants {
+        ask(&server, &world, json!({"grant_id": grant})).await.refused(Code::GrantDeleted);
+    }
+    let again = server.api("POST", &format!("{path}/deprovision"), Value::Null).await.ok(200);
+    assert_eq!((&again["grants_revoked"], &again["deprovisioned_at"]), (&json!(0), &gone["deprovisioned_at"]));
+    server.api("POST", &format!("{path}/resume"), Value::Null).await.refused(Code::Conflict);
+    // The token that was out proves nothing any more; a new sign-in is a new user, who has nothing.
+    let by = |token: &str| json!({"provider_id": world.secret, "user_token": token});
+    let refused = ask(&server, &world, by(&token)).await.refused(Code::JwtValidationError);
+    assert_eq!(refused["details"]["check"], "user_deprovisioned");
+    server.env.advance_ms(2_000);
+    ask(&server, &world, by(&idp.token(&server, "ann"))).await.refused(Code::GrantNotFound);
+    assert_eq!(server.api("GET", &world.path("users"), Value::Null).await.ok(200)["total"], 2);
+    // The app's own grant is untouched.
+    ask(&server, &world, json!({"grant_id": world.grant})).await.ok(200);
 }

@@ -1,10 +1,12 @@
 //! Every route of both tables: as nobody, as a stranger, with each scope or role too small.
 
-use grantd_domain::env::Clock as _;
+use grantd_domain::env::{Clock as _, new_uuid};
+use grantd_domain::identity::{Group, User, UserStatus};
 use grantd_server::routes::{self, Api, ApiRoute, Needs, Sdk, SdkRoute};
 use grantd_store::operators::Role;
+use grantd_store::{groups, users};
 use grantd_wire::Code;
-use grantd_wire::ids::AppId;
+use grantd_wire::ids::{AppId, GroupId, IdentityProviderId, UserId};
 use grantd_wire::scope::{self, Scope};
 use http::Method;
 use serde_json::{Value, json};
@@ -250,7 +252,10 @@ fn api_body(route: Api) -> Value {
         Api::AppsUpdate | Api::BrandingSet | Api::GrantsUpdate | Api::OperatorsUpdate => json!({}),
         Api::OperatorsCreate => json!({"email": "new@example.com", "role": "viewer"}),
         Api::ProvidersCreate => json!({"provider": "github", "client_id": "c", "client_secret": "canary"}),
-        Api::ProvidersUpdate => json!({"name": "Other"}),
+        Api::ProvidersUpdate | Api::IdpsUpdate => json!({"name": "Other"}),
+        Api::IdpsCreate => json!({
+            "issuer": "https://id.example.com", "audiences": ["app"], "jwks_url": "https://id.example.com/jwks", "client_secret": "canary",
+        }),
         Api::SecretsCreate => json!({"name": "New", "value": "canary", "allowed_hosts": ["api.example.com"]}),
         Api::ConnectSessionsCreate => json!({"allowed_providers": ["slack"]}),
         Api::RetentionSet => json!({"retention": "90d"}),
@@ -301,6 +306,11 @@ async fn api_path(server: &Server, route: &ApiRoute, app: &str, objects: &World)
         Api::ScimShow | Api::ScimEnable | Api::ScimRotate | Api::ScimDisable => {
             crate::scim::provider(server, &objects.app, "https://id.example.com").await
         }
+        Api::IdpsShow | Api::IdpsUpdate | Api::IdpsDelete => idp(server, objects).await,
+        Api::UsersShow | Api::UsersSuspend | Api::UsersResume | Api::UsersDeprovision => {
+            user(server, objects).await.to_string()
+        }
+        Api::GroupsShow => group(server, objects).await.to_string(),
         Api::EventsShow => text(&server.told(objects, "app.created").await[0], "id"),
         _ => objects.secret_id.clone(),
     };
@@ -309,6 +319,57 @@ async fn api_path(server: &Server, route: &ApiRoute, app: &str, objects: &World)
     }
     let with_app = route.path.replacen("{}", app, 1);
     with_app.replacen("{}", &object, 1)
+}
+
+/// An identity provider of the app's.
+async fn idp(server: &Server, objects: &World) -> String {
+    let issuer = "https://walk.example.com";
+    let body = json!({"issuer": issuer, "audiences": ["app"], "jwks_url": "https://walk.example.com/jwks"});
+    let made = server.api("POST", &objects.path("identity-providers"), body).await;
+    match made.status {
+        409 => {
+            let page = server.api("GET", &objects.path("identity-providers"), Value::Null).await.ok(200);
+            let found = page["items"].as_array().unwrap().iter().find(|item| item["issuer"] == issuer);
+            text(found.unwrap(), "id")
+        }
+        _ => text(&made.ok(201), "id"),
+    }
+}
+
+/// A user of it, as a first token makes one.
+async fn user(server: &Server, objects: &World) -> UserId {
+    let idp = IdentityProviderId::parse(&idp(server, objects).await).unwrap();
+    let (app, now) = (AppId::parse(&objects.app).unwrap(), server.now());
+    let id = UserId::from_uuid(new_uuid(&*server.env));
+    let user = User {
+        id,
+        app_id: app,
+        idp_id: idp,
+        subject: id.to_string(),
+        status: UserStatus::Active,
+        email: None,
+        name: None,
+        roles: std::collections::BTreeSet::new(),
+        told_at: None,
+        told_hash: None,
+        last_seen_at: None,
+        created_at: now,
+        updated_at: now,
+        version: 1,
+    };
+    server.store().write(move |tx| users::insert(tx, &user)).await.unwrap();
+    id
+}
+
+/// A group of it.
+async fn group(server: &Server, objects: &World) -> GroupId {
+    let idp = IdentityProviderId::parse(&idp(server, objects).await).unwrap();
+    let (app, now) = (AppId::parse(&objects.app).unwrap(), server.now());
+    let id = GroupId::from_uuid(new_uuid(&*server.env));
+    let (external_id, name) = (id.to_string(), id.to_string());
+    let group = Group { id, app_id: app, idp_id: idp, external_id, name, created_at: now, updated_at: now, version: 1 };
+    server.store().write(move |tx| groups::insert(tx, &group)).await.unwrap();
+    id
 }
 
 /// A provider of the app's.

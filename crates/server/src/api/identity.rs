@@ -1,0 +1,294 @@
+//! Identity providers of an app: whose tokens count, and how they are read.
+//!
+//! Never: a client secret in an answer or an event; one that was stored, sent to a server that it was not given for.
+
+use grantd_domain::account::SealedSecret;
+use grantd_domain::audit::{Event, Kind};
+use grantd_domain::destination::Target;
+use grantd_domain::env::new_uuid;
+use grantd_domain::grant::{App, check_text};
+use grantd_domain::identity::{Algorithm, ClaimMapping, Endpoints, IdentityProvider, Preset, ProviderState, check_url};
+use grantd_domain::secret::Secret;
+use grantd_store::{Tx, append_event, apps, identity_providers};
+use grantd_wire::api::{self, IdentityProviderCreate, IdentityProviderUpdate, ListQuery};
+use grantd_wire::ids::{AppId, IdentityProviderId};
+use grantd_wire::{Code, Error, limits};
+use serde_json::{Value, to_value};
+
+use super::version::shown;
+use super::{Request, page};
+use crate::answer::{Answer, json as answer, of_store};
+use crate::keyring::idp_secret_place;
+use crate::outbound::discovery::discover;
+use crate::parse;
+use crate::vault::Vault;
+
+fn missing() -> Error {
+    Error::new(Code::NotFound)
+        .message("The app has no such identity provider.")
+        .hint("GET /api/v1/apps/{app}/identity-providers lists those it has; they go by their id or issuer.")
+}
+
+fn load(tx: &mut Tx<'_>, app: AppId, id_or_issuer: &str) -> grantd_store::Result<IdentityProvider> {
+    Ok(identity_providers::find(tx, app, id_or_issuer)?.ok_or_else(missing)?)
+}
+
+fn view(idp: &IdentityProvider) -> api::IdentityProvider {
+    let ClaimMapping { subject, audience, email, name, groups, roles } = idp.claims.clone();
+    api::IdentityProvider {
+        id: idp.id.to_string(),
+        name: idp.name.clone(),
+        preset: idp.preset.id.to_owned(),
+        issuer: idp.issuer.clone(),
+        audiences: idp.audiences.clone(),
+        algorithms: idp.algorithms.iter().map(|algorithm| algorithm.as_str().to_owned()).collect(),
+        claims: api::Claims { subject: Some(subject), audience: Some(audience), email, name, groups, roles },
+        jwks_url: idp.endpoints.jwks_url.clone(),
+        authorize_url: idp.endpoints.authorize_url.clone(),
+        token_url: idp.endpoints.token_url.clone(),
+        userinfo_url: idp.endpoints.userinfo_url.clone(),
+        client_id: idp.client_id.clone(),
+        has_client_secret: idp.client_secret.is_some(),
+        scopes: idp.scopes.clone(),
+        state: idp.state.as_str().to_owned(),
+        created_at: idp.created_at,
+        updated_at: idp.updated_at,
+        version: idp.version,
+    }
+}
+
+/// Tells what became of the registration; of the client secret only that it did.
+fn changed(mut event: Event, before: Option<&IdentityProvider>, after: &IdentityProvider) -> Event {
+    let shown = |idp: &IdentityProvider| to_value(view(idp)).unwrap_or_default();
+    let (old, new) = (before.map(shown).unwrap_or_default(), shown(after));
+    for (field, value) in new.as_object().into_iter().flatten() {
+        let is_told = !matches!(field.as_str(), "id" | "created_at" | "updated_at" | "version");
+        if is_told && old[field] != *value && !(value.is_null() && before.is_none()) {
+            event = event.changed(field, old.get(field).cloned().unwrap_or(Value::Null), value.clone());
+        }
+    }
+    let sealed_at = |idp: &IdentityProvider| idp.client_secret.as_ref().map(|secret| secret.version);
+    match before.map(|before| (sealed_at(before), sealed_at(after))) {
+        Some((Some(old), Some(new))) if old != new => event.changed("client_secret", "the old one", "a new one"),
+        _ => event,
+    }
+}
+
+pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let query: ListQuery = parse::query(&request.uri)?;
+    let (limit, offset) = parse::page(query.limit, query.offset)?;
+    let app = app.id;
+    let read = move |tx: &mut Tx<'_>| identity_providers::list(tx, app, query.search.as_deref(), limit, offset);
+    let (found, total) = vault.store.read(read).await.map_err(of_store)?;
+    Ok(page(found.iter().map(view).collect(), total, limit, offset))
+}
+
+pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let (name, app) = (request.object(), app.id);
+    let idp = vault.store.read(move |tx| load(tx, app, &name)).await.map_err(of_store)?;
+    Ok(shown(200, &view(&idp)))
+}
+
+pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    if let Some(before) = request.replayed(vault).await? {
+        return Ok(before);
+    }
+    let mut ask: IdentityProviderCreate = parse::json(&request.body)?;
+    let secret = ask.client_secret.take().map(Secret::new);
+    let mut idp = planned(vault, request, app, ask).await?;
+    if let Some(secret) = secret {
+        idp.client_secret = Some(sealed(vault, &idp, &secret).await?);
+    }
+    let event = request.drafts(vault, app, &[Kind::IdentityProviderCreated]).of(Kind::IdentityProviderCreated);
+    let event = changed(event.core_id("idp_id", idp.id), None, &idp).prepare();
+    let insert = move |tx: &mut Tx<'_>| {
+        let (_, total) = identity_providers::list(tx, idp.app_id, None, 1, 0)?;
+        if total >= limits::IDENTITY_PROVIDERS_MAX {
+            let most = limits::IDENTITY_PROVIDERS_MAX;
+            let error = Error::new(Code::TooMany);
+            return Err(error
+                .message(format!("An app has at most {most} identity providers. Delete one first."))
+                .into());
+        }
+        identity_providers::insert(tx, &idp)?;
+        apps::raise_epoch(tx, idp.app_id)?;
+        append_event(tx, &event)?;
+        Ok(view(&idp))
+    };
+    request.create(vault, insert).await
+}
+
+async fn planned(
+    vault: &Vault,
+    request: &Request,
+    app: &App,
+    ask: IdentityProviderCreate,
+) -> Result<IdentityProvider, Error> {
+    let preset = ask.preset.as_deref().unwrap_or("oidc");
+    let preset = Preset::find(preset).ok_or_else(|| {
+        let known: Vec<&str> = grantd_domain::identity::PRESETS.iter().map(|preset| preset.id).collect();
+        Error::impossible("preset", &format!("must be one of {}", known.join(", ")))
+    })?;
+    allowed(vault, "issuer", &ask.issuer)
+        .map_err(|e| e.hint(format!("Issuers of {} look like {}", preset.name, preset.issuer)))?;
+    let endpoints = match ask.jwks_url {
+        Some(jwks_url) => Endpoints { jwks_url, ..Endpoints::default() },
+        None => {
+            let found = discover(vault, "issuer", &ask.issuer).await?;
+            let posts = |method: &str| found.token_endpoint_auth_methods_supported.iter().any(|known| known == method);
+            Endpoints {
+                posts_secret: posts("client_secret_post") && !posts("client_secret_basic"),
+                names_issuer: found.authorization_response_iss_parameter_supported,
+                jwks_url: found.jwks_uri.ok_or_else(|| {
+                    Error::impossible("issuer", "names no keys in its discovery document: give jwks_url")
+                })?,
+                authorize_url: found.authorization_endpoint,
+                token_url: found.token_endpoint,
+                userinfo_url: found.userinfo_endpoint,
+            }
+        }
+    };
+    let idp = IdentityProvider {
+        id: IdentityProviderId::from_uuid(new_uuid(&*vault.env)),
+        app_id: app.id,
+        name: ask.name.unwrap_or_else(|| preset.name.to_owned()),
+        preset,
+        issuer: ask.issuer,
+        audiences: ask.audiences,
+        algorithms: ask.algorithms.map_or_else(|| Ok(preset.algorithms.to_vec()), |texts| algorithms(&texts))?,
+        claims: mapped(preset.claims(), ask.claims),
+        endpoints,
+        client_id: ask.client_id,
+        client_secret: None,
+        scopes: ask.scopes.unwrap_or_else(|| preset.scopes.iter().map(|scope| (*scope).to_owned()).collect()),
+        state: ProviderState::Active,
+        created_at: request.source.now,
+        updated_at: request.source.now,
+        is_deleted: false,
+        version: 1,
+    };
+    check(vault, &idp)?;
+    Ok(idp)
+}
+
+pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let ask: IdentityProviderUpdate = parse::json(&request.body)?;
+    let (name, app_id) = (request.object(), app.id);
+    let old = vault.store.read(move |tx| load(tx, app_id, &name)).await.map_err(of_store)?;
+    request.if_match.check(&view(&old))?;
+    let mut new = IdentityProvider { version: old.version + 1, updated_at: request.source.now, ..old.clone() };
+    new.name = ask.name.unwrap_or(new.name);
+    new.audiences = ask.audiences.unwrap_or(new.audiences);
+    if let Some(texts) = ask.algorithms {
+        new.algorithms = algorithms(&texts)?;
+    }
+    new.claims = mapped(new.claims, ask.claims);
+    new.endpoints.jwks_url = ask.jwks_url.unwrap_or(new.endpoints.jwks_url);
+    new.client_id = ask.client_id.or(new.client_id);
+    new.scopes = ask.scopes.unwrap_or(new.scopes);
+    if let Some(state) = ask.state {
+        let state = ProviderState::parse(&state);
+        new.state = state.ok_or_else(|| Error::impossible("state", "must be active or inactive"))?;
+    }
+    match ask.client_secret.map(Secret::new) {
+        Some(secret) if secret.reveal().is_empty() => new.client_secret = None,
+        Some(secret) => new.client_secret = Some(sealed(vault, &new, &secret).await?),
+        None => {}
+    }
+    check(vault, &new)?;
+    let event = request.drafts(vault, app, &[Kind::IdentityProviderUpdated]).of(Kind::IdentityProviderUpdated);
+    let event = changed(event.core_id("idp_id", new.id), Some(&old), &new).prepare();
+    let if_match = request.if_match.clone();
+    let write = move |tx: &mut Tx<'_>| {
+        let id = old.id.to_string();
+        if_match.check(&view(&load(tx, app_id, &id)?))?;
+        identity_providers::update(tx, &new, old.version)?;
+        apps::raise_epoch(tx, app_id)?;
+        append_event(tx, &event)?;
+        load(tx, app_id, &id)
+    };
+    let stored = vault.store.write(write).await.map_err(of_store)?;
+    Ok(shown(200, &view(&stored)))
+}
+
+/// Its users and their grants stay; no token of it counts any more.
+pub async fn delete(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let event = request.drafts(vault, app, &[Kind::IdentityProviderDeleted]).of(Kind::IdentityProviderDeleted);
+    let (name, app, now, if_match) = (request.object(), app.id, request.source.now, request.if_match.clone());
+    let write = move |tx: &mut Tx<'_>| {
+        let idp = load(tx, app, &name)?;
+        if_match.check(&view(&idp))?;
+        if !identity_providers::delete(tx, app, idp.id, now)? {
+            return Err(missing().into());
+        }
+        apps::raise_epoch(tx, app)?;
+        append_event(tx, &event.clone().core_id("idp_id", idp.id).prepare())?;
+        Ok(idp)
+    };
+    let idp = vault.store.write(write).await.map_err(of_store)?;
+    let body = api::DeletedIdentityProvider { id: idp.id.to_string(), issuer: idp.issuer, deleted_at: now };
+    Ok(answer(200, &body))
+}
+
+fn algorithms(texts: &[String]) -> Result<Vec<Algorithm>, Error> {
+    let known: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.as_str()).collect();
+    let bad = || Error::impossible("algorithms", &format!("must be one or more of {}", known.join(", ")));
+    let found = texts.iter().map(|text| Algorithm::parse(text)).collect::<Option<Vec<_>>>().ok_or_else(bad)?;
+    if found.is_empty() { Err(bad()) } else { Ok(found) }
+}
+
+/// What is said over what was; an empty name takes one away.
+fn mapped(was: ClaimMapping, said: Option<api::Claims>) -> ClaimMapping {
+    let Some(said) = said else { return was };
+    let over = |was: Option<String>, said: Option<String>| said.or(was).filter(|name| !name.is_empty());
+    ClaimMapping {
+        subject: said.subject.unwrap_or(was.subject),
+        audience: said.audience.unwrap_or(was.audience),
+        email: over(was.email, said.email),
+        name: over(was.name, said.name),
+        groups: over(was.groups, said.groups),
+        roles: over(was.roles, said.roles),
+    }
+}
+
+fn allowed(vault: &Vault, field: &str, url: &str) -> Result<(), Error> {
+    let holds = |url: &str| Target::parse(url).is_ok_and(|target| vault.settings.outbound.holds(&target));
+    check_url(url, holds).map_err(|why| Error::impossible(field, why))
+}
+
+/// What holds for every one, new or changed.
+fn check(vault: &Vault, idp: &IdentityProvider) -> Result<(), Error> {
+    check_text("name", &idp.name, limits::NAME_CHARS_MAX)?;
+    allowed(vault, "jwks_url", &idp.endpoints.jwks_url)?;
+    if idp.audiences.is_empty() && !idp.preset.owns_issuer {
+        let why = "name at least one: a token for another application must not count here";
+        return Err(Error::impossible("audiences", why)
+            .hint(format!("Of {} it is {}.", idp.preset.name, idp.preset.audience_help)));
+    }
+    if idp.audiences.len() > limits::AUDIENCES_MAX {
+        return Err(Error::impossible("audiences", &format!("at most {} are possible", limits::AUDIENCES_MAX)));
+    }
+    let claims = &idp.claims;
+    let names = [&claims.email, &claims.name, &claims.groups, &claims.roles].into_iter().flatten();
+    for name in names.chain([&claims.subject, &claims.audience]) {
+        check_text("claims", name, limits::ISSUER_CHARS_MAX)?;
+    }
+    for audience in &idp.audiences {
+        check_text("audiences", audience, limits::ISSUER_CHARS_MAX)?;
+    }
+    if let Some(client_id) = &idp.client_id {
+        check_text("client_id", client_id, limits::CLIENT_CHARS_MAX)?;
+    }
+    if idp.scopes.len() > limits::OAUTH_SCOPES_MAX {
+        return Err(Error::impossible("scopes", &format!("at most {} are possible", limits::OAUTH_SCOPES_MAX)));
+    }
+    idp.scopes.iter().try_for_each(|scope| check_text("scopes", scope, limits::OAUTH_SCOPE_CHARS_MAX))
+}
+
+/// Seals the secret at the version the row will be stored with.
+async fn sealed(vault: &Vault, idp: &IdentityProvider, secret: &Secret) -> Result<SealedSecret, Error> {
+    check_text("client_secret", secret.reveal(), limits::CLIENT_CHARS_MAX)?;
+    let place = idp_secret_place(idp.app_id, idp.id, idp.version);
+    let sealed = vault.keys.seal_of_app(&*vault.env, idp.app_id, place, secret.reveal().as_bytes()).await?;
+    Ok(SealedSecret { sealed, version: idp.version })
+}
