@@ -318,15 +318,6 @@ pub fn page_unrevoked(tx: &mut Tx<'_>, app: AppId, on: On, last: Option<GrantId>
     rows.into_iter().map(|mut row| row.id("grants.id")).collect()
 }
 
-/// Grants of a user that are not revoked, lapsed ones too: those the user is the principal of, and those on what the user connected.
-pub fn list_unrevoked_of_user(tx: &mut Tx<'_>, app: AppId, user: UserId, limit: i64) -> Result<Vec<GrantId>> {
-    let sql = "SELECT g.id FROM grants g WHERE g.app_id = $1 AND g.principal_id = $2 AND g.status = 'active' UNION \
-        SELECT g.id FROM credentials c JOIN grants g ON g.app_id = c.app_id AND g.credential_id = c.id \
-        WHERE c.app_id = $1 AND c.user_id = $2 AND g.status = 'active' ORDER BY 1 LIMIT $3";
-    let rows = tx.query("grants", sql, &[id(app), id(user), limit.into()])?;
-    rows.into_iter().map(|mut row| row.id("grants.id")).collect()
-}
-
 /// What grants to list.
 #[derive(Clone, Debug, Default)]
 pub struct GrantFilter {

@@ -174,7 +174,7 @@ async fn grants_of(vault: &Vault, which: &(rows::Endpoint, Option<ScimUserId>)) 
         .store
         .read(move |tx| {
             let row = load(tx, &which)?;
-            grants::list_unrevoked_of_user(tx, row.app_id, row.user_id, i64::MAX)
+            grants::list_unrevoked_of_user(tx, row.app_id, row.user_id)
         })
         .await;
     Ok(found.map_err(of_store)?.len() + GRANTS_SPARE)
