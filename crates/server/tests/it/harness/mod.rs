@@ -135,7 +135,10 @@ impl Server {
         let (parts, body) = answer.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let status = parts.status.as_u16();
-        let mints = path.ends_with("/keys") || (path.contains("/keys/") && path.ends_with("/rotate"));
+        let mints = path.ends_with("/keys")
+            || (path.contains("/keys/") && path.ends_with("/rotate"))
+            || path.ends_with("/scim")
+            || path.ends_with("/scim/rotate");
         let hands_out = (path.ends_with("/sdk/token") && status == 200)
             || (path == "/api/v1/tokens" && method == "POST" && status == 201)
             || (path.starts_with("/api/v1/") && mints && method == "POST" && status == 201)
