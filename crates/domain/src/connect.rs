@@ -345,6 +345,7 @@ mod tests {
                 label: None,
                 lifetime: Lifetime::default(),
                 repair: None,
+                user: None,
             };
             let stored = serde_json::to_value(&asked).unwrap();
             assert_eq!(stored[text], id.to_string(), "{stored}");

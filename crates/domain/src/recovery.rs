@@ -368,7 +368,7 @@ pub fn plan(happened: &[Happened]) -> Result<Plan, ReadError> {
                 "it was deleted after the backup and is back: delete it again with `grantd providers delete`",
             ),
             Kind::IdentityProviderCreated => {
-                plan.lose("identity_provider", text("idp_id"), "it was registered after the backup: register it again")
+                plan.lose("identity_provider", text("idp_id"), "it was registered after the backup: register it again");
             }
             Kind::IdentityProviderUpdated | Kind::IdentityProviderDeleted => {
                 let idp = IdentityProviderId::parse(text("idp_id"));

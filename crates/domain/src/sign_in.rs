@@ -186,7 +186,8 @@ impl From<connect::Outcome> for Why {
             Outcome::Failed { why: Of::Unreachable } => Self::Unreachable,
             Outcome::Failed { why: Of::Refused(code) } => Self::Refused(code),
             Outcome::Failed { why: Of::Configuration(code) } => Self::Configuration(code),
-            Outcome::Failed { why: Of::Internal | Of::Interrupted | Of::Full | Of::AppClosed } | Outcome::Done { .. } => Self::Internal,
+            Outcome::Failed { why: Of::Internal | Of::Interrupted | Of::Full | Of::AppClosed }
+            | Outcome::Done { .. } => Self::Internal,
             Outcome::Failed { why: Of::Unclear | Of::NoAccount | Of::OtherAccount | Of::Barred }
             | Outcome::Partial { .. } => Self::Unclear,
         }

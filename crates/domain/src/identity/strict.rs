@@ -21,9 +21,8 @@ const DUPLICATE: &str = "a name stands twice";
 pub fn object(json: &[u8]) -> Result<Map<String, Value>, NotStrict> {
     match serde_json::from_slice::<Strict>(json) {
         Ok(Strict(Value::Object(map))) => Ok(map),
-        Ok(_) => Err(NotStrict::Json),
         Err(e) if e.to_string().starts_with(DUPLICATE) => Err(NotStrict::Duplicate),
-        Err(_) => Err(NotStrict::Json),
+        Ok(_) | Err(_) => Err(NotStrict::Json),
     }
 }
 

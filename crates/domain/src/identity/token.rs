@@ -172,8 +172,9 @@ impl<'a> Token<'a> {
             return Err(Invalid::Algorithm);
         }
         let named = texts(claim(&self.claims, &provider.claims.audience));
-        let is_meant = named.iter().any(|name| provider.audiences.iter().any(|audience| audience == name));
-        if !is_meant && !(provider.audiences.is_empty() && provider.preset.owns_issuer) {
+        let is_named = named.iter().any(|name| provider.audiences.iter().any(|audience| audience == name));
+        let is_for_us_alone = provider.audiences.is_empty() && provider.preset.owns_issuer;
+        if !is_named && !is_for_us_alone {
             return Err(Invalid::Audience);
         }
         // Of a sign-out (OpenID Connect Back-Channel Logout 2.4) or of another security event (RFC 8417).

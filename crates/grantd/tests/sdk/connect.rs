@@ -25,7 +25,7 @@ impl<'v> Browser<'v> {
         let mut browser = Self { vault, http, cookie: String::new(), page: String::new() };
         let opened = browser.post("/connect/open", &[("session", link)]).await;
         assert_eq!(opened.status(), 303);
-        browser.cookie = header(&opened, "set-cookie").split(';').next().unwrap().to_owned();
+        header(&opened, "set-cookie").split(';').next().unwrap().clone_into(&mut browser.cookie);
         browser.page = header(&opened, "location");
         browser
     }
@@ -75,7 +75,7 @@ fn between(text: &str, before: &str, after: &str) -> String {
 }
 
 fn quick() -> ConnectWait {
-    ConnectWait::new().poll_interval(Duration::from_millis(20)).timeout(Duration::from_secs(60)).open_browser(false)
+    ConnectWait::new().poll_interval(Duration::from_millis(20)).timeout(Duration::from_mins(1)).open_browser(false)
 }
 
 /// An app that is registered with the provider on loopback.

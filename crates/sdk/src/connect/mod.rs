@@ -261,11 +261,11 @@ pub struct DeclinedProvider {
 }
 
 /// A session that ended with `code`, as a poll told it.
-fn ended(status: u16, code: &str, message: String) -> Box<Refusal> {
+fn ended(status: u16, code: &str, message: String) -> Refusal {
     let mut refusal = Refusal::of_client(status, message);
     refusal.details.insert("error_code".to_owned(), code.into());
     refusal.code = Some(code.to_owned());
-    Box::new(refusal)
+    refusal
 }
 
 /// A grant's id, or an error that says what one looks like.

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::retry::Repeat;
 
 /// How long a user is waited for, unless said otherwise.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(300);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_mins(5);
 /// How often is looked, unless said otherwise.
 pub const CONNECT_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -193,11 +193,11 @@ fn end(status: u16, stands: Stands, was_pending: bool) -> Result<Connected, Erro
         }
         Stands::Expired => {
             let message = "the session's time is over, or there never was such a session".to_owned();
-            Err(Error::ConnectFlow(ended(status, "session_expired", message)))
+            Err(Error::ConnectFlow(Box::new(ended(status, "session_expired", message))))
         }
         Stands::Pending { .. } | Stands::Other => {
             let message = "the vault says something of the session that this client does not know".to_owned();
-            Err(Error::ConnectFlow(ended(status, "unknown_status", message)))
+            Err(Error::ConnectFlow(Box::new(ended(status, "unknown_status", message))))
         }
     }
 }
@@ -213,7 +213,7 @@ fn nothing_came(status: u16, failed: &[FailedGrant]) -> Error {
         false => "grant_policy_application_failed",
     };
     let each: Vec<String> = failed.iter().map(|one| format!("{}: {}", one.provider_id, one.message)).collect();
-    Error::ConnectFlow(ended(status, code, format!("nothing was connected; {}", each.join("; "))))
+    Error::ConnectFlow(Box::new(ended(status, code, format!("nothing was connected; {}", each.join("; ")))))
 }
 
 fn failed(status: u16, why: Why) -> Error {
@@ -225,7 +225,7 @@ fn failed(status: u16, why: Why) -> Error {
         "identity_provider_inactive" | "identity_group_name_ambiguous" => 409,
         _ => status,
     };
-    let mut refusal = ended(status, &why.error_code, why.error_message);
+    let mut refusal = Box::new(ended(status, &why.error_code, why.error_message));
     if let Some(seconds) = why.retry_after_seconds {
         refusal.details.insert("retry_after_seconds".to_owned(), Value::from(seconds));
     }

@@ -47,7 +47,7 @@ async fn poll(server: &Server) -> Result<Connected, Error> {
     app(server).poll_connect_session("sess_canary", quick()).await
 }
 
-fn grant(more: Value) -> Value {
+fn grant(more: &Value) -> Value {
     let mut grant = json!({"grant_id": GRANT, "provider_id": "google"});
     grant.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
     grant
@@ -151,12 +151,12 @@ async fn core_87_a_user_is_waited_for_and_told_of() {
     let declined =
         json!({"provider_id": "github", "error_code": "connect_denied", "declined_at": "2026-11-24T10:00:00.000Z"});
     let pending = json!({"status": "pending", "declined_providers": [declined]});
-    let full = grant(json!({"account_identifier": "1", "account_display_name": "ann@example.com", "scopes": ["a"],
+    let full = grant(&json!({"account_identifier": "1", "account_display_name": "ann@example.com", "scopes": ["a"],
         "operation": "reauth", "api_base_url": "https://x.example.com",
         "grant_policy": {"expires_at": "2027-11-24T10:00:00.000Z", "created_by": "developer", "created_at": null},
         "delegation": {"agent_id": GRANT, "delegable": true}}));
     let server =
-        polling(&[json!({"status": "pending"}), pending.clone(), pending, completed(&[grant(json!({})), full], &[])])
+        polling(&[json!({"status": "pending"}), pending.clone(), pending, completed(&[grant(&json!({})), full], &[])])
             .await;
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
@@ -166,7 +166,7 @@ async fn core_87_a_user_is_waited_for_and_told_of() {
     assert_eq!((&*first.grant_id, first.operation, first.scopes.len()), (GRANT, ConnectOperation::Creation, 0));
     assert_eq!((second.operation, second.account_identifier.as_deref()), (ConnectOperation::Reauth, Some("1")));
     assert!(second.delegation.as_ref().unwrap().delegable && second.grant_policy.is_some());
-    let seen = seen.lock().unwrap();
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
     let [ConnectEvent::Declined(told)] = &seen[..] else { panic!("{seen:?}") };
     assert_eq!((&*told.provider_id, &*told.error_code), ("github", "connect_denied"));
     assert!(server.at(POLL).iter().all(|poll| poll.json() == json!({"session_token": "sess_canary"})));
@@ -178,7 +178,7 @@ async fn core_87_a_user_is_waited_for_and_told_of() {
         json!({"grant_id": null}),
         json!({"delegation": {"agent_id": "x", "delegable": true}}),
     ] {
-        let server = polling(&[completed(&[grant(bad.clone())], &[])]).await;
+        let server = polling(&[completed(&[grant(&bad)], &[])]).await;
         let error = poll(&server).await.unwrap_err();
         assert!(matches!(error, Error::Backend(_)), "{bad}: {error:?}");
     }
@@ -249,15 +249,15 @@ async fn core_90_a_session_of_which_nothing_came() {
     }
     let none = poll(&polling(&[completed(&[], &[])]).await).await.unwrap();
     assert!(none.grants.is_empty() && none.failed.is_empty());
-    let some = poll(&polling(&[completed(&[grant(json!({}))], &[failed("not_selected")])]).await).await.unwrap();
+    let some = poll(&polling(&[completed(&[grant(&json!({}))], &[failed("not_selected")])]).await).await.unwrap();
     assert_eq!((some.grants.len(), &*some.failed[0].reason), (1, "not_selected"));
-    let error = poll(&polling(&[completed(&[grant(json!({}))], &[failed("")])]).await).await.unwrap_err();
+    let error = poll(&polling(&[completed(&[grant(&json!({}))], &[failed("")])]).await).await.unwrap_err();
     assert!(matches!(error, Error::Backend(_)), "{error:?}");
 }
 
 #[tokio::test]
 async fn core_91_a_rate_is_waited_out_and_all_else_ends_it() {
-    let done = Play::json(200, &completed(&[grant(json!({}))], &[]));
+    let done = Play::json(200, &completed(&[grant(&json!({}))], &[]));
     let limited = Play::json(429, &json!({"error": "rate_limit_exceeded", "message": "m", "retry_after": 0}));
     let html = Play { status: 429, headers: Vec::new(), body: b"<html>".to_vec() };
     let server = vault(Play::empty(500), vec![limited, html, done]).await;
@@ -322,7 +322,7 @@ async fn core_92_an_error_is_mended_by_a_session_of_its_own() {
 
 #[tokio::test]
 async fn core_93_connect_hands_out_the_link_and_waits() {
-    let server = polling(&[json!({"status": "pending"}), completed(&[grant(json!({}))], &[])]).await;
+    let server = polling(&[json!({"status": "pending"}), completed(&[grant(&json!({}))], &[])]).await;
     let links = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&links);
     let wait = quick().on_event(move |event| {

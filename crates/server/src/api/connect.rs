@@ -73,7 +73,7 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         append_event(tx, &event)?;
         Ok(BegunConnectSession { session: view(&begun.session, &[], now), connect_url: connect_url.clone() })
     };
-    request.create(vault, insert).await
+    request.once(vault, insert).await
 }
 
 /// In the words of the protocol, which says the same.

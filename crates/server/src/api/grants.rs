@@ -2,7 +2,7 @@
 
 use grantd_domain::audit::Kind;
 use grantd_domain::env::new_uuid;
-use grantd_domain::grant::{App, AppState, Behind, Grant, GrantStatus, Principal, Tenant, check_text};
+use grantd_domain::grant::{App, Behind, Grant, GrantStatus, Principal, Tenant, check_text};
 use grantd_store::grants::{self, GrantFilter, Listed, On};
 use grantd_store::{Tx, append_event, apps, providers, secrets};
 use grantd_wire::api::{

@@ -115,7 +115,7 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         append_event(tx, &event)?;
         Ok(view(&idp))
     };
-    request.create(vault, insert).await
+    request.once(vault, insert).await
 }
 
 async fn planned(

@@ -106,7 +106,7 @@ pub async fn enable(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         let scim = view(tx, &endpoint, base.url(idp_id))?;
         Ok(api::ScimWithToken { token: text.reveal().to_owned(), scim })
     };
-    request.create(vault, open).await
+    request.once(vault, open).await
 }
 
 pub async fn rotate(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
@@ -123,7 +123,7 @@ pub async fn rotate(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         let scim = view(tx, &endpoint, base.url(idp))?;
         Ok(api::ScimWithToken { token: text.reveal().to_owned(), scim })
     };
-    request.create(vault, replace).await
+    request.once(vault, replace).await
 }
 
 pub async fn disable(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {

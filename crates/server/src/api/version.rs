@@ -217,11 +217,16 @@ pub const fn is_checked(route: Api) -> bool {
 pub const fn is_tagged(route: Api) -> bool {
     match route {
         // They answer what was done, not the object.
-        Api::SecretsDelete | Api::ProvidersDelete | Api::IdpsDelete | Api::UsersDeprovision | Api::GrantsRevoke => {
-            false
-        }
-        // What it answers changes with the directory's calls.
-        Api::ScimShow | Api::ScimEnable | Api::ScimRotate | Api::ScimDisable => false,
+        Api::SecretsDelete
+        | Api::ProvidersDelete
+        | Api::IdpsDelete
+        | Api::UsersDeprovision
+        | Api::GrantsRevoke
+        // And these change with the directory's calls.
+        | Api::ScimShow
+        | Api::ScimEnable
+        | Api::ScimRotate
+        | Api::ScimDisable => false,
         Api::OperatorsCreate
         | Api::TokensCreate
         | Api::AppsCreate

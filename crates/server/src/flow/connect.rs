@@ -235,6 +235,7 @@ impl<T> Claim<T> {
             Self::Ours(of) => Claim::Ours(make(of)),
             Self::Elsewhere => Claim::Elsewhere,
             Self::Unknown => Claim::Unknown,
+            Self::Closed => Claim::Closed,
         }
     }
 }

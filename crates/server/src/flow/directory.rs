@@ -55,7 +55,7 @@ impl Telling {
             user_id: UserId::from_uuid(new_uuid(env)),
             group_id: GroupId::from_uuid(new_uuid(env)),
             drafts: Drafts::new(env, event, KINDS),
-            revokes: (0..grants).map(|_| Drafts::new(env, event, flow::secrets::REVOKE_KINDS)).collect(),
+            revokes: (0..grants).map(|_| Drafts::new(env, event, flow::grants::REVOKE_KINDS)).collect(),
         }
     }
 
@@ -85,7 +85,7 @@ impl Telling {
             updated_at: self.now,
             version: 1,
         };
-        self.check_name(tx, &row)?;
+        check_name(tx, &row)?;
         for meaning in meanings(None, &row.user, self.endpoint.subject_from, self.endpoint.deactivation) {
             self.mean(tx, meaning, &mut row)?;
         }
@@ -99,7 +99,7 @@ impl Telling {
             return Ok(row);
         }
         let before = std::mem::replace(&mut row.user, told);
-        self.check_name(tx, &row)?;
+        check_name(tx, &row)?;
         let Endpoint { subject_from, deactivation, .. } = self.endpoint;
         let meanings = meanings(Some(&before), &row.user, subject_from, deactivation);
         self.write_anew(tx, &row, meanings.contains(&Meaning::Rebind), meanings.contains(&Meaning::Describe))?;
@@ -119,13 +119,6 @@ impl Telling {
         self.deprovision(tx, row.user_id)?;
         rows::delete(tx, self.app(), row.id)?;
         Ok(())
-    }
-
-    fn check_name(&self, tx: &mut Tx<'_>, row: &ScimUser) -> Result<()> {
-        match rows::is_name_taken(tx, row)? {
-            true => Err(taken("Another user of this identity provider has this `userName`.")),
-            false => Ok(()),
-        }
     }
 
     fn subject<'t>(&self, told: &'t Told) -> Result<&'t str> {
@@ -391,6 +384,13 @@ fn check_group(group: &Group) -> Result<()> {
         return Err(refused(Refused::new(Wrong::InvalidValue, detail)));
     }
     Ok(())
+}
+
+fn check_name(tx: &mut Tx<'_>, row: &ScimUser) -> Result<()> {
+    match rows::is_name_taken(tx, row)? {
+        true => Err(taken("Another user of this identity provider has this `userName`.")),
+        false => Ok(()),
+    }
 }
 
 /// What is shown of a user is bounded as what tokens say is.

@@ -34,8 +34,10 @@ const PROVIDERS_MAX: usize = 10_000;
 pub struct Identities {
     pub key_sets: KeySets,
     /// By app and issuer, with the epochs at which they were read.
-    providers: Mutex<HashMap<(AppId, String), (Epochs, Arc<IdentityProvider>)>>,
+    providers: Mutex<HashMap<(AppId, String), Remembered>>,
 }
+
+type Remembered = (Epochs, Arc<IdentityProvider>);
 
 /// A token that is proved.
 #[derive(Clone)]

@@ -333,7 +333,8 @@ async fn obtain(
     let call = facts.code_call(&client, &code, &redirect_uri(vault), &carried.verifier());
     let (tokens, _) = callback::tokens(vault, &provider.name, &facts, &call).await?;
     let id_token = tokens.id_token.ok_or(Why::Unclear)?;
-    let proved = identity::prove_of(vault, Arc::new(provider.clone()), id_token.reveal()).await.map_err(why_of)?;
+    let proved =
+        identity::prove_of(vault, Arc::new(provider.clone()), id_token.reveal()).await.map_err(|e| why_of(&e))?;
     // What was issued for another sign-in is not proof of this one (OpenID Connect Core 3.1.3.7).
     match proved.claims.all.get("nonce").and_then(Value::as_str) == Some(&carried.nonce) {
         true => Ok(Obtained { id_token, proved }),
@@ -353,7 +354,7 @@ async fn client(vault: &Vault, provider: &IdentityProvider) -> Result<Client, Er
 }
 
 /// Why a token of the provider's own is refused here.
-fn why_of(error: Error) -> Why {
+fn why_of(error: &Error) -> Why {
     let check = error.details.get("check").and_then(Value::as_str);
     match (error.code, check) {
         (Code::IdentityProviderInactive, _) => Why::Inactive,
@@ -373,7 +374,7 @@ async fn keep(vault: &Arc<Vault>, session: Session, obtained: Obtained, source: 
     let draft = || event(vault, &session, Kind::SignInDone, Outcome::Allowed, source);
     let user = match identity::user(vault, &proved, &draft).await {
         Ok((_, user)) => user,
-        Err(e) => return fail(vault, session, why_of(e), source).await,
+        Err(e) => return fail(vault, session, why_of(&e), source).await,
     };
     let brought = Brought {
         user_token: id_token.reveal().to_owned(),

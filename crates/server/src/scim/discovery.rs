@@ -44,7 +44,7 @@ pub fn resource_types(call: &Call, one: Option<&str>) -> Result<Answer, Error> {
             "meta": {"resourceType": "ResourceType", "location": format!("{}/ResourceTypes/{name}", call.base)},
         })
     });
-    chosen(all.into(), one)
+    chosen(&all, one)
 }
 
 /// `/Schemas`, and one of them.
@@ -60,10 +60,10 @@ pub fn schemas(call: &Call, one: Option<&str>) -> Result<Answer, Error> {
             "meta": {"resourceType": "Schema", "location": format!("{}/Schemas/{urn}", call.base)},
         })
     });
-    chosen(all.into(), one)
+    chosen(&all, one)
 }
 
-fn chosen(all: Vec<Value>, one: Option<&str>) -> Result<Answer, Error> {
+fn chosen(all: &[Value], one: Option<&str>) -> Result<Answer, Error> {
     match one {
         None => {
             let total = i64::try_from(all.len()).unwrap_or(i64::MAX);

@@ -175,7 +175,7 @@ pub async fn list(vault: &Vault, call: &Call) -> Result<Answer, Error> {
         })
         .await
         .map_err(of_store)?;
-    Ok(page(documents, total, window))
+    Ok(page(&documents, total, window))
 }
 
 pub async fn show(vault: &Vault, call: &Call, id: &str) -> Result<Answer, Error> {
@@ -197,7 +197,7 @@ pub async fn create(vault: &Vault, call: &Call) -> Result<Answer, Error> {
         shown(tx, &base, &group)
     };
     let (document, _) = vault.store.write(write).await.map_err(of_store)?;
-    Ok(created(document))
+    Ok(created(&document))
 }
 
 pub async fn replace(vault: &Vault, call: &Call, id: &str) -> Result<Answer, Error> {

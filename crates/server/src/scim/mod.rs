@@ -250,7 +250,7 @@ impl Call {
 }
 
 /// A page of resources.
-fn page(resources: Vec<Value>, total: i64, window: Window) -> Answer {
+fn page(resources: &[Value], total: i64, window: Window) -> Answer {
     scim(
         200,
         &json!({
@@ -264,7 +264,7 @@ fn page(resources: Vec<Value>, total: i64, window: Window) -> Answer {
 }
 
 /// A new resource, and where it is.
-fn created(document: Map<String, Value>) -> Answer {
+fn created(document: &Map<String, Value>) -> Answer {
     let location = document.get("meta").and_then(|meta| meta["location"].as_str()).map(HeaderValue::from_str);
     let mut answer = scim(201, &Value::Object(document.clone()));
     if let Some(Ok(location)) = location {

@@ -69,7 +69,7 @@ pub async fn list(vault: &Vault, call: &Call) -> Result<Answer, Error> {
         let must = |name| filter.must_equal(name, None).map(str::to_owned);
         (exactly.user_name, exactly.external_id) = (must("userName"), must("externalId"));
         if let Some(id) = must("id") {
-            let Some(id) = ScimUserId::parse(&id) else { return Ok(page(Vec::new(), 0, window)) };
+            let Some(id) = ScimUserId::parse(&id) else { return Ok(page(&[], 0, window)) };
             exactly.id = Some(id);
         }
     }
@@ -97,7 +97,8 @@ pub async fn list(vault: &Vault, call: &Call) -> Result<Answer, Error> {
         })
         .await
         .map_err(of_store)?;
-    Ok(page(documents.into_iter().map(|document| project(document, &query)).collect(), total, window))
+    let documents: Vec<Value> = documents.into_iter().map(|document| project(document, &query)).collect();
+    Ok(page(&documents, total, window))
 }
 
 pub(super) fn clamped(n: i64) -> usize {
@@ -131,7 +132,7 @@ pub async fn create(vault: &Vault, call: &Call) -> Result<Answer, Error> {
         })
         .await
         .map_err(of_store)?;
-    Ok(created(document))
+    Ok(created(&document))
 }
 
 pub async fn replace(vault: &Vault, call: &Call, id: &str) -> Result<Answer, Error> {

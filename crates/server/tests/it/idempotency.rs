@@ -79,7 +79,7 @@ async fn a_rotation_that_is_sent_again_rotates_nothing(server: Server) {
     let before = shown().await.header("etag").to_owned();
     let bound = |key: &str| {
         let request = api_request(&server.pat, "POST", &rotate, body.to_string());
-        request.set("idempotency-key", key.to_owned()).set("if-match", before.clone())
+        request.set("idempotency-key", key).set("if-match", before.clone())
     };
     let first = server.send(bound("rotation")).await;
     first.ok(200);

@@ -231,7 +231,7 @@ async fn of_two_writers_with_one_tag_one_is_refused(server: Server) {
                 // What was deleted meanwhile is not there to be compared.
                 404 => assert_eq!(method, "DELETE", "{path}: {}", answer.text),
                 409 if made.of_archived => {
-                    assert!(answer.text.contains("deleted") || answer.text.contains("version_conflict"))
+                    assert!(answer.text.contains("deleted") || answer.text.contains("version_conflict"));
                 }
                 _ => drop(answer.refused(Code::VersionConflict)),
             }

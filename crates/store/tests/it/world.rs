@@ -163,6 +163,7 @@ pub fn account(app_id: AppId) -> Credential {
         generation: generation_id(),
         version: 1,
         state: CredentialState::Ok { data_key_id: data_key_id(), sealed: vec![7; 64] },
+        user_id: None,
         updated_at: NOW,
     }
 }
