@@ -143,7 +143,7 @@ pub fn find_by_token<R: DeserializeOwned>(tx: &mut Tx<'_>, token_hash: &[u8; 32]
 
 /// A session of the app.
 pub fn find<R: DeserializeOwned>(tx: &mut Tx<'_>, app: AppId, session: ConnectSessionId) -> Result<Option<Session<R>>> {
-    let sql = "SELECT id, app_id, request, browser_hash, state, created_at_ms, expires_at_ms, version FROM connect_sessions \
+    let sql = "SELECT id, app_id, user_id, request, browser_hash, state, created_at_ms, expires_at_ms, version FROM connect_sessions \
         WHERE app_id = $1 AND id = $2";
     tx.query_opt("connect_sessions", sql, &[id(app), id(session)])?.map(read_session).transpose()
 }

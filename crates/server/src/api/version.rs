@@ -303,7 +303,7 @@ mod tests {
     /// field belongs into one of the two; of the second kind is what use or time alone changes.
     #[test]
     fn every_field_is_covered_by_the_tag_or_known_to_change_by_itself() {
-        let fields: [(&str, &str, &str); 15] = [
+        let fields: [(&str, &str, &str); 19] = [
             (
                 "App",
                 "created_at description id indexed_context_keys name retrieve state tenant_key \
@@ -311,7 +311,19 @@ mod tests {
                 "",
             ),
             ("AppRetention", "is_default retention updated_at", ""),
+            (
+                "BegunConnectSession",
+                "app_id connect_url created_at declined_providers direct error expires_at failed_grants \
+                 grants id opened providers",
+                "status",
+            ),
             ("Branding", "accent_color background_color display_name updated_at", ""),
+            (
+                "ConnectSession",
+                "app_id created_at declined_providers direct error expires_at failed_grants grants id \
+                 opened providers",
+                "status",
+            ),
             (
                 "CreatedSecret",
                 "allow_any_host allowed_hosts created_at credential_id credential_type fields \
@@ -324,7 +336,13 @@ mod tests {
                 "account_identifier account_name allow_any_host app_id created_at credential_id \
                  expires_at grant_id grant_kind label managed_secret_id managed_secret_name \
                  principal_type provider_id reason revoked_at scopes tenant tenant_exempt version",
-                "last_used_at needs_reconnect status token_expires_at",
+                "last_used_at needs_reconnect revoked_upstream status token_expires_at",
+            ),
+            (
+                "IdentityProvider",
+                "algorithms audiences authorize_url claims client_id created_at has_client_secret id issuer \
+                 jwks_url name preset scopes state token_url updated_at userinfo_url version",
+                "",
             ),
             (
                 "Key",
@@ -369,6 +387,11 @@ mod tests {
                 "",
             ),
             ("Token", "app_ids created_at expires_at id name operator_id revoked_at role", "status"),
+            (
+                "User",
+                "created_at deprovisioned_at email id idp_id name roles subject user_status version",
+                "last_seen_at",
+            ),
         ];
         let document = crate::openapi::document();
         let mut known = std::collections::BTreeSet::new();

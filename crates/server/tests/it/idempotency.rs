@@ -110,7 +110,9 @@ async fn what_takes_a_key_is_what_the_document_says(_: Server) {
         let has_key = operation["parameters"].to_string().contains("\"Idempotency-Key\"");
         let creates = operation["responses"].get("201").is_some();
         let id = operation["operationId"].as_str().unwrap();
-        assert_eq!(has_key, creates || id.starts_with("rotate"), "{id}");
+        // A second of these is refused while the first waits to sign.
+        let is_once_by_itself = id == "rotateIdentityKeys";
+        assert_eq!(has_key, creates || (id.starts_with("rotate") && !is_once_by_itself), "{id}");
         if has_key {
             taking.push(id);
         }

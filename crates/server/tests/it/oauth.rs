@@ -394,7 +394,7 @@ async fn what_is_asked_for_must_be_possible(server: Server) {
         (json!({"allowed_origin": "https://app.example.com/path"}), Code::InvalidRequest),
         (json!({"required_scopes": {"acme": ["a b"]}}), Code::ScopeNotAllowed),
         (json!({"required_scopes": {"other": ["a"]}}), Code::InvalidRequest),
-        (json!({"user_token": "x"}), Code::FeatureUnavailable),
+        (json!({"user_token": "x"}), Code::JwtValidationError),
         (json!({"agent": "x"}), Code::FeatureUnavailable),
         (json!({"grant_policy": {"expires_at": "2030-01-01T00:00:00Z"}}), Code::InvalidValue),
         (json!({"metadata": {"user_agent": "x".repeat(2048)}}), Code::InvalidRequest),
