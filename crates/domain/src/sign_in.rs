@@ -53,8 +53,8 @@ impl NoSignIn {
                 "The app's identity provider is registered without a client. An operator adds it with `grantd idp update --client-id`."
             }
             Self::NoEndpoints => {
-                "The app's identity provider does not say where users sign in. An operator reads its discovery document anew with \
-                 `grantd idp update`."
+                "The app's identity provider does not say where users sign in: it was registered by its keys, or its \
+                 discovery document names no such place. An operator registers it without --jwks-url, after `grantd idp delete`."
             }
             Self::Several => {
                 "Several identity providers of this app can sign users in. An operator gives one of them the name `default`."

@@ -169,7 +169,7 @@ impl User {
             let name = from.as_str();
             let detail = format!(
                 "`{name}` is missing. It is what the user's tokens call `sub`; map it in the directory, or choose another \
-                 attribute with `grantd idp scim enable --subject`."
+                 attribute: `grantd idp scim disable`, then `grantd idp scim enable --subject-from`."
             );
             Refused::new(Wrong::InvalidValue, detail)
         })

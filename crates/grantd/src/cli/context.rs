@@ -186,6 +186,14 @@ impl Context {
         self.show_known(object, &Known::AsShown)
     }
 
+    /// Writes one object; for people, the fields of the object at `name` in it are lines of their own.
+    pub fn show_unfolded(&mut self, object: &impl Serialize, name: &str) -> Result<(), Failure> {
+        if self.format() != Format::Table || self.globals.fields.is_some() {
+            return self.show(object);
+        }
+        self.show(&Node::of(object).unfolded(name))
+    }
+
     /// Writes an audit event, whose absent fields are left out.
     pub fn show_event(&mut self, event: &Event) -> Result<(), Failure> {
         self.show_known(event, &Known::Event)

@@ -6,7 +6,9 @@ use super::failure::{Exit, Failure};
 
 /// Fields whose flag is not called like them.
 const ALIASES: &[(&str, &[&str])] = &[
+    ("algorithms", &["algorithm"]),
     ("app_ids", &["for-app"]),
+    ("audiences", &["audience"]),
     ("repair_grant_id", &["repair"]),
     ("required_scopes", &["scopes"]),
     ("allowed_hosts", &["allowed-host", "host"]),

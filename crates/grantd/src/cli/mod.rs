@@ -5,12 +5,14 @@ mod audit;
 mod auth;
 mod connect;
 mod context;
+mod end_users;
 mod failure;
 mod fields;
 mod flags;
 mod grants;
 mod http;
 mod identity_keys;
+mod idp;
 mod import;
 mod input;
 mod keys;
@@ -26,6 +28,7 @@ mod qr;
 mod request;
 mod retention;
 mod revocation;
+mod scim;
 mod secrets;
 pub mod settings;
 mod table;
@@ -136,6 +139,26 @@ enum Command {
       --client-secret @secret.txt"
     )]
     Providers(providers::ProvidersCommand),
+    /// Register identity providers, whose tokens say whom a call is of
+    #[command(
+        subcommand,
+        visible_alias = "identity-providers",
+        after_help = "Examples:
+  grantd idp list
+  grantd idp create --preset okta --audience api://default \\
+      --issuer https://company.okta.com/oauth2/default"
+    )]
+    Idp(idp::IdpCommand),
+    /// List, suspend and deprovision the users of an app
+    #[command(
+        subcommand,
+        visible_alias = "end-user",
+        after_help = "Example:\n  grantd end-users list --status suspended"
+    )]
+    EndUsers(end_users::EndUsersCommand),
+    /// List the groups that users of an app are in
+    #[command(subcommand, visible_alias = "group", after_help = "Example:\n  grantd groups list")]
+    Groups(end_users::GroupsCommand),
     /// Store, rotate and delete secrets
     #[command(
         subcommand,
@@ -297,6 +320,9 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
         Command::Branding(command) => organization::run_branding(command, context).await,
         Command::Operators(command) => operators::run(command, context).await,
         Command::Providers(command) => providers::run(command, context).await,
+        Command::Idp(command) => idp::run(command, context).await,
+        Command::EndUsers(command) => end_users::run(command, context).await,
+        Command::Groups(command) => end_users::run_groups(command, context).await,
         Command::IdentityKeys(command) => identity_keys::run(command, context).await,
         Command::Tokens(command) => tokens::run(command, context).await,
         Command::Operator(OperatorCommand::Reset(args)) => {

@@ -46,6 +46,30 @@ impl Node {
         }
     }
 
+    /// For people: each field of the object at `name` becomes a field `name field` beside the others; an object deeper inside
+    /// becomes a list of `name=value`. Where there is none at `name`, the field goes.
+    pub fn unfolded(self, name: &str) -> Self {
+        let Self::Object(fields) = self else { return self };
+        let mut lines = Vec::new();
+        for (field, node) in fields {
+            match node {
+                Self::Object(inner) if field == name => {
+                    lines.extend(inner.into_iter().map(|(inner, node)| (format!("{name} {inner}"), node.in_line())));
+                }
+                Self::Null if field == name => {}
+                node => lines.push((field, node)),
+            }
+        }
+        Self::Object(lines)
+    }
+
+    fn in_line(self) -> Self {
+        match self {
+            Self::Object(fields) => Self::List(fields.into_iter().map(pair).collect()),
+            node => node,
+        }
+    }
+
     pub fn is_true(&self) -> bool {
         *self == Self::Bool(true)
     }
@@ -58,6 +82,13 @@ impl Node {
     /// JSON for reading.
     pub fn pretty_json(&self) -> String {
         escape_json(&serde_json::to_string_pretty(self).expect("a node is JSON"))
+    }
+}
+
+fn pair((name, node): (String, Node)) -> Node {
+    match node {
+        Node::Text(value) => Node::Text(format!("{name}={value}")),
+        node => node,
     }
 }
 

@@ -13,7 +13,6 @@ use super::context::{Context, Format};
 use super::failure::Failure;
 use super::http::{Api, NoQuery};
 use super::input::{Pair, confirm_name, parse_host, parse_pair, parse_reference, read_secret};
-use super::node::Node;
 use super::table::{column, minor};
 
 /// The form of a destination rule.
@@ -292,7 +291,7 @@ pub async fn run(command: ProvidersCommand, context: &mut Context) -> Result<(),
         }
         ProvidersCommand::Show(provider) => {
             let provider: Provider = api.get(&[&providers[..], &[&provider.name()]].concat(), &NoQuery {}).await?;
-            show(&provider, context)
+            context.show_unfolded(&provider, "custom")
         }
         ProvidersCommand::Update(args) => update(*args, &api, &providers, context).await,
         ProvidersCommand::Delete(args) => {
@@ -328,7 +327,7 @@ async fn create(args: CreateArgs, api: &Api, providers: &[&str], context: &mut C
     let provider: Provider = api.send_once(providers, &body).await?;
     let (uri, setup) = (provider.redirect_uri.clone(), provider.setup.clone());
     let is_doubtful = !provider.verified && provider.custom.is_none();
-    show(&provider, context)?;
+    context.show_unfolded(&provider, "custom")?;
     context.term.note(&format!("Register this redirect URI at the provider: {uri}"));
     if let Some(setup) = setup {
         context.term.note(&setup);
@@ -366,7 +365,7 @@ async fn update(args: UpdateArgs, api: &Api, providers: &[&str], context: &mut C
         Some(read) => api.send_if(Method::PATCH, &path, &body, read).await?,
         None => api.send(Method::PATCH, &path, &body).await?,
     };
-    show(&provider, context)
+    context.show_unfolded(&provider, "custom")
 }
 
 /// What is known of it, with what is said now: all of it is sent anew.
@@ -377,40 +376,6 @@ fn described(args: CustomArgs, stored: &Provider) -> Result<CustomProvider, Fail
     };
     args.say(&mut said);
     Ok(said)
-}
-
-fn show(provider: &Provider, context: &mut Context) -> Result<(), Failure> {
-    if context.format() != Format::Table || context.globals.fields.is_some() {
-        return context.show(provider);
-    }
-    // Objects inside of it become lines of their own.
-    let Node::Object(fields) = Node::of(provider) else { unreachable!("a struct is an object") };
-    let mut lines = Vec::new();
-    for (name, node) in fields {
-        match node {
-            Node::Object(inner) => {
-                lines.extend(inner.into_iter().map(|(name, node)| (format!("custom {name}"), in_line(node))));
-            }
-            Node::Null if name == "custom" => {}
-            node => lines.push((name, node)),
-        }
-    }
-    context.show(&Node::Object(lines))
-}
-
-/// What would be an object inside of one, as `name=value`.
-fn in_line(node: Node) -> Node {
-    match node {
-        Node::Object(fields) => Node::List(fields.into_iter().map(pair).collect()),
-        node => node,
-    }
-}
-
-fn pair((name, node): (String, Node)) -> Node {
-    match node {
-        Node::Text(value) => Node::Text(format!("{name}={value}")),
-        node => node,
-    }
 }
 
 async fn catalog(args: CatalogArgs, api: &Api, context: &mut Context) -> Result<(), Failure> {

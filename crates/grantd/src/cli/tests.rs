@@ -3,6 +3,7 @@
 mod auth;
 mod connect;
 mod golden;
+mod identity;
 mod import;
 mod messages;
 mod once;

@@ -26,7 +26,7 @@ use crate::vault::Vault;
 fn missing() -> Error {
     Error::new(Code::NotFound)
         .message("The app has no such identity provider.")
-        .hint("GET /api/v1/apps/{app}/identity-providers lists those it has; they go by their id or issuer.")
+        .hint("`grantd idp list` lists those it has; they go by their id or their issuer.")
 }
 
 fn load(tx: &mut Tx<'_>, app: AppId, id_or_issuer: &str) -> grantd_store::Result<IdentityProvider> {

@@ -19,7 +19,7 @@ use crate::vault::Vault;
 fn missing() -> Error {
     Error::new(Code::NotFound)
         .message("The app has no such user.")
-        .hint("GET /api/v1/apps/{app}/users lists those it has seen.")
+        .hint("`grantd end-users list` lists those it has seen.")
 }
 
 fn load(tx: &mut Tx<'_>, app: AppId, user: &str) -> grantd_store::Result<User> {
@@ -157,11 +157,8 @@ pub async fn list_groups(vault: &Vault, request: &Request, app: &App) -> Result<
 }
 
 pub async fn show_group(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    let none = || {
-        Error::new(Code::NotFound)
-            .message("The app has no such group.")
-            .hint("GET /api/v1/apps/{app}/groups lists them.")
-    };
+    let none =
+        || Error::new(Code::NotFound).message("The app has no such group.").hint("`grantd groups list` lists them.");
     let (id, app) = (GroupId::parse(&request.object()).ok_or_else(none)?, app.id);
     let read = move |tx: &mut Tx<'_>| Ok((groups::find(tx, app, id)?, groups::count_members(tx, app, id)?));
     let (group, members) = vault.store.read(read).await.map_err(of_store)?;

@@ -50,10 +50,10 @@ pub struct Proved {
 /// Why a token proves nothing. Never a word of the token itself.
 pub fn refusal(check: Invalid) -> Error {
     let next = match check {
-        Invalid::Suspended => "An operator lets the user in again with POST /api/v1/apps/{app}/users/{id}/resume.",
-        Invalid::UnknownIssuer => "GET /api/v1/apps/{app}/identity-providers says which issuers the app has.",
-        Invalid::Audience => "GET /api/v1/apps/{app}/identity-providers says which audiences are registered.",
-        Invalid::Algorithm => "GET /api/v1/apps/{app}/identity-providers says which algorithms are registered.",
+        Invalid::Suspended => "An operator lets the user in again with `grantd end-users resume`.",
+        Invalid::UnknownIssuer => "`grantd idp list` says which issuers the app has.",
+        Invalid::Audience => "`grantd idp show` says which audiences are registered.",
+        Invalid::Algorithm => "`grantd idp show` says which algorithms are registered.",
         _ => "Sign the user in again.",
     };
     Error::new(Code::JwtValidationError).message(format!("{check} {next}")).detail("check", check.as_str())

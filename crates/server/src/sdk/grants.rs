@@ -259,12 +259,8 @@ pub async fn create(vault: &Arc<Vault>, call: &Call) -> Result<Answer, Error> {
 /// The group as it is made if it is not known yet. Who is in it, users' tokens say.
 async fn group(vault: &Vault, call: &Call, external_id: String, idp: &str) -> Result<Group, Error> {
     check_text("principal.external_group_id", &external_id, limits::SUBJECT_CHARS_MAX)?;
-    let missing = || {
-        Error::impossible(
-            "principal.idp_id",
-            "is no identity provider of this app: GET /api/v1/apps/{app}/identity-providers lists them",
-        )
-    };
+    let missing =
+        || Error::impossible("principal.idp_id", "is no identity provider of this app: `grantd idp list` lists them");
     let (app, now) = (call.known.app.id, call.source.now);
     let idp_id = IdentityProviderId::parse(idp).ok_or_else(missing)?;
     let found = vault.store.read(move |tx| identity_providers::find_row(tx, app, idp_id)).await.map_err(of_store)?;

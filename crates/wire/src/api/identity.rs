@@ -85,7 +85,7 @@ pub struct IdentityProviderCreate {
 }
 
 /// Changes an identity provider. Absent fields stay. The issuer stays, too: users are known by it.
-#[derive(Deserialize, Serialize)]
+#[derive(Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct IdentityProviderUpdate {
