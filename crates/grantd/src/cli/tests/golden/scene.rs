@@ -158,6 +158,9 @@ impl Scene {
             boot::write_over(&directory.join(name), text.as_bytes()).unwrap();
         }
         let is_first = form.directory == FORMS[0].directory;
+        if is_first {
+            self.tell(step.told).await;
+        }
         {
             let mut tape = self.tape.lock().unwrap();
             if is_first {
@@ -194,6 +197,19 @@ impl Scene {
             self.keep(step, &said.out);
         }
         said
+    }
+
+    /// What the directory of an identity provider tells.
+    async fn tell(&self, told: &[(&str, &str)]) {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        self.tape.lock().unwrap().is_replaying = false;
+        for (resource, body) in told {
+            let url = format!("{}/scim/v2/{}/{resource}", self.variables["SERVER"], self.variables["IDP"]);
+            let request = client.post(url).bearer_auth(&self.variables["SCIM"]);
+            let answer = request.header("content-type", "application/scim+json").body((*body).to_owned()).send().await;
+            let answer = answer.unwrap();
+            assert_eq!(answer.status(), StatusCode::CREATED, "{}", answer.text().await.unwrap_or_default());
+        }
     }
 
     /// What later lines name.

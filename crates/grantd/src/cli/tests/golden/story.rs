@@ -13,6 +13,8 @@ pub struct Step {
     pub saves: &'static [(&'static str, &'static str)],
     /// Files that are there, in `$DIR`.
     pub files: &'static [(&'static str, &'static str)],
+    /// What the directory of `$IDP` tells the server first, with the token `$SCIM`: of which resource, and what.
+    pub told: &'static [(&'static str, &'static str)],
     /// Runs on the files of a host, by its own clock.
     pub is_local: bool,
     /// Goes on until it is stopped.
@@ -23,7 +25,7 @@ pub struct Step {
 
 const fn step(line: &'static str) -> Step {
     let (is_local, is_endless, wide) = (false, false, false);
-    Step { line, stdin: "", exit: Exit::Ok, saves: &[], files: &[], is_local, is_endless, wide }
+    Step { line, stdin: "", exit: Exit::Ok, saves: &[], files: &[], told: &[], is_local, is_endless, wide }
 }
 
 const fn fails(line: &'static str, exit: Exit) -> Step {
@@ -234,6 +236,37 @@ pub const STORY: &[Step] = &[
     step("audit erase --event $EVENT --reason 'Request 42' --confirm shop"),
     fails("audit erase --reason 'Request 42'", Exit::Usage),
     Step { files: &[("cut.jsonl", "{\"type\":\"event\"}\n")], ..fails("audit verify $DIR/cut.jsonl", Exit::Error) },
+    saves(
+        "idp create --preset okta --issuer https://company.okta.com/oauth2/default --audience api://default \
+         --jwks-url https://company.okta.com/oauth2/default/v1/keys",
+        &[("IDP", "/id")],
+    ),
+    fails("idp create --issuer https://id.example.com --jwks-url https://id.example.com/keys", Exit::Error),
+    step("idp list"),
+    stores("idp update $IDP --client-id shop --client-secret - --roles-claim /realm_access/roles", &[]),
+    fails("idp update $IDP", Exit::Usage),
+    step("idp show https://company.okta.com/oauth2/default"),
+    fails("idp show nonesuch", Exit::NotFound),
+    fails("idp scim show $IDP", Exit::NotFound),
+    step("idp scim enable $IDP --subject-from user-name"),
+    fails("idp scim enable $IDP", Exit::Conflict),
+    saves("idp scim rotate $IDP", &[("SCIM", "/token")]),
+    fails("end-users list --status away", Exit::Usage),
+    Step { told: DIRECTORY, ..saves("end-users list --search ada", &[("USER", "/items/0/id")]) },
+    step("end-users show $USER"),
+    fails("end-users show 0199c0de-0000-7000-8000-00000000beef", Exit::NotFound),
+    step("end-users suspend $USER"),
+    step("end-users resume $USER"),
+    fails("end-users deprovision $USER --confirm grace", Exit::Usage),
+    step("end-users deprovision $USER --confirm ada@example.com"),
+    fails("end-users suspend $USER", Exit::Conflict),
+    saves("groups list", &[("GROUP", "/items/0/id")]),
+    step("groups show $GROUP"),
+    fails("groups show nonesuch", Exit::NotFound),
+    step("idp scim show $IDP"),
+    step("idp scim disable $IDP"),
+    fails("idp delete $IDP", Exit::Usage),
+    step("idp delete $IDP --confirm Okta"),
     step("unlink"),
     fails("unlink", Exit::NotFound),
     step("auth logout"),
@@ -254,6 +287,13 @@ pub const STORY: &[Step] = &[
     local("restore $DIR/copy.db --data-dir $DIR/other --in-place"),
 ];
 
+const DIRECTORY: &[(&str, &str)] = &[
+    (
+        "Users",
+        r#"{"userName":"ada@example.com","displayName":"Ada","emails":[{"value":"ada@example.com","primary":true}]}"#,
+    ),
+    ("Groups", r#"{"displayName":"Engineering","externalId":"eng"}"#),
+];
 const ENV_FILE: &[(&str, &str)] =
     &[(".env", "STRIPE_API_KEY=example\nLOG_LEVEL=debug\nPARTNER=example\nANTHROPIC_API_KEY=example\n")];
 const CSV_FILE: &[(&str, &str)] = &[(
