@@ -129,10 +129,14 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     let ask: GrantCreate = parse::json(&request.body)?;
     match ask.principal_type.as_str() {
         "system" => {}
-        "user" | "group" | "agent" => {
+        "user" | "group" => {
             return Err(Error::new(Code::FeatureUnavailable).message(
-                "Grants to users, groups and agents need identity and agents, which are not built yet. Use system.",
+                "Grants to users and groups are made by programs, with POST /sdk/managed-secrets/{slug}/grants. Use system here.",
             ));
+        }
+        "agent" => {
+            return Err(Error::new(Code::FeatureUnavailable)
+                .message("Grants to agents need agents, which are not built yet. Use system."));
         }
         _ => return Err(Error::impossible("principal_type", "must be system, user, group or agent")),
     }

@@ -9,7 +9,7 @@ use crate::TimeMs;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GrantCreate {
-    /// `system`; `user`, `group` and `agent` need parts that are not built yet.
+    /// `system`. Programs make grants to users and groups, by their tokens; `agent` needs agents, which are not built yet.
     pub principal_type: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
