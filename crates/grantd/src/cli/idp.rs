@@ -155,6 +155,7 @@ enum State {
 /// Which claims say what.
 #[derive(Args)]
 #[group(multiple = true)]
+#[expect(clippy::struct_field_names, reason = "flags are named by them, and `name` and `audience` are others")]
 #[command(next_help_heading = "What its tokens say: names of claims, or JSON pointers such as /realm_access/roles")]
 pub struct ClaimArgs {
     /// Who the user is [default: sub]
