@@ -169,7 +169,7 @@ impl Why {
             ),
             Self::Barred => "The user is suspended, or was deprovisioned.".to_owned(),
             Self::Inactive => {
-                "The identity provider was switched off. An operator switches it on with `grantd idp update`."
+                "The identity provider was switched off. An operator switches it on with `grantd idp update --state active`."
                     .to_owned()
             }
             Self::Internal => "The sign-in could not be kept here. Let the user try again.".to_owned(),

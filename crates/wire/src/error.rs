@@ -76,7 +76,7 @@ codes! {
     SiblingLabelConflict = "sibling_label_conflict", 409, "Another living grant on this credential has that label.", "Choose another label, or revoke that grant.";
     CredentialIdRequired = "credential_id_required", 409, "The secret has several credentials.", "Name one as credential_id.";
     AmbiguousGrant = "ambiguous_grant", 409, "Several grants fit.", "Name one by `account`, by `label` or as `grant_id`: `candidates` lists them.";
-    IdentityProviderInactive = "identity_provider_inactive", 409, "The identity provider of this user is switched off.", "An operator switches it on with PATCH /api/v1/apps/{app}/identity-providers/{id}.";
+    IdentityProviderInactive = "identity_provider_inactive", 409, "The identity provider of this user is switched off.", "An operator switches it on with `grantd idp update --state active`.";
     CredentialDestroyed = "credential_destroyed", 409, "The stored value was destroyed with its last grant.", "Store a new one with `grantd managed-secrets rotate`.";
     TokenRefreshInProgress = "token_refresh_in_progress", 409, "The access token is being renewed.", "Retry in a second.";
     GrantDeleted = "grant_deleted", 410, "What this grant stood on is gone.", "Issue a new one.";
