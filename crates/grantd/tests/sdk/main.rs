@@ -118,8 +118,11 @@ async fn core_33_core_36_core_49_grants_that_cannot_be_had() {
     }
     let error = call().grant_id(&world.grant).user_token("a.b.c").send().await.unwrap_err();
     assert!(matches!(error, Error::ReAuthRequired(_)), "{error:?}");
-    let error = call().provider(&world.slug).account("a@b.c").label("work").app_user_id("u").send().await.unwrap_err();
-    assert!(matches!(error.status(), Some(404 | 501)), "{error:?}");
+    let error = call().provider(&world.slug).account("a@b.c").label("work").send().await.unwrap_err();
+    assert!(matches!(error, Error::GrantNotFound { .. }), "{error:?}");
+    // Only agents name a user; an app sends the user's token.
+    let error = call().provider(&world.slug).app_user_id("u").send().await.unwrap_err();
+    assert_eq!((error.status(), code(&error)), (Some(400), "invalid_request"));
     assert!(vault.provider.seen().is_empty());
 }
 
