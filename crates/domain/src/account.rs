@@ -1,15 +1,16 @@
 //! Providers as apps are registered with them, and accounts that their users connected.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use grantd_wire::TimeMs;
 use grantd_wire::ids::{AppId, AppProviderId, LeaseId};
+use grantd_wire::{Error, TimeMs};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize as _;
 
 use crate::destination::Rule;
-use crate::provider::{Expiry, Provider};
+use crate::provider::{self, Expiry, Provider};
 use crate::secret::Secret;
 
 /// A provider as an app is registered with it.
@@ -23,6 +24,8 @@ pub struct AppProvider {
     /// What is known of it, in the environment that was chosen.
     pub facts: Facts,
     pub environment: Option<String>,
+    /// What was said for the fields of its catalogue entry.
+    pub fields: BTreeMap<String, String>,
     pub client_id: String,
     /// None: a client without one.
     pub client_secret: Option<SealedSecret>,
@@ -50,10 +53,37 @@ pub struct SealedSecret {
 pub enum Facts {
     /// As in the catalogue.
     Catalogue(&'static Provider),
-    /// In another environment.
+    /// In another environment, or with what was said for its fields.
     Changed(Arc<Provider>),
     /// As somebody described it, here in the form it is stored in.
     Custom { facts: Arc<Provider>, said: Arc<grantd_wire::api::CustomProvider> },
+}
+
+impl Facts {
+    /// A provider of the catalogue as an app is registered with it: in its usual installation or another, with `fields` in its URLs.
+    pub fn of_catalogue(id: &str, environment: Option<&str>, fields: &BTreeMap<String, String>) -> Result<Self, Error> {
+        let facts = provider::find(id).ok_or_else(|| {
+            Error::impossible("provider", "is not in the catalogue").hint(
+                "`grantd providers list-catalog` lists what is. For another one say what it is, as a custom one: an issuer may be enough.",
+            )
+        })?;
+        let elsewhere = match environment {
+            Some(environment) => Some(facts.in_environment(environment).ok_or_else(|| {
+                let known: Vec<&str> = facts.environments.keys().map(String::as_str).collect();
+                let why = match known.as_slice() {
+                    [] => "the catalogue knows no other installation of this provider: leave it out".to_owned(),
+                    known => format!("must be one of {}, or left out", known.join(", ")),
+                };
+                Error::impossible("environment", &why)
+            })?),
+            None => None,
+        };
+        let here = elsewhere.as_ref().unwrap_or(facts);
+        if elsewhere.is_none() && facts.fields.is_empty() && fields.is_empty() {
+            return Ok(Self::Catalogue(facts));
+        }
+        Ok(Self::Changed(Arc::new(here.with_fields(fields)?)))
+    }
 }
 
 impl std::ops::Deref for Facts {

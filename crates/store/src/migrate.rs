@@ -28,6 +28,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 11, name: "identity", sql: include_str!("migrations/0011_identity.sql") },
     Migration { number: 12, name: "scim", sql: include_str!("migrations/0012_scim.sql") },
     Migration { number: 13, name: "ended_rows", sql: include_str!("migrations/0013_ended_rows.sql") },
+    Migration { number: 14, name: "provider_fields", sql: include_str!("migrations/0014_provider_fields.sql") },
 ];
 
 /// Begins a line of a migration that PostgreSQL does not see.

@@ -1,5 +1,6 @@
 //! Providers that apps are registered with.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use grantd_domain::account::{AppProvider, Facts, SealedSecret};
@@ -15,7 +16,7 @@ use crate::seam::{Row, Tx, Value, after, id, text_id};
 /// The columns that [`read`] reads, of the table or alias `p`.
 macro_rules! provider_columns {
     () => {
-        "p.id, p.app_id, p.provider_id, p.name, p.custom, p.environment, p.client_id, p.client_secret, p.secret_version, p.scopes, \
+        "p.id, p.app_id, p.provider_id, p.name, p.custom, p.environment, p.fields, p.client_id, p.client_secret, p.secret_version, p.scopes, \
          p.hosts, p.problem, p.problem_at_ms, p.created_at_ms, p.updated_at_ms, p.deleted_at_ms, p.version"
     };
 }
@@ -29,7 +30,11 @@ pub(crate) fn read(row: &mut Row) -> Result<AppProvider> {
     let name = row.text("providers.name")?;
     let custom = row.opt_text("providers.custom")?;
     let environment = row.opt_text("providers.environment")?;
-    let facts = facts(&provider_id, &name, custom.as_deref(), environment.as_deref());
+    let fields = match row.opt_text("providers.fields")? {
+        Some(text) => serde_json::from_str(&text).map_err(|_| row.inconsistent("providers.fields"))?,
+        None => BTreeMap::new(),
+    };
+    let facts = facts(&provider_id, &name, custom.as_deref(), environment.as_deref(), &fields);
     let facts = facts.ok_or_else(|| row.inconsistent("providers.custom"))?;
     let client_id = row.text("providers.client_id")?;
     let sealed = row.opt_bytes("providers.client_secret")?;
@@ -48,6 +53,7 @@ pub(crate) fn read(row: &mut Row) -> Result<AppProvider> {
         name,
         facts,
         environment,
+        fields,
         client_id,
         client_secret: sealed.map(|sealed| SealedSecret { sealed, version: secret_version }),
         scopes,
@@ -62,27 +68,30 @@ pub(crate) fn read(row: &mut Row) -> Result<AppProvider> {
 
 /// What is known of it. A URL that is not `https` was allowed when it was written, and is held against the address guard whenever it is
 /// called.
-fn facts(provider_id: &str, name: &str, custom: Option<&str>, environment: Option<&str>) -> Option<Facts> {
+fn facts(
+    provider_id: &str,
+    name: &str,
+    custom: Option<&str>,
+    environment: Option<&str>,
+    fields: &BTreeMap<String, String>,
+) -> Option<Facts> {
     if let Some(text) = custom {
         let said: grantd_wire::api::CustomProvider = serde_json::from_str(text).ok()?;
         let facts = provider::of_custom(provider_id, name, &said, |_| true).ok()?;
         return Some(Facts::Custom { facts: Arc::new(facts), said: Arc::new(said) });
     }
-    let facts = provider::find(provider_id)?;
-    match environment {
-        Some(environment) => facts.in_environment(environment).map(|facts| Facts::Changed(Arc::new(facts))),
-        None => Some(Facts::Catalogue(facts)),
-    }
+    Facts::of_catalogue(provider_id, environment, fields).ok()
 }
 
-/// What is stored as JSON of a provider's own description, and of its hosts.
-fn texts(provider: &AppProvider) -> [Value; 2] {
+/// What is stored as JSON of a provider's own description, of its fields, and of its hosts.
+fn texts(provider: &AppProvider) -> [Value; 3] {
     let custom = match &provider.facts {
         Facts::Custom { said, .. } => json(&**said),
         Facts::Catalogue(_) | Facts::Changed(_) => Value::Null,
     };
     let hosts: Vec<String> = provider.hosts.iter().map(ToString::to_string).collect();
-    [custom, json(&hosts)]
+    let fields = if provider.fields.is_empty() { Value::Null } else { json(&provider.fields) };
+    [custom, fields, json(&hosts)]
 }
 
 /// Stores a new provider.
@@ -97,10 +106,11 @@ pub fn insert(tx: &mut Tx<'_>, provider: &AppProvider) -> Result<()> {
             .message("The app has this provider already. Change it with `grantd providers update`.")
             .into());
     }
-    let [custom, hosts] = texts(provider);
+    let [custom, fields, hosts] = texts(provider);
     tx.execute(
         "INSERT INTO providers (app_id, id, provider_id, name, custom, environment, client_id, client_secret, secret_version, scopes, \
-         hosts, created_at_ms, updated_at_ms, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)",
+         hosts, created_at_ms, updated_at_ms, version, fields) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14)",
         &[
             id(provider.app_id),
             id(provider.id),
@@ -115,6 +125,7 @@ pub fn insert(tx: &mut Tx<'_>, provider: &AppProvider) -> Result<()> {
             hosts,
             provider.created_at.into(),
             provider.version.into(),
+            fields,
         ],
     )?;
     Ok(())
@@ -122,10 +133,10 @@ pub fn insert(tx: &mut Tx<'_>, provider: &AppProvider) -> Result<()> {
 
 /// Writes what can be changed of a provider that is at `version`; what its token endpoint blamed it for is forgotten.
 pub fn update(tx: &mut Tx<'_>, provider: &AppProvider, version: i64) -> Result<()> {
-    let [custom, hosts] = texts(provider);
+    let [custom, fields, hosts] = texts(provider);
     let changed = tx.change_one(
         "UPDATE providers SET name = $4, custom = $5, environment = $6, client_id = $7, client_secret = $8, secret_version = $9, \
-         scopes = $10, hosts = $11, updated_at_ms = $12, problem = NULL, problem_at_ms = NULL, version = version + 1 \
+         scopes = $10, hosts = $11, updated_at_ms = $12, fields = $13, problem = NULL, problem_at_ms = NULL, version = version + 1 \
          WHERE app_id = $1 AND id = $2 AND version = $3 AND deleted_at_ms IS NULL",
         &[
             id(provider.app_id),
@@ -140,6 +151,7 @@ pub fn update(tx: &mut Tx<'_>, provider: &AppProvider, version: i64) -> Result<(
             json(&provider.scopes),
             hosts,
             provider.updated_at.into(),
+            fields,
         ],
     )?;
     if changed { Ok(()) } else { Err(Error::from(Code::Conflict)) }

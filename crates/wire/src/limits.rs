@@ -187,6 +187,8 @@ pub const OAUTH_SCOPES_MAX: usize = 100;
 pub const OAUTH_SCOPE_CHARS_MAX: usize = 256;
 /// Characters of a client id, and of a client secret.
 pub const CLIENT_CHARS_MAX: usize = 4_096;
+/// Characters of what is said for a field of a provider, such as a tenant.
+pub const PROVIDER_FIELD_CHARS_MAX: usize = 255;
 /// Characters of a URL of a provider that is not in the catalogue.
 pub const CUSTOM_URL_CHARS_MAX: usize = 2_048;
 /// Further parameters of its link to consent.

@@ -130,7 +130,8 @@ impl Token {
         if !is_token(access) || refresh.is_some_and(|refresh| !is_token(refresh)) {
             return Err(Refusal::Unreadable);
         }
-        let mut expiry = self.expiry(root.get("expires_in"), now);
+        let ends_at = self.expires_at.as_deref().and_then(|at| moment(pointer(root, at)?, now));
+        let mut expiry = ends_at.map_or_else(|| self.expiry(root.get("expires_in"), now), Expiry::At);
         if expiry == Expiry::Unknown {
             expiry = claimed_expiry(access).map_or(Expiry::Unknown, Expiry::At);
         }
@@ -152,6 +153,10 @@ impl Token {
         };
         match said.and_then(seconds) {
             Some(0) if self.quirks.contains(&Quirk::ZeroIsNever) => Expiry::Never,
+            // Longer than any token lives: the moment itself, in place of how long it is until then.
+            Some(seconds) if seconds > LIFETIME_S_MAX && is_ahead(TimeMs(seconds.saturating_mul(1000)), now) => {
+                Expiry::At(TimeMs(seconds * 1000))
+            }
             Some(seconds) if seconds > 0 => after(now, seconds),
             _ => unsaid,
         }
@@ -165,6 +170,16 @@ fn is_token(text: &str) -> bool {
 
 fn after(now: TimeMs, seconds: i64) -> Expiry {
     Expiry::At(now.plus_ms(seconds.min(LIFETIME_S_MAX) * 1000))
+}
+
+/// A moment at which a token can end, said in RFC 3339 or in seconds since 1970.
+fn moment(value: &Value, now: TimeMs) -> Option<TimeMs> {
+    let said = value.as_str().and_then(TimeMs::parse);
+    said.or_else(|| Some(TimeMs(seconds(value)?.saturating_mul(1000)))).filter(|at| is_ahead(*at, now))
+}
+
+fn is_ahead(at: TimeMs, now: TimeMs) -> bool {
+    (1..=LIFETIME_S_MAX * 1000).contains(&at.since(now))
 }
 
 /// Seconds as a number or as its text.

@@ -84,7 +84,7 @@ impl Provider {
         query.append_pair("redirect_uri", link.redirect_uri).append_pair("state", link.state);
         let scopes = self.scopes.asked(link.scopes);
         if !scopes.is_empty() {
-            query.append_pair("scope", &scopes.join(&self.scopes.separator));
+            query.append_pair(&self.scopes.param, &scopes.join(&self.scopes.separator));
         }
         if self.authorize.pkce.is_sent() {
             let challenge = BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, link.verifier.reveal().as_bytes()));
@@ -131,7 +131,7 @@ impl Provider {
 
     /// The call that renews an access token, if it can be renewed: with the refresh token (RFC 6749 section 6), or by exchanging
     /// the access token itself.
-    pub fn refresh_call(&self, client: &Client, pair: Pair<'_>) -> Option<Call> {
+    pub fn refresh_call(&self, client: &Client, pair: Pair<'_>, redirect_uri: &str) -> Option<Call> {
         let url = self.refresh.url.as_ref().unwrap_or(&self.token.url);
         let further = filled(&self.refresh.params, client, pair.access, "");
         match self.refresh.kind {
@@ -143,6 +143,9 @@ impl Provider {
             RefreshKind::Stable | RefreshKind::Rotates | RefreshKind::Unknown => {
                 let refresh = pair.refresh?.reveal();
                 let mut params = vec![param("grant_type", "refresh_token"), param("refresh_token", refresh)];
+                if self.refresh.redirect_uri {
+                    params.push(param("redirect_uri", redirect_uri));
+                }
                 params.extend(further);
                 Some(self.token_call(url, client, params))
             }
@@ -168,8 +171,6 @@ impl Provider {
             RevokeAuth::SecretBearer => headers.push(("Authorization".to_owned(), bearer(&client.secret))),
             RevokeAuth::None => {}
         }
-        // In a path a plus is no space.
-        let in_path = |text: &str| byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20");
         let url = render(&revoke.url, |name| match name {
             "client_id" => Some(in_path(&client.id)),
             _ => Some(in_path(account_id)),
@@ -230,6 +231,11 @@ fn filled(params: &BTreeMap<String, String>, client: &Client, token: &Secret, ac
     };
     let fill = |(name, text): (&String, &String)| Some((name.clone(), Zeroizing::new(render(text, value)?)));
     params.iter().filter_map(fill).collect()
+}
+
+/// Encoded for one part of a path, where a plus is no space.
+pub(super) fn in_path(text: &str) -> String {
+    byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
 /// RFC 6749 section 2.3.1: both are form-encoded first.

@@ -5,10 +5,13 @@
 //! host that the provider does not run, nor one of another account: a host that belongs to one account is pinned when it connects.
 
 mod answer;
+mod behaviour;
 mod call;
 mod catalog;
+mod check;
 mod custom;
 mod facts;
+mod fields;
 #[cfg(test)]
 mod tests;
 mod written;
@@ -17,11 +20,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::destination::Rule;
-use crate::evidence::{Evidence, is_https};
-use crate::template::{http_name, placeholders, render};
+use crate::evidence::Evidence;
+use crate::template::{Field, render};
 
 pub use answer::{ANSWER_BYTES_MAX, Expiry, Fields, Refusal, Tokens, fields};
+pub use behaviour::Behaviour;
 pub use call::{Call, Client, Link, Pair, new_verifier};
 pub use catalog::{all, find};
 pub use custom::{CustomError, Discovery, discovery_url, of_custom};
@@ -44,6 +47,9 @@ pub struct Provider {
     pub docs: String,
     /// What whoever registers an app there has to know.
     pub setup: Option<String>,
+    /// What whoever registers the app here has to say: names in braces in the URLs stand for it.
+    #[serde(default)]
+    pub fields: Vec<Field>,
     pub authorize: Authorize,
     pub scopes: Scopes,
     pub token: Token,
@@ -56,7 +62,7 @@ pub struct Provider {
     pub hosts: Hosts,
     #[serde(default)]
     pub injection: Injection,
-    /// Other installations of the same provider, such as a sandbox: what differs there.
+    /// Other installations of the same provider, such as a sandbox, or other kinds of its tokens: what differs there.
     #[serde(default)]
     pub environments: BTreeMap<String, Environment>,
 }
@@ -72,6 +78,8 @@ pub struct Authorize {
     /// What the provider calls `client_id`, here and in its token calls.
     #[serde(default = "client_id")]
     pub client_id: String,
+    /// What is sent as `redirect_uri` where it is not the URI itself but a name that the provider gave it: `{field}`.
+    pub redirect_uri: Option<String>,
     pub pkce: Pkce,
     /// The issuer of its ID tokens and of `iss` in callbacks (RFC 9207), where it has one.
     pub issuer: Option<String>,
@@ -115,6 +123,9 @@ impl Pkce {
 #[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Scopes {
+    /// What the provider calls `scope` in the link.
+    #[serde(default = "scope")]
+    pub param: String,
     /// Between scopes in a request; answers are read with space and comma alike.
     #[serde(default = "space")]
     pub separator: String,
@@ -128,6 +139,10 @@ pub struct Scopes {
     #[serde(default)]
     pub known: BTreeMap<String, String>,
     pub evidence: Evidence,
+}
+
+fn scope() -> String {
+    "scope".to_owned()
 }
 
 fn space() -> String {
@@ -148,6 +163,9 @@ pub struct Token {
     pub root: Option<String>,
     #[serde(default)]
     pub quirks: Vec<Quirk>,
+    /// Where, beside the tokens, the moment is at which the access token ends, when it is not said how long it lives: RFC 3339, or seconds
+    /// since 1970.
+    pub expires_at: Option<String>,
     /// How long an access token lives when its answer does not say, in seconds.
     pub lifetime_s: Option<u32>,
     /// An access token whose answer does not say how long it lives does not end by time.
@@ -189,6 +207,8 @@ pub enum Quirk {
     FormAnswer,
     /// `expires_in` is 0 for a token that does not expire.
     ZeroIsNever,
+    /// Answers do not say how long a token lives, and nobody knows.
+    MissingExpiresIn,
     /// The code comes with `#_` behind it.
     CodeSuffix,
 }
@@ -216,6 +236,9 @@ pub struct Refresh {
     /// For `exchange` all of them, with the placeholders of [`Exchange`]; else those beside RFC 6749.
     #[serde(default)]
     pub params: BTreeMap<String, String>,
+    /// The redirect URI goes along, as it did with the code.
+    #[serde(default)]
+    pub redirect_uri: bool,
     /// How long a spent refresh token still works, in seconds.
     pub grace_s: Option<u32>,
     /// A token younger than this is not renewed, in seconds.
@@ -432,7 +455,7 @@ impl Injection {
     }
 }
 
-/// What is different in another installation of the same provider.
+/// What is different in another installation of the same provider, or when it issues tokens of another kind.
 #[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
@@ -445,6 +468,13 @@ pub struct Environment {
     pub issuer: Option<String>,
     pub hosts: Option<Vec<String>>,
     pub patterns: Option<Vec<String>>,
+    /// What stands for a field there when it is not given.
+    #[serde(default)]
+    pub defaults: BTreeMap<String, String>,
+    /// In place of those of the usual one, in `scopes`, `token` and `identity`.
+    pub scope_param: Option<String>,
+    pub token_root: Option<String>,
+    pub account_id: Option<Vec<String>>,
 }
 
 /// Why a file is no entry of the catalogue.
@@ -488,86 +518,6 @@ impl Provider {
         ];
         groups.into_iter().filter_map(|(group, evidence)| Some((group, evidence?)))
     }
-
-    fn check(&self) -> Result<(), &'static str> {
-        let is_id = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        ensure(self.id.chars().all(is_id) && !self.id.is_empty() && self.id != CUSTOM, "id")?;
-        ensure(!self.name.is_empty() && !self.category.is_empty(), "name or category")?;
-        ensure(self.description.ends_with('.'), "description")?;
-        ensure(is_https(&self.docs), "docs link")?;
-        ensure(self.evidence().all(|(_, evidence)| evidence.is_well_formed()), "evidence")?;
-        ensure(is_https(&self.authorize.url) && is_https(&self.token.url), "URL of authorize or token")?;
-        ensure(self.authorize.issuer.as_deref().is_none_or(is_https), "issuer")?;
-        let own =
-            ["response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "code_challenge_method"];
-        ensure(own.iter().all(|name| !self.authorize.params.contains_key(*name)), "parameter of authorize")?;
-        ensure([" ", ",", "+"].contains(&self.scopes.separator.as_str()), "separator of scopes")?;
-        ensure(self.scopes.required.iter().all(|scope| self.scopes.default.contains(scope)), "required scope")?;
-        ensure(self.token.root.as_deref().is_none_or(is_pointer), "root of the token answer")?;
-        ensure(!(self.token.never_expires && self.token.lifetime_s.is_some()), "lifetime")?;
-        ensure(are_headers(&self.token.headers), "header of the token call")?;
-        self.check_renewal()?;
-        self.check_identity()?;
-        self.check_hosts()?;
-        self.environments.values().try_for_each(Environment::check)
-    }
-
-    fn check_renewal(&self) -> Result<(), &'static str> {
-        let known = ["access_token", "client_id", "client_secret"];
-        let is_known = |params: &BTreeMap<String, String>| params.values().all(|v| names_only(v, &known));
-        if let Some(exchange) = &self.exchange {
-            ensure(is_https(&exchange.url) && is_known(&exchange.params), "exchange")?;
-        }
-        let refresh = &self.refresh;
-        let is_exchange = refresh.kind == RefreshKind::Exchange;
-        ensure(refresh.url.as_deref().is_none_or(is_https), "URL of refresh")?;
-        ensure(
-            refresh.method.is_some() == is_exchange && (!is_exchange || refresh.url.is_some()),
-            "method of refresh",
-        )?;
-        let has_token = refresh.params.values().any(|v| placeholders(v).contains(&"access_token"));
-        ensure(has_token == is_exchange && is_known(&refresh.params), "parameter of refresh")?;
-        let is_spent = matches!(refresh.kind, RefreshKind::Rotates | RefreshKind::Unknown);
-        ensure(refresh.grace_s.is_none() || is_spent, "grace of refresh")?;
-        let Some(revoke) = &self.revoke else { return Ok(()) };
-        let known = ["token", "client_id", "client_secret", "account_id"];
-        ensure(is_https(&revoke.url.replace(['{', '}'], "")), "URL of revoke")?;
-        ensure(names_only(&revoke.url, &["client_id", "account_id"]), "URL of revoke")?;
-        let mut sent = revoke.params.values().chain(revoke.headers.values());
-        ensure(sent.all(|v| names_only(v, &known)) && are_headers(&revoke.headers), "parameter of revoke")?;
-        let has_token = revoke.params.values().any(|v| placeholders(v).contains(&"token"));
-        let is_named = has_token || revoke.auth == RevokeAuth::Bearer || revoke.ends == Ends::Grant;
-        ensure(is_named, "revoke: it names no token")
-    }
-
-    fn check_identity(&self) -> Result<(), &'static str> {
-        let identity = &self.identity;
-        let is_call = identity.source == IdentitySource::Call;
-        ensure(identity.url.as_deref().is_some_and(is_https) == is_call, "URL of identity")?;
-        ensure(is_call || identity.headers.is_empty() && identity.body.is_none(), "call of identity")?;
-        ensure(identity.method != Method::Get || identity.body.is_none(), "body of identity")?;
-        ensure(are_headers(&identity.headers), "header of identity")?;
-        let mut pointers = identity.id.iter().chain(&identity.name).chain(&identity.email);
-        ensure(!identity.id.is_empty() && pointers.all(|p| is_pointer(p)), "pointer of identity")
-    }
-
-    fn check_hosts(&self) -> Result<(), &'static str> {
-        ensure(!self.hosts.allow.is_empty() || self.hosts.pin.is_some(), "list of hosts")?;
-        ensure(self.hosts.allow.iter().all(|rule| Rule::parse(rule).is_ok()), "host")?;
-        if let Some(pin) = &self.hosts.pin {
-            ensure(is_pointer(&pin.pointer) && placeholders(&pin.format) == ["value"], "pinned host")?;
-            let sample = render(&pin.format, |_| Some("a.example.com".to_owned()));
-            ensure(sample.is_some_and(|host| Rule::parse(&host).is_ok()), "pinned host")?;
-            ensure(
-                !pin.patterns.is_empty() && pin.patterns.iter().all(|p| Rule::parse(p).is_ok()),
-                "pattern of the pinned host",
-            )?;
-        }
-        let injection = &self.injection;
-        ensure(http_name(&injection.header) && injection.format.matches("{token}").count() == 1, "injection")?;
-        ensure(are_headers(&injection.further), "injection")?;
-        ensure(injection.further.values().all(|value| names_only(value, &["client_id"])), "injection")
-    }
 }
 
 impl Provider {
@@ -592,33 +542,14 @@ impl Provider {
         if let (Some(pin), Some(patterns)) = (&mut here.hosts.pin, &changes.patterns) {
             pin.patterns.clone_from(patterns);
         }
+        for field in &mut here.fields {
+            if let Some(default) = changes.defaults.get(&field.name) {
+                field.default = Some(default.clone());
+            }
+        }
+        set(&mut here.scopes.param, &changes.scope_param);
+        here.token.root = changes.token_root.clone().or(here.token.root);
+        here.identity.id = changes.account_id.clone().unwrap_or(here.identity.id);
         Some(here)
     }
-}
-
-impl Environment {
-    fn check(&self) -> Result<(), &'static str> {
-        ensure(!self.name.is_empty(), "name of an environment")?;
-        let urls = [&self.authorize, &self.token, &self.refresh, &self.revoke, &self.identity, &self.issuer];
-        ensure(urls.into_iter().flatten().all(|url| is_https(url)), "URL of an environment")?;
-        let mut rules = self.hosts.iter().chain(&self.patterns).flatten();
-        ensure(rules.all(|rule| Rule::parse(rule).is_ok()), "host of an environment")
-    }
-}
-
-fn ensure(holds: bool, what: &'static str) -> Result<(), &'static str> {
-    if holds { Ok(()) } else { Err(what) }
-}
-
-fn is_pointer(text: &str) -> bool {
-    text.starts_with('/')
-}
-
-fn are_headers(headers: &BTreeMap<String, String>) -> bool {
-    headers.iter().all(|(name, value)| http_name(name) && !value.is_empty())
-}
-
-/// Whether what stands in braces is one of `known`.
-fn names_only(text: &str, known: &[&str]) -> bool {
-    placeholders(text).iter().all(|name| known.contains(name))
 }

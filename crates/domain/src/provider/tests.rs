@@ -8,6 +8,8 @@ use super::catalog::FILES;
 use super::*;
 use crate::secret::Secret;
 
+/// Where this server takes answers.
+const OURS: &str = "https://grantd.example.com/oauth/callback";
 const NOW: TimeMs = TimeMs(1_800_000_000_000);
 
 /// Every id the official client has a constant for.
@@ -73,6 +75,7 @@ fn a_wrong_entry_is_refused() {
         ("kind = \"stable\"", "kind = \"stable\"\ngrace_s = 5", "grace of refresh"),
         ("token = \"{token}\"", "token = \"{other}\"", "parameter of revoke"),
         ("id = [\"/sub\"]", "id = []", "pointer of identity"),
+        ("oauth2.googleapis.com/token", "{x}.googleapis.com/token", "URL with a field"),
         ("\"gmail.googleapis.com\"", "\"https://gmail.googleapis.com\"", "host"),
         ("checked = \"2026-11-23\"", "checked = \"2026\"", "evidence"),
     ];
@@ -84,6 +87,12 @@ fn a_wrong_entry_is_refused() {
         }
     }
     assert!(matches!(Provider::parse(&good.replace("pkce", "pcke")), Err(ProviderError::Form(_))));
+}
+
+/// As an app is registered with it, with something for every field that has no default.
+fn registered(provider: &Provider) -> Provider {
+    let required = provider.fields.iter().filter(|field| field.required);
+    provider.with_fields(&required.map(|field| (field.name.clone(), "acme".to_owned())).collect()).unwrap()
 }
 
 fn token(change: impl FnOnce(&mut Token)) -> Token {
@@ -133,6 +142,18 @@ fn how_long_a_token_lives_is_said_by_the_answer_then_the_catalogue_then_the_toke
     let for_ever = r#"{"access_token":"a","expires_in":9000000000000000000}"#;
     assert!(matches!(is(|_| {}, for_ever), Expiry::At(at) if at > NOW));
     assert_eq!(is(|_| {}, r#"{"access_token":"h.%%%.s","expires_in":-1}"#), Expiry::Unknown);
+    // The moment itself, as a time, as seconds, or where a duration should be; one that is over says nothing.
+    let at = Expiry::At(TimeMs(1_900_000_000_000));
+    for said in [r#""2030-03-17T17:46:40Z""#, "1900000000", r#""1900000000""#] {
+        let body = format!(r#"{{"access_token":"a","expires_at":{said},"expires_in":5}}"#);
+        assert_eq!(is(|t| t.expires_at = Some("/expires_at".to_owned()), &body), at, "{said}");
+        assert_eq!(is(|_| {}, &body), Expiry::At(NOW.plus_ms(5_000)), "{said}");
+    }
+    assert_eq!(is(|_| {}, r#"{"access_token":"a","expires_in":1900000000}"#), at);
+    for said in [r#""2020-01-01T00:00:00Z""#, "1", r#""soon""#, "null", "9000000000000000000"] {
+        let body = format!(r#"{{"access_token":"a","expires_at":{said}}}"#);
+        assert_eq!(is(|t| t.expires_at = Some("/expires_at".to_owned()), &body), Expiry::Unknown, "{said}");
+    }
 }
 
 #[test]
@@ -226,17 +247,16 @@ fn pairs(text: &str) -> BTreeMap<String, String> {
 fn link(id: &str, scopes: &[String]) -> String {
     // The example of RFC 7636 appendix B.
     let verifier = Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".to_owned());
-    let redirect_uri = "https://grantd.example.com/oauth/callback";
     let link = Link {
         client_id: "id 1",
-        redirect_uri,
+        redirect_uri: OURS,
         scopes,
         state: "st",
         verifier: &verifier,
         nonce: "no",
         switches_account: false,
     };
-    find(id).unwrap().authorize_link(&link)
+    registered(find(id).unwrap()).authorize_link(&link)
 }
 
 #[test]
@@ -248,7 +268,7 @@ fn a_link_carries_what_the_provider_needs() {
     for (name, value) in [
         ("response_type", "code"),
         ("client_id", "id 1"),
-        ("redirect_uri", "https://grantd.example.com/oauth/callback"),
+        ("redirect_uri", OURS),
         ("state", "st"),
         ("scope", "openid https://www.googleapis.com/auth/calendar"),
         ("code_challenge", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"),
@@ -281,9 +301,7 @@ fn required_scopes_are_always_asked_for_and_once() {
 #[test]
 fn a_token_call_authenticates_as_the_provider_takes_it() {
     let (code, verifier) = (Secret::new("c".to_owned()), Secret::new("v".to_owned()));
-    let call = |id: &str| {
-        find(id).unwrap().code_call(&client(), &code, "https://grantd.example.com/oauth/callback", &verifier)
-    };
+    let call = |id: &str| find(id).unwrap().code_call(&client(), &code, OURS, &verifier);
     let google = call("google");
     let body = pairs(google.body.as_ref().unwrap().reveal());
     assert_eq!((body["client_id"].as_str(), body["client_secret"].as_str()), ("id 1", "s/canary"));
@@ -301,10 +319,10 @@ fn a_token_call_authenticates_as_the_provider_takes_it() {
 fn no_secret_stands_in_the_url_of_a_call_that_need_not_have_it_there() {
     let (access, refresh) = (Secret::new("canary-at".to_owned()), Secret::new("canary-rt".to_owned()));
     let pair = Pair { access: &access, refresh: Some(&refresh) };
-    for provider in all() {
+    for provider in all().iter().map(registered) {
         let calls = [
-            Some(provider.code_call(&client(), &access, "https://grantd.example.com/oauth/callback", &refresh)),
-            provider.refresh_call(&client(), pair).filter(|_| provider.refresh.kind != RefreshKind::Exchange),
+            Some(provider.code_call(&client(), &access, OURS, &refresh)),
+            provider.refresh_call(&client(), pair, OURS).filter(|_| provider.refresh.kind != RefreshKind::Exchange),
             provider
                 .revoke_call(&client(), pair, "account")
                 .filter(|_| provider.revoke.as_ref().is_some_and(|revoke| revoke.body != Body::Query)),
@@ -321,11 +339,13 @@ fn no_secret_stands_in_the_url_of_a_call_that_need_not_have_it_there() {
 #[test]
 fn a_token_is_renewed_the_providers_way() {
     let (access, refresh) = (Secret::new("at".to_owned()), Secret::new("rt".to_owned()));
-    let call = |id: &str, refresh| find(id).unwrap().refresh_call(&client(), Pair { access: &access, refresh });
+    let call = |id: &str, refresh| find(id).unwrap().refresh_call(&client(), Pair { access: &access, refresh }, OURS);
     let google = call("google", Some(&refresh)).unwrap();
     let body = pairs(google.body.as_ref().unwrap().reveal());
     assert_eq!((body["grant_type"].as_str(), body["refresh_token"].as_str()), ("refresh_token", "rt"));
-    assert!(call("google", None).is_none(), "there is nothing to renew it with");
+    assert!(!body.contains_key("redirect_uri") && call("google", None).is_none());
+    let gitlab = call("gitlab", Some(&refresh)).unwrap();
+    assert_eq!(pairs(gitlab.body.as_ref().unwrap().reveal())["redirect_uri"], OURS);
     let instagram = call("instagram", None).unwrap();
     let url = "https://graph.instagram.com/refresh_access_token?access_token=at&grant_type=ig_refresh_token";
     assert_eq!((instagram.url.reveal(), instagram.method, instagram.body.is_none()), (url, Method::Get, true));
@@ -333,7 +353,7 @@ fn a_token_is_renewed_the_providers_way() {
     assert!(exchange.url.reveal().contains("client_secret=s%2Fcanary") && exchange.body.is_none());
     assert!(find("google").unwrap().exchange_call(&client(), &access).is_none());
     for provider in all() {
-        let call = provider.refresh_call(&client(), Pair { access: &access, refresh: Some(&refresh) });
+        let call = provider.refresh_call(&client(), Pair { access: &access, refresh: Some(&refresh) }, OURS);
         assert_eq!(call.is_some(), provider.is_refreshable(), "{}", provider.id);
     }
 }
@@ -364,4 +384,122 @@ fn whose_account_it_is_takes_the_token_in_the_providers_header() {
         mailchimp.headers.iter().filter(|(n, _)| n == "Authorization").map(|(_, v)| v.reveal()).collect();
     assert_eq!(sent, ["OAuth at"]);
     assert!(call("stripe").is_none(), "the token answer says it");
+}
+
+const FIELD: &str =
+    "[[fields]]\nname = \"x\"\nlabel = \"X\"\nfind = \"there\"\nform = \"name\"\ndefault = \"a\"\n\n[authorize]";
+
+#[test]
+fn a_field_stands_where_it_leads_to_no_other_server() {
+    let google = FILES.iter().find(|(id, _)| *id == "google").unwrap().1;
+    let entry = |form: &str, url: &str| {
+        let field = FIELD.replace("\"name\"\ndefault", &format!("\"{form}\"\ndefault"));
+        let text = google.replace("[authorize]", &field).replace("https://oauth2.googleapis.com/token", url);
+        Provider::parse(&text).map_err(|e| e.to_string())
+    };
+    for (form, url) in [
+        ("name", "https://{x}.googleapis.com/token"),
+        ("label", "https://{x}.googleapis.com/{x}/token"),
+        ("text", "https://oauth2.googleapis.com/{x}/token"),
+    ] {
+        assert_eq!(entry(form, url).map(drop), Ok(()), "{url}");
+    }
+    for (form, url) in [
+        ("name", "https://{x}/token"),
+        ("name", "https://{x}.com/token"),
+        ("name", "https://a{x}.googleapis.com/token"),
+        ("name", "https://oauth2.{x}.com/token"),
+        ("name", "https://{x}.{x}.googleapis.com/token"),
+        ("name", "https://oauth2.googleapis.com{x}/token"),
+        ("text", "https://{x}.googleapis.com/token"),
+        ("name", "https://oauth2.googleapis.com/{y}/token"),
+        ("host", "https://oauth2.googleapis.com/{x}/token"),
+    ] {
+        assert!(entry(form, url).is_err(), "{form} {url}");
+    }
+}
+
+#[test]
+fn what_is_given_is_of_its_form_and_stands_in_the_urls() {
+    let given = |id: &str, name: &str, value: &str| {
+        find(id).unwrap().with_fields(&BTreeMap::from([(name.to_owned(), value.to_owned())]))
+    };
+    let none = BTreeMap::new();
+    let usual = find("microsoft").unwrap().with_fields(&none).unwrap();
+    assert_eq!(usual.token.url, "https://login.microsoftonline.com/common/oauth2/v2.0/token");
+    let contoso = given("microsoft", "tenant", "contoso.example").unwrap();
+    assert!(contoso.authorize.url.contains("/contoso.example/") && contoso.token.url.contains("/contoso.example/"));
+    let acme = given("salesforce", "domain", "acme--uat.sandbox.my").unwrap();
+    assert_eq!(acme.identity.url.unwrap(), "https://acme--uat.sandbox.my.salesforce.com/services/oauth2/userinfo");
+    let sandbox = find("salesforce").unwrap().in_environment("sandbox").unwrap().with_fields(&none).unwrap();
+    assert_eq!(sandbox.token.url, "https://test.salesforce.com/services/oauth2/token");
+    let ebay = given("ebay", "ru_name", "Acme_Inc-Acme-PRD-abc").unwrap();
+    assert_eq!((ebay.redirect_uri(OURS), usual.redirect_uri(OURS)), ("Acme_Inc-Acme-PRD-abc", OURS));
+    let rippling = given("rippling", "app_name", "a/b?c#d").unwrap();
+    assert_eq!(rippling.authorize.url, "https://app.rippling.com/apps/PLATFORM/a%2Fb%3Fc%23d");
+    // A revocation keeps what is filled when it is sent.
+    let facebook = given("facebook", "version", "v25.0").unwrap();
+    assert_eq!(facebook.revoke.unwrap().url, "https://graph.facebook.com/v25.0/{account_id}/permissions");
+
+    let longest = "a".repeat(grantd_wire::limits::PROVIDER_FIELD_CHARS_MAX);
+    assert!(given("rippling", "app_name", &longest).is_ok());
+    for (id, name, value, why) in [
+        ("microsoft", "tenant", "a/b", "dots between"),
+        ("microsoft", "tenant", "..", "dots between"),
+        ("microsoft", "tenant", "a?b", "dots between"),
+        ("microsoft", "tenant", "", "1-255 characters"),
+        ("salesforce", "domain", "evil.example/", "dots between"),
+        ("salesforce", "domain", "evil.example#", "dots between"),
+        ("salesforce", "domain", "user@evil", "dots between"),
+        ("rippling", "app_name", "..", "one word"),
+        ("rippling", "app_name", "a b", "one word"),
+        ("rippling", "app_name", &format!("{longest}a"), "1-255 characters"),
+        ("microsoft", "shop", "a", "it takes tenant"),
+        ("google", "tenant", "a", "takes no fields"),
+    ] {
+        let refused = given(id, name, value).unwrap_err();
+        assert_eq!(refused.details["field"], format!("fields.{name}"), "{id} {value}");
+        assert!(refused.message.contains(why), "{id} {value}: {}", refused.message);
+    }
+    let missing = find("ebay").unwrap().with_fields(&none).unwrap_err();
+    assert!(missing.message.contains("RuName") && missing.hint.is_some(), "{}", missing.message);
+}
+
+/// The tokens of a user stand beside those of the bot, which are another's.
+#[test]
+fn slack_has_tokens_of_bots_and_of_users() {
+    let answer =
+        r#"{"ok":true,"access_token":"bot","team":{"id":"T1"},"authed_user":{"id":"U1","access_token":"user"}}"#;
+    let (bot, user) = (find("slack").unwrap(), find("slack").unwrap().in_environment("user").unwrap());
+    let account = |provider: &Provider| {
+        let learnt = Learnt { token: fields(answer.as_bytes()).unwrap(), ..Learnt::default() };
+        provider.account(&learnt).unwrap().identifier
+    };
+    assert_eq!((read(&bot.token, 200, answer).unwrap().access.reveal(), &*account(bot)), ("bot", "T1"));
+    assert_eq!((read(&user.token, 200, answer).unwrap().access.reveal(), &*account(&user)), ("user", "T1:U1"));
+    assert_eq!((&*bot.scopes.param, &*user.scopes.param), ("scope", "user_scope"));
+    // Only a bot was installed: its token is not taken for the user's.
+    let of_bot = r#"{"ok":true,"access_token":"bot","authed_user":{"id":"U1"}}"#;
+    assert!(read(&user.token, 200, of_bot).is_err());
+}
+
+/// Names of behaviours are unique, and the page that explains them has every one.
+#[test]
+fn every_behaviour_is_explained_and_some_entry_has_it_or_a_custom_one_could() {
+    let page = include_str!("../../../../docs/oauth-providers.md");
+    let rows: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |")).map(|(name, _)| name).collect();
+    for behaviour in Behaviour::ALL {
+        assert!(rows.contains(behaviour.as_str()), "docs/oauth-providers.md does not explain {}", behaviour.as_str());
+    }
+    let mut of_entries = BTreeSet::new();
+    for provider in all() {
+        let here = provider.behaviours();
+        assert_eq!(here.iter().collect::<BTreeSet<_>>().len(), here.len());
+        of_entries.extend(here);
+        of_entries
+            .extend(provider.environments.keys().flat_map(|id| provider.in_environment(id).unwrap().behaviours()));
+    }
+    let unused: Vec<&Behaviour> = Behaviour::ALL.iter().filter(|b| !of_entries.contains(b)).collect();
+    assert_eq!(unused, [&Behaviour::QueryBody], "a provider that has it is to be played");
 }

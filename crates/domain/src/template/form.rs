@@ -12,7 +12,7 @@ const PLAIN: &str = "http://";
 
 impl Field {
     /// The value as it is stored. The error says what it should be.
-    pub(super) fn normalise(&self, value: &str) -> Result<String, Cow<'static, str>> {
+    pub(crate) fn normalise(&self, value: &str) -> Result<String, Cow<'static, str>> {
         match self.form {
             Form::Text => Ok(value.to_owned()),
             Form::Label if is_label(value) => Ok(value.to_owned()),

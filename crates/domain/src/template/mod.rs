@@ -54,7 +54,7 @@ pub struct Template {
 }
 
 /// A named value beside the secret's value.
-#[derive(Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Field {
     pub name: String,
@@ -314,7 +314,7 @@ impl Template {
 }
 
 impl Field {
-    fn is_well_formed(&self) -> bool {
+    pub(crate) fn is_well_formed(&self) -> bool {
         let is_name = self.name.starts_with(|c: char| c.is_ascii_lowercase())
             && self.name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_')
             && self.name.len() <= SECRET_FIELD_NAME_CHARS_MAX

@@ -186,12 +186,12 @@ impl Context {
         self.show_known(object, &Known::AsShown)
     }
 
-    /// Writes one object; for people, the fields of the object at `name` in it are lines of their own.
-    pub fn show_unfolded(&mut self, object: &impl Serialize, name: &str) -> Result<(), Failure> {
+    /// Writes one object; for people, the fields of the objects at `names` in it are lines of their own.
+    pub fn show_unfolded(&mut self, object: &impl Serialize, names: &[&str]) -> Result<(), Failure> {
         if self.format() != Format::Table || self.globals.fields.is_some() {
             return self.show(object);
         }
-        self.show(&Node::of(object).unfolded(name))
+        self.show(&Node::of(object).unfolded(names))
     }
 
     /// Writes an audit event, whose absent fields are left out.

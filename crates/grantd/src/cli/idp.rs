@@ -224,7 +224,7 @@ pub async fn run(command: IdpCommand, context: &mut Context) -> Result<(), Failu
         }
         IdpCommand::Show(idp) => {
             let idp: IdentityProvider = api.get(&[&idps[..], &[&idp.name()]].concat(), &NoQuery {}).await?;
-            context.show_unfolded(&idp, "claims")
+            context.show_unfolded(&idp, &["claims"])
         }
         IdpCommand::Update(args) => update(*args, &api, &idps, context).await,
         IdpCommand::Delete(args) => {
@@ -258,7 +258,7 @@ async fn create(args: CreateArgs, api: &Api, idps: &[&str], context: &mut Contex
         scopes: named(args.scopes),
     };
     let idp: IdentityProvider = api.send_once(idps, &body).await?;
-    context.show_unfolded(&idp, "claims")
+    context.show_unfolded(&idp, &["claims"])
 }
 
 async fn update(args: UpdateArgs, api: &Api, idps: &[&str], context: &mut Context) -> Result<(), Failure> {
@@ -285,7 +285,7 @@ async fn update(args: UpdateArgs, api: &Api, idps: &[&str], context: &mut Contex
             .hint("Run the command with --help to see what it takes."));
     }
     let idp: IdentityProvider = api.send(Method::PATCH, &[idps, &[&args.idp.name()]].concat(), &body).await?;
-    context.show_unfolded(&idp, "claims")
+    context.show_unfolded(&idp, &["claims"])
 }
 
 /// A list, if it was given.

@@ -46,17 +46,17 @@ impl Node {
         }
     }
 
-    /// For people: each field of the object at `name` becomes a field `name field` beside the others; an object deeper inside
-    /// becomes a list of `name=value`. Where there is none at `name`, the field goes.
-    pub fn unfolded(self, name: &str) -> Self {
+    /// For people: each field of the object at one of `names` becomes a field `name field` beside the others; an object deeper inside
+    /// becomes a list of `name=value`. Where there is none, the field goes.
+    pub fn unfolded(self, names: &[&str]) -> Self {
         let Self::Object(fields) = self else { return self };
         let mut lines = Vec::new();
         for (field, node) in fields {
             match node {
-                Self::Object(inner) if field == name => {
-                    lines.extend(inner.into_iter().map(|(inner, node)| (format!("{name} {inner}"), node.in_line())));
+                Self::Object(inner) if names.contains(&&*field) => {
+                    lines.extend(inner.into_iter().map(|(inner, node)| (format!("{field} {inner}"), node.in_line())));
                 }
-                Self::Null if field == name => {}
+                Self::Null if names.contains(&&*field) => {}
                 node => lines.push((field, node)),
             }
         }

@@ -1,5 +1,7 @@
 //! `grantd providers`.
 
+use std::collections::BTreeMap;
+
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use grantd_wire::api::{
@@ -13,6 +15,7 @@ use super::context::{Context, Format};
 use super::failure::Failure;
 use super::http::{Api, NoQuery};
 use super::input::{Pair, confirm_name, parse_host, parse_pair, parse_reference, read_secret};
+use super::secrets::about_field;
 use super::table::{column, minor};
 
 /// The form of a destination rule.
@@ -34,6 +37,8 @@ pub enum ProvidersCommand {
       --client-secret @secret.txt
   grantd providers create github --client-id Iv1.1234 --client-secret - \\
       --scopes repo,read:user < secret.txt
+  grantd providers create microsoft --field tenant=contoso.example \\
+      --client-id 1234 --client-secret @secret.txt
   grantd providers create acme --custom --name Acme \\
       --issuer https://id.acme.example --allowed-host api.acme.example \\
       --client-id 1234 --client-secret @secret.txt")]
@@ -103,6 +108,9 @@ pub struct CreateArgs {
     /// Another installation of the provider, such as its sandbox
     #[arg(long, value_name = "ENVIRONMENT")]
     environment: Option<String>,
+    /// What the catalogue's entry asks for, such as tenant=contoso.example
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
+    field: Vec<Pair>,
     /// It is not in the catalogue: what follows says what it is
     #[arg(long)]
     custom: bool,
@@ -141,6 +149,12 @@ pub struct UpdateArgs {
     /// Another installation of the provider; an empty one is the usual one
     #[arg(long, value_name = "ENVIRONMENT")]
     environment: Option<String>,
+    /// What the catalogue's entry asks for, all of it anew
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
+    field: Vec<Pair>,
+    /// The entry's fields are as usual
+    #[arg(long, conflicts_with = "field")]
+    default_fields: bool,
     #[command(flatten)]
     said: CustomArgs,
 }
@@ -291,7 +305,7 @@ pub async fn run(command: ProvidersCommand, context: &mut Context) -> Result<(),
         }
         ProvidersCommand::Show(provider) => {
             let provider: Provider = api.get(&[&providers[..], &[&provider.name()]].concat(), &NoQuery {}).await?;
-            context.show_unfolded(&provider, "custom")
+            context.show_unfolded(&provider, &["custom", "fields"])
         }
         ProvidersCommand::Update(args) => update(*args, &api, &providers, context).await,
         ProvidersCommand::Delete(args) => {
@@ -319,6 +333,7 @@ async fn create(args: CreateArgs, api: &Api, providers: &[&str], context: &mut C
         name: args.name,
         custom: is_custom.then_some(said),
         environment: args.environment,
+        fields: fields(args.field)?,
         client_id: args.client_id,
         client_secret: secret.map(|secret| secret.to_string()),
         scopes: args.scopes,
@@ -327,7 +342,7 @@ async fn create(args: CreateArgs, api: &Api, providers: &[&str], context: &mut C
     let provider: Provider = api.send_once(providers, &body).await?;
     let (uri, setup) = (provider.redirect_uri.clone(), provider.setup.clone());
     let is_doubtful = !provider.verified && provider.custom.is_none();
-    context.show_unfolded(&provider, "custom")?;
+    context.show_unfolded(&provider, &["custom", "fields"])?;
     context.term.note(&format!("Register this redirect URI at the provider: {uri}"));
     if let Some(setup) = setup {
         context.term.note(&setup);
@@ -353,6 +368,7 @@ async fn update(args: UpdateArgs, api: &Api, providers: &[&str], context: &mut C
         name: args.name,
         custom,
         environment: args.environment,
+        fields: (args.default_fields || !args.field.is_empty()).then(|| fields(args.field)).transpose()?,
         client_id: args.client_id,
         client_secret: secret,
         scopes: (args.default_scopes || !args.scopes.is_empty()).then_some(args.scopes),
@@ -365,7 +381,18 @@ async fn update(args: UpdateArgs, api: &Api, providers: &[&str], context: &mut C
         Some(read) => api.send_if(Method::PATCH, &path, &body, read).await?,
         None => api.send(Method::PATCH, &path, &body).await?,
     };
-    context.show_unfolded(&provider, "custom")
+    context.show_unfolded(&provider, &["custom", "fields"])
+}
+
+fn fields(pairs: Vec<Pair>) -> Result<BTreeMap<String, String>, Failure> {
+    let mut fields = BTreeMap::new();
+    for Pair { name, value } in pairs {
+        if fields.contains_key(&name) {
+            return Err(Failure::usage(format!("--field: `{name}` is given twice")));
+        }
+        fields.insert(name, value);
+    }
+    Ok(fields)
 }
 
 /// What is known of it, with what is said now: all of it is sent anew.
@@ -411,11 +438,15 @@ fn for_people(provider: CatalogProvider) -> serde_json::Map<String, Value> {
     if let Some(setup) = provider.setup {
         put("setup", setup.into());
     }
+    for field in provider.fields {
+        put(&format!("field {}", field.name), about_field(&field).into());
+    }
     put("authorize_url", provider.authorize_url.into());
     put("token_url", provider.token_url.into());
     put("revoke_url", provider.revoke_url.into());
     put("pkce", provider.pkce.into());
     put("refresh", provider.refresh.into());
+    put("behaviours", json!(provider.behaviours));
     put("default_scopes", json!(provider.default_scopes));
     put("required_scopes", json!(provider.required_scopes));
     let scopes: Vec<String> = provider.scopes.iter().map(|(scope, means)| format!("{scope} ({means})")).collect();

@@ -6,7 +6,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use grantd_wire::api::{
     AllowedHosts, CreatedSecret, CredentialType, DeletedSecret, Grant, GrantCreate, Page, Secret, SecretAccess,
-    SecretCreate, SecretRotate, SecretTemplate, SecretTest,
+    SecretCreate, SecretRotate, SecretTemplate, SecretTest, TemplateField,
 };
 use grantd_wire::sdk::Injection;
 use reqwest::Method;
@@ -386,13 +386,7 @@ fn for_people(template: SecretTemplate) -> serde_json::Map<String, Value> {
     put("credential_type", json!(template.credential_type));
     put("value", template.value.into());
     for field in template.fields {
-        let needed = match (field.required, field.default) {
-            (true, _) => "required".to_owned(),
-            (false, Some(default)) => format!("default {default}"),
-            (false, None) => "optional".to_owned(),
-        };
-        let choices = if field.choices.is_empty() { String::new() } else { format!(" ({})", field.choices.join(", ")) };
-        put(&format!("field {}", field.name), format!("{needed}: {}, {}{choices}", field.label, field.find).into());
+        put(&format!("field {}", field.name), about_field(&field).into());
     }
     put("sent_as", format!("{}: {}", template.injection_header, template.injection_format).into());
     for injection in template.injections {
@@ -412,6 +406,17 @@ fn for_people(template: SecretTemplate) -> serde_json::Map<String, Value> {
         }
     }
     lines
+}
+
+/// What a catalogue asks for in a field.
+pub(super) fn about_field(field: &TemplateField) -> String {
+    let needed = match (field.required, &field.default) {
+        (true, _) => "required".to_owned(),
+        (false, Some(default)) => format!("default {default}"),
+        (false, None) => "optional".to_owned(),
+    };
+    let choices = if field.choices.is_empty() { String::new() } else { format!(" ({})", field.choices.join(", ")) };
+    format!("{needed}: {}, {}{choices}", field.label, field.find)
 }
 
 async fn create(args: CreateArgs, api: &Api, secrets: &[&str], context: &mut Context) -> Result<(), Failure> {

@@ -2,6 +2,8 @@
 //!
 //! What a developer made under the same name is left alone, and so are accounts: they are never moved to another server.
 
+use std::collections::BTreeMap;
+
 use grantd_wire::api::{CustomProvider, Provider, ProviderCreate, ProviderUpdate};
 use reqwest::Method;
 
@@ -31,6 +33,7 @@ pub async fn register(
                 name: Some(NAME.to_owned()),
                 custom: Some(custom(issuer)),
                 environment: None,
+                fields: BTreeMap::new(),
                 client_id: CLIENT_ID.to_owned(),
                 client_secret: Some(secret.reveal().to_owned()),
                 scopes: Vec::new(),

@@ -4,7 +4,7 @@ use grantd_domain::provider::{self, Provider};
 use grantd_wire::api::{self, ListQuery};
 use grantd_wire::{Code, Error};
 
-use super::templates::{evidence, found};
+use super::templates::{evidence, field, found};
 use super::{Request, page};
 use crate::answer::{Answer, json as answer};
 use crate::parse;
@@ -16,12 +16,14 @@ fn view(provider: &Provider) -> api::CatalogProvider {
         category: provider.category.clone(),
         description: provider.description.clone(),
         setup: provider.setup.clone(),
+        fields: provider.fields.iter().map(field).collect(),
         authorize_url: provider.authorize.url.clone(),
         token_url: provider.token.url.clone(),
         revoke_url: provider.revoke.as_ref().map(|revoke| revoke.url.clone()),
         issuer: provider.authorize.issuer.clone(),
         pkce: provider.authorize.pkce.as_str().to_owned(),
         refresh: provider.refresh.kind.as_str().to_owned(),
+        behaviours: provider.behaviours().into_iter().map(|behaviour| behaviour.as_str().to_owned()).collect(),
         default_scopes: provider.scopes.default.clone(),
         required_scopes: provider.scopes.required.clone(),
         scopes: provider.scopes.known.clone(),

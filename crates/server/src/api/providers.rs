@@ -10,7 +10,7 @@ use grantd_domain::audit::{Event, Kind};
 use grantd_domain::destination::{Rule, Rules, Target};
 use grantd_domain::env::new_uuid;
 use grantd_domain::grant::{App, check_text};
-use grantd_domain::provider::{self, check_custom, check_id, check_scopes, of_custom};
+use grantd_domain::provider::{check_custom, check_id, check_scopes, of_custom};
 use grantd_domain::secret::Secret;
 use grantd_store::{Tx, append_event, apps, credentials, providers};
 use grantd_wire::api::{self, CustomProvider, ListQuery, ProviderCreate, ProviderUpdate};
@@ -62,6 +62,7 @@ fn view(provider: &AppProvider, accounts: i64, redirect_uri: &str) -> api::Provi
         name: provider.name.clone(),
         custom,
         environment: provider.environment.clone(),
+        fields: provider.fields.clone(),
         client_id: provider.client_id.clone(),
         has_client_secret: provider.client_secret.is_some(),
         redirect_uri: redirect_uri.to_owned(),
@@ -163,13 +164,16 @@ async fn planned(vault: &Vault, request: &Request, app: &App, ask: ProviderCreat
             if ask.environment.is_some() {
                 return Err(no_environment());
             }
+            if !ask.fields.is_empty() {
+                return Err(no_fields());
+            }
             let name = ask
                 .name
                 .as_deref()
                 .ok_or_else(|| Error::impossible("name", "is needed with `custom`: users see it"))?;
             described(vault, &ask.provider, name, said).await?
         }
-        None => in_environment(&ask.provider, ask.environment.as_deref())?,
+        None => Facts::of_catalogue(&ask.provider, ask.environment.as_deref(), &ask.fields)?,
     };
     let provider = AppProvider {
         id: AppProviderId::from_uuid(new_uuid(&*vault.env)),
@@ -178,6 +182,7 @@ async fn planned(vault: &Vault, request: &Request, app: &App, ask: ProviderCreat
         name: ask.name.unwrap_or_else(|| facts.name.clone()),
         facts,
         environment: ask.environment,
+        fields: ask.fields,
         client_id: ask.client_id,
         client_secret: None,
         scopes: ask.scopes,
@@ -248,12 +253,21 @@ async fn revised(vault: &Vault, old: &AppProvider, ask: ProviderUpdate, now: Tim
         new.hosts = hosts(texts)?;
     }
     let is_custom = matches!(new.facts, Facts::Custom { .. });
+    let is_elsewhere = ask.environment.is_some() || ask.fields.is_some();
     if let Some(environment) = ask.environment {
         if is_custom {
             return Err(no_environment());
         }
         new.environment = Some(environment).filter(|environment| !environment.is_empty());
-        new.facts = in_environment(&new.provider_id, new.environment.as_deref())?;
+    }
+    if let Some(fields) = ask.fields {
+        if is_custom {
+            return Err(no_fields());
+        }
+        new.fields = fields;
+    }
+    if is_elsewhere {
+        new.facts = Facts::of_catalogue(&new.provider_id, new.environment.as_deref(), &new.fields)?;
     }
     if let Some(said) = ask.custom {
         if !is_custom {
@@ -315,27 +329,12 @@ fn no_environment() -> Error {
     Error::impossible("environment", "is only for providers of the catalogue: say in `custom` where this one is")
 }
 
-fn hosts(texts: &[String]) -> Result<Vec<Rule>, Error> {
-    Ok(Rules::parse_all(texts)?.0)
+fn no_fields() -> Error {
+    Error::impossible("fields", "are only for providers of the catalogue: say in `custom` where this one is")
 }
 
-/// A provider of the catalogue, in its usual installation or in another one.
-fn in_environment(id: &str, environment: Option<&str>) -> Result<Facts, Error> {
-    let facts = provider::find(id).ok_or_else(|| {
-        Error::impossible("provider", "is not in the catalogue").hint(
-            "`grantd providers list-catalog` lists what is. For another one say what it is, as a custom one: an issuer may be enough.",
-        )
-    })?;
-    let Some(environment) = environment else { return Ok(Facts::Catalogue(facts)) };
-    let here = facts.in_environment(environment).ok_or_else(|| {
-        let known: Vec<&str> = facts.environments.keys().map(String::as_str).collect();
-        let why = match known.as_slice() {
-            [] => "the catalogue knows no other installation of this provider: leave it out".to_owned(),
-            known => format!("must be one of {}, or left out", known.join(", ")),
-        };
-        Error::impossible("environment", &why)
-    })?;
-    Ok(Facts::Changed(Arc::new(here)))
+fn hosts(texts: &[String]) -> Result<Vec<Rule>, Error> {
+    Ok(Rules::parse_all(texts)?.0)
 }
 
 /// A provider as somebody describes it, completed by its issuer.

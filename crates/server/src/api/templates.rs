@@ -17,7 +17,7 @@ pub fn evidence(evidence: &Evidence) -> api::Evidence {
     }
 }
 
-fn field(field: &template::Field) -> api::TemplateField {
+pub fn field(field: &template::Field) -> api::TemplateField {
     api::TemplateField {
         name: field.name.clone(),
         label: field.label.clone(),

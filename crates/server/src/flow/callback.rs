@@ -168,8 +168,9 @@ async fn obtain(
     let code = if facts.token.quirks.contains(&Quirk::CodeSuffix) { code.trim_end_matches("#_") } else { code };
     let carried = carried(vault, step).await.map_err(|_| failed(Why::Internal))?;
     let client = refresh::client(vault, provider).await.map_err(|_| failed(Why::Internal))?;
-    let call =
-        facts.code_call(&client, &Secret::new(code.to_owned()), &connect::redirect_uri(vault), &carried.verifier());
+    let ours = connect::redirect_uri(vault);
+    let code = Secret::new(code.to_owned());
+    let call = facts.code_call(&client, &code, facts.redirect_uri(&ours), &carried.verifier());
     let mut learnt = Learnt { callback: returned.params, ..Learnt::default() };
     let (mut tokens, answer) = tokens(vault, &provider.provider_id, facts, &call).await?;
     crash::step("callback.exchanged");

@@ -280,10 +280,10 @@ pub async fn start(vault: &Vault, opened: &Opened, provider_id: &str, now: TimeM
     if !begun {
         return Err(Code::Conflict.into());
     }
-    let redirect_uri = redirect_uri(vault);
+    let ours = redirect_uri(vault);
     let link = Link {
         client_id: &provider.client_id,
-        redirect_uri: &redirect_uri,
+        redirect_uri: provider.facts.redirect_uri(&ours),
         scopes: &wanted.scopes,
         state: state.reveal(),
         verifier: &verifier,

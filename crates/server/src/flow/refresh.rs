@@ -23,6 +23,7 @@ use grantd_wire::{Code, Error, TimeMs, limits};
 use tokio::sync::watch;
 
 use crate::answer::of_store;
+use crate::flow::connect::redirect_uri;
 use crate::meters::Renewal;
 use crate::outbound::oauth::{self, NoAnswer};
 use crate::vault::Vault;
@@ -445,7 +446,8 @@ async fn prepare(vault: &Vault, subject: &Subject) -> Result<(Call, Option<Secre
     let sealed = vault.keys.open(credential).await?;
     let (access, refresh) = TokenPair::parse(&sealed).ok_or_else(damaged)?.secrets();
     let client = client(vault, provider).await?;
-    let call = provider.facts.refresh_call(&client, Pair { access: &access, refresh: refresh.as_ref() });
+    let (ours, pair) = (redirect_uri(vault), Pair { access: &access, refresh: refresh.as_ref() });
+    let call = provider.facts.refresh_call(&client, pair, provider.facts.redirect_uri(&ours));
     Ok((call.ok_or_else(damaged)?, refresh))
 }
 

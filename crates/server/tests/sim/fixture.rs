@@ -1,5 +1,6 @@
 //! The real store, in memory, and an account in it. Worlds share a store, each with an account of its own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use grantd_domain::account::{Account, AppProvider, Facts, Renewal};
@@ -46,6 +47,7 @@ impl Fixture {
             name: "Acme".to_owned(),
             facts: Facts::Custom { facts: Arc::clone(&facts), said: Arc::new(said) },
             environment: None,
+            fields: BTreeMap::new(),
             client_id: "client-1".to_owned(),
             client_secret: None,
             scopes: Vec::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Evidence;
+use super::{Evidence, TemplateField};
 use crate::TimeMs;
 use crate::object::opt_object;
 
@@ -18,6 +18,8 @@ pub struct CatalogProvider {
     pub description: String,
     /// What whoever registers an app there has to know.
     pub setup: Option<String>,
+    /// What has to be said when an app is registered with it; `{name}` in URLs stands for it.
+    pub fields: Vec<TemplateField>,
     pub authorize_url: String,
     pub token_url: String,
     pub revoke_url: Option<String>,
@@ -26,6 +28,8 @@ pub struct CatalogProvider {
     pub pkce: String,
     /// `stable`, `rotates`, `unknown`, `exchange` (of the access token itself), or `none`.
     pub refresh: String,
+    /// How it departs from a plain server of RFC 6749, by name.
+    pub behaviours: Vec<String>,
     pub default_scopes: Vec<String>,
     pub required_scopes: Vec<String>,
     /// Known scopes and what they open; others may be asked for, too.
@@ -103,6 +107,8 @@ pub struct Provider {
     pub custom: Option<CustomProvider>,
     /// The installation it is; null: the provider's usual one.
     pub environment: Option<String>,
+    /// What was said for the fields of its catalogue entry; what was not is as usual.
+    pub fields: BTreeMap<String, String>,
     pub client_id: String,
     pub has_client_secret: bool,
     /// What to register at the provider: where it sends users back to.
@@ -149,6 +155,9 @@ pub struct ProviderCreate {
     /// Another installation of the catalogue's provider, such as its sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
+    /// What the catalogue's entry asks for, by the names of its fields: a tenant, or the name that the provider gave the app.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, String>,
     pub client_id: String,
     /// Absent: the app was registered there as a client without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,6 +183,9 @@ pub struct ProviderUpdate {
     /// An empty one: the provider's usual installation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
+    /// All of them anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<BTreeMap<String, String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
     /// An empty one removes it.

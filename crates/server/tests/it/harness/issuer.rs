@@ -207,6 +207,7 @@ impl Issuer {
             name: "Acme".to_owned(),
             facts: Facts::Custom { facts: Arc::new(facts), said: Arc::new(said) },
             environment: None,
+            fields: BTreeMap::new(),
             client_id: "client-1".to_owned(),
             client_secret: Some(SealedSecret { sealed, version: 1 }),
             scopes: Vec::new(),

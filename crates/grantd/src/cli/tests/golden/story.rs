@@ -136,6 +136,14 @@ pub const STORY: &[Step] = &[
     fails("providers list-catalog nonesuch", Exit::NotFound),
     step("providers list"),
     stores("providers create google --client-id 1234.apps.example.com --client-secret -", &[]),
+    step("providers list-catalog salesforce"),
+    fails("providers create microsoft --client-id 1234 --field tenant=a/b", Exit::Error),
+    fails("providers create google --client-id 1234 --field tenant=a", Exit::Error),
+    fails("providers create ebay --client-id 1234", Exit::Error),
+    step("providers create microsoft --client-id 1234 --field tenant=contoso.example"),
+    fails("providers update microsoft --field tenant=a --field tenant=b", Exit::Usage),
+    step("providers update microsoft --default-fields"),
+    step("providers delete microsoft --confirm microsoft"),
     step("providers create --provider docusign --client-id 1234 --environment demo --name Signatures"),
     stores(
         "providers create acme --custom --name Acme --client-id 1234 --client-secret - \
