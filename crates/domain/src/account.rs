@@ -62,6 +62,20 @@ pub enum Facts {
 impl Facts {
     /// A provider of the catalogue as an app is registered with it: in its usual installation or another, with `fields` in its URLs.
     pub fn of_catalogue(id: &str, environment: Option<&str>, fields: &BTreeMap<String, String>) -> Result<Self, Error> {
+        Self::in_catalogue(id, environment, fields, Provider::with_fields)
+    }
+
+    /// The same of what was registered earlier, when its entry may not have asked for all that it requires now.
+    pub fn of_stored(id: &str, environment: Option<&str>, fields: &BTreeMap<String, String>) -> Result<Self, Error> {
+        Self::in_catalogue(id, environment, fields, Provider::with_stored_fields)
+    }
+
+    fn in_catalogue(
+        id: &str,
+        environment: Option<&str>,
+        fields: &BTreeMap<String, String>,
+        fill: fn(&Provider, &BTreeMap<String, String>) -> Result<Provider, Error>,
+    ) -> Result<Self, Error> {
         let facts = provider::find(id).ok_or_else(|| {
             Error::impossible("provider", "is not in the catalogue").hint(
                 "`grantd providers list-catalog` lists what is. For another one say what it is, as a custom one: an issuer may be enough.",
@@ -82,7 +96,7 @@ impl Facts {
         if elsewhere.is_none() && facts.fields.is_empty() && fields.is_empty() {
             return Ok(Self::Catalogue(facts));
         }
-        Ok(Self::Changed(Arc::new(here.with_fields(fields)?)))
+        Ok(Self::Changed(Arc::new(fill(here, fields)?)))
     }
 }
 

@@ -15,7 +15,7 @@ pub use attempt::{Action, Attempt, End, Stored};
 
 use crate::account::{Account, Renewal};
 use crate::grant::{Broken, Credential, CredentialOf, CredentialState};
-use crate::provider::{Ends, Expiry, Provider, RefreshKind, Refusal, Tokens};
+use crate::provider::{Ends, Provider, RefreshKind, Refusal, Tokens};
 
 /// The first pause after a failed attempt.
 const PAUSE_MS: i64 = 1_000;
@@ -35,24 +35,34 @@ pub enum Need {
 
 /// What a token asks for at `now`. `updated_at`: when it was stored.
 pub fn on_read(account: &Account, facts: &Provider, updated_at: TimeMs, now: TimeMs) -> Need {
-    let ended = match account.expiry {
-        Expiry::At(at) => at <= now,
-        Expiry::Never | Expiry::Unknown => false,
-    };
+    let ended = has_ended(account, now);
     if !account.is_refreshable {
         return if ended { Need::Reconnect } else { Need::Nothing };
     }
     if ended {
         return Need::Now;
     }
-    let min_age_ms = facts.refresh.min_age_s.map_or(0, |seconds| i64::from(seconds) * 1000);
     let is_near_its_end = account.expiry.at().is_some_and(|end| {
         let margin_ms = REFRESH_MARGIN_MS.min(end.since(updated_at) / 4);
-        now >= end.plus_ms(-margin_ms) && now.since(updated_at) >= min_age_ms
+        now >= end.plus_ms(-margin_ms) && is_of_age(facts, updated_at, now)
     });
     // That a token was refused is only a claim: it makes a new one be asked for, and never keeps a call from the old one.
     let is_due = is_near_its_end || account.rejected_at.is_some();
     if is_due && account.renewal.not_before.is_none_or(|at| at <= now) { Need::Soon } else { Need::Nothing }
+}
+
+/// Whether a token that is near its end may be renewed at `now` though nobody asked for it: the provider refuses one that is too young.
+pub fn may_be_renewed_early(account: &Account, facts: &Provider, updated_at: TimeMs, now: TimeMs) -> bool {
+    has_ended(account, now) || is_of_age(facts, updated_at, now)
+}
+
+fn has_ended(account: &Account, now: TimeMs) -> bool {
+    account.expiry.at().is_some_and(|at| at <= now)
+}
+
+fn is_of_age(facts: &Provider, updated_at: TimeMs, now: TimeMs) -> bool {
+    let min_age_ms = facts.refresh.min_age_s.map_or(0, |seconds| i64::from(seconds) * 1000);
+    now.since(updated_at) >= min_age_ms
 }
 
 /// Whether somebody may begin an attempt.

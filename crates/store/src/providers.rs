@@ -80,7 +80,7 @@ fn facts(
         let facts = provider::of_custom(provider_id, name, &said, |_| true).ok()?;
         return Some(Facts::Custom { facts: Arc::new(facts), said: Arc::new(said) });
     }
-    Facts::of_catalogue(provider_id, environment, fields).ok()
+    Facts::of_stored(provider_id, environment, fields).ok()
 }
 
 /// What is stored as JSON of a provider's own description, of its fields, and of its hosts.

@@ -1,5 +1,5 @@
 //! How a provider departs from a plain server of RFC 6749, named. The names follow from the facts of its entry: nobody writes them down
-//! beside them. A test plays every entry with all of its behaviours.
+//! beside them.
 
 use super::{Body, ClientAuth, Ends, IdentitySource, Method, Pkce, Provider, Quirk, RefreshKind, RevokeAuth};
 

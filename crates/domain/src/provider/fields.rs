@@ -18,8 +18,8 @@ impl Provider {
         self.fields.iter().find(|field| field.name == name)
     }
 
-    /// Brings what was given to its form, and says what is missing or of no use.
-    pub fn check_given(&self, given: &BTreeMap<String, String>) -> Result<(), Error> {
+    /// Says what of it is not of its form, or of no use.
+    fn check_given(&self, given: &BTreeMap<String, String>) -> Result<(), Error> {
         for (name, value) in given {
             let path = format!("fields.{name}");
             let Some(field) = self.field(name) else { return Err(self.unknown(&path)) };
@@ -27,6 +27,10 @@ impl Provider {
             let formed = field.normalise(value).map(drop).and_then(|()| is_one_part(field, value));
             formed.map_err(|why| Error::impossible(&path, &format!("{why} ({}: {})", field.label, field.find)))?;
         }
+        Ok(())
+    }
+
+    fn check_all_is_given(&self, given: &BTreeMap<String, String>) -> Result<(), Error> {
         match self.fields.iter().find(|field| field.required && !given.contains_key(&field.name)) {
             Some(field) => {
                 let what = format!("is missing: {}, {}", field.label, field.find);
@@ -45,8 +49,16 @@ impl Provider {
         }
     }
 
-    /// The provider with what was given, which has been checked, in its URLs; what was not given is as usual.
+    /// The provider with what was given in its URLs; what was not given is as usual.
     pub fn with_fields(&self, given: &BTreeMap<String, String>) -> Result<Self, Error> {
+        let here = self.with_stored_fields(given)?;
+        self.check_all_is_given(given)?;
+        Ok(here)
+    }
+
+    /// As [`Provider::with_fields`], of what was registered earlier: then the entry may not have asked for what it requires now. Its name
+    /// stays in the URL, where the provider knows no such thing.
+    pub fn with_stored_fields(&self, given: &BTreeMap<String, String>) -> Result<Self, Error> {
         self.check_given(given)?;
         let value = |name: &str| {
             let field = self.field(name)?;
@@ -55,7 +67,7 @@ impl Provider {
         let in_url = |name: &str| match value(name) {
             Some((Form::Text, value)) => Some(in_path(value)),
             Some((_, value)) => Some(value.clone()),
-            // Of a revocation: it is filled when it is sent.
+            // Of a revocation, which is filled when it is sent, or missing.
             None => Some(format!("{{{name}}}")),
         };
         let mut here = self.clone();

@@ -463,6 +463,11 @@ fn what_is_given_is_of_its_form_and_stands_in_the_urls() {
     }
     let missing = find("ebay").unwrap().with_fields(&none).unwrap_err();
     assert!(missing.message.contains("RuName") && missing.hint.is_some(), "{}", missing.message);
+    // One that was registered before the entry asked for it is still read, and nothing else stands in its place.
+    let earlier = find("ebay").unwrap().with_stored_fields(&none).unwrap();
+    assert_eq!((earlier.redirect_uri(OURS), &*earlier.token.url), ("{ru_name}", &*find("ebay").unwrap().token.url));
+    let wrong = BTreeMap::from([("domain".to_owned(), "evil.example/".to_owned())]);
+    assert!(find("salesforce").unwrap().with_stored_fields(&wrong).is_err());
 }
 
 /// The tokens of a user stand beside those of the bot, which are another's.

@@ -5,11 +5,11 @@ use grantd_wire::ids::{AppId, AppProviderId, CredentialId, DataKeyId, Generation
 use grantd_wire::limits::{REFRESH_DEADLINE_MS, REFRESH_LEASE_MS};
 use uuid::Uuid;
 
-use super::{Action, Attempt, End, Failure, Stored, Verdict, may_end, on_failure};
+use super::{Action, Attempt, End, Failure, Need, Stored, Verdict, may_be_renewed_early, may_end, on_failure, on_read};
 use crate::account::{Account, Lease, Renewal};
 use crate::env::{Clock, Entropy};
 use crate::grant::{Broken, Credential, CredentialOf, CredentialState};
-use crate::provider::{Ends, Expiry, RefreshKind, Refusal};
+use crate::provider::{Ends, Expiry, RefreshKind, Refusal, find};
 
 const NOW: TimeMs = TimeMs(1_000_000);
 
@@ -66,6 +66,29 @@ fn row(version: i64, renewal: Renewal) -> Credential {
 
 fn lease(until: TimeMs) -> Lease {
     Lease { id: LeaseId::from_uuid(Uuid::max()), until }
+}
+
+#[test]
+fn a_token_that_is_too_young_is_renewed_by_nobody_before_its_end() {
+    let min_age_ms = 86_400_000;
+    let (instagram, google) = (find("instagram").unwrap(), find("google").unwrap());
+    assert_eq!(instagram.refresh.min_age_s.map(|seconds| i64::from(seconds) * 1000), Some(min_age_ms));
+    let row = row(7, Renewal::default());
+    // It ends a second after it is of age.
+    let account = Account { expiry: Expiry::At(NOW.plus_ms(min_age_ms + 1000)), ..row.account().unwrap().clone() };
+    for (facts, at, is_renewed) in [
+        (instagram, NOW.plus_ms(min_age_ms - 1), false),
+        (instagram, NOW.plus_ms(min_age_ms), true),
+        (google, NOW.plus_ms(min_age_ms - 1), true),
+    ] {
+        let need = if is_renewed { Need::Soon } else { Need::Nothing };
+        assert_eq!(on_read(&account, facts, NOW, at), need, "{} {at:?}", facts.id);
+        assert_eq!(may_be_renewed_early(&account, facts, NOW, at), is_renewed, "{} {at:?}", facts.id);
+    }
+    // One that ended is not kept from being renewed by its age.
+    let short = Account { expiry: Expiry::At(NOW.plus_ms(1000)), ..account };
+    assert!(!may_be_renewed_early(&short, instagram, NOW, NOW.plus_ms(999)));
+    assert!(may_be_renewed_early(&short, instagram, NOW, NOW.plus_ms(1000)));
 }
 
 /// An attempt that has come as far as sending.

@@ -224,6 +224,9 @@ pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answe
             let id = old.id.to_string();
             let (now, accounts) = load(tx, app_id, &id)?;
             if_match.check(&view(&now, accounts, &shown_uri))?;
+            if accounts > 0 && new.facts.token.root != old.facts.token.root {
+                return Err(in_use(accounts, &old.provider_id, "their tokens are of another kind").into());
+            }
             if elsewhere && accounts > 0 {
                 return Err(in_use(
                     accounts,

@@ -7,11 +7,12 @@ use std::time::Duration;
 use grantd_domain::account::{AppProvider, TokenPair};
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::env::random;
+use grantd_domain::grant::Credential;
 use grantd_domain::provider::Pair;
-use grantd_domain::refresh::{may_end, spread};
+use grantd_domain::refresh::{may_be_renewed_early, may_end, spread};
 use grantd_store::renewals::{self, Ending};
-use grantd_store::{Error as StoreError, append_event, connect, crash, credentials, providers};
-use grantd_wire::ids::CredentialId;
+use grantd_store::{Error as StoreError, Tx, append_event, connect, crash, credentials, providers};
+use grantd_wire::ids::{AppId, CredentialId};
 use grantd_wire::limits;
 
 use crate::flow::refresh;
@@ -40,11 +41,22 @@ pub async fn renew_due(vault: &Arc<Vault>) -> Result<(), StoreError> {
     let until = now.plus_ms(margin_ms);
     let due = vault.store.read(move |tx| renewals::due(tx, until, now, RENEWALS_MAX)).await?;
     for (app, id) in due {
-        let Some(credential) = vault.store.read(move |tx| credentials::find(tx, app, id)).await? else { continue };
+        let Some((credential, provider)) = vault.store.read(move |tx| find(tx, app, id)).await? else { continue };
+        let Some(account) = credential.account() else { continue };
+        if !may_be_renewed_early(account, &provider.facts, credential.updated_at, now) {
+            continue;
+        }
         // One after the other: this is not urgent, and callers are.
         let _ = refresh::renew(vault, (app, id), credential.version).await;
     }
     Ok(())
+}
+
+/// A credential of the app and the registration that got it.
+fn find(tx: &mut Tx<'_>, app: AppId, id: CredentialId) -> Result<Option<(Credential, AppProvider)>, StoreError> {
+    let Some(credential) = credentials::find(tx, app, id)? else { return Ok(None) };
+    let Some(row) = credential.account().map(|account| account.provider) else { return Ok(None) };
+    Ok(providers::find_row(tx, app, row)?.map(|provider| (credential, provider)))
 }
 
 /// Ends tokens at their provider whose last grant was revoked.
@@ -77,7 +89,7 @@ enum Ended {
 async fn end(vault: &Vault, ending: &Ending) -> Result<(Option<String>, Ended), StoreError> {
     let (app, own) = ending.place;
     let (row, account) = (ending.provider, ending.account.clone());
-    let read = move |tx: &mut grantd_store::Tx<'_>| {
+    let read = move |tx: &mut Tx<'_>| {
         let provider = providers::find_row(tx, app, row)?;
         let living = credentials::find_living_of_account(tx, app, row, &account, own)?;
         Ok((provider, living))
@@ -137,7 +149,7 @@ async fn settle(vault: &Vault, ending: &Ending, provider: Option<&str>, ended: E
         .core("revoked_upstream", outcome)
         .core("attempts", attempts)
         .prepare();
-    let write = move |tx: &mut grantd_store::Tx<'_>| {
+    let write = move |tx: &mut Tx<'_>| {
         if renewals::ended(tx, place, outcome)? {
             append_event(tx, &event)?;
         }

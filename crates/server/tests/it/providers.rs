@@ -24,6 +24,8 @@ on_kept_engines! {
     a_provider_with_accounts_stays,
     fewer_hosts_hold_for_the_next_call_everywhere,
     a_client_secret_opens_for_its_row_alone,
+    a_field_stands_in_the_urls_and_leads_to_no_other_server,
+    another_kind_of_tokens_is_for_new_accounts_alone,
     a_client_secret_that_does_not_open_is_found,
 }
 
@@ -402,6 +404,82 @@ async fn another_installation_has_its_own_urls_and_hosts(server: Server) {
     let usual = update(&server, &world, "brex", json!({"environment": "", "client_secret": "canary-2"})).await.ok(200);
     assert_eq!(usual["environment"], Value::Null);
     assert_ne!(usual["effective_hosts"], made["effective_hosts"]);
+}
+
+async fn a_field_stands_in_the_urls_and_leads_to_no_other_server(server: Server) {
+    let world = server.world().await;
+    let of = |id: &str, fields: Value| json!({"provider": id, "client_id": "c", "client_secret": CLIENT_SECRET, "fields": fields});
+    let refused = async |body: Value, field: &str| {
+        let refused = create(&server, &world, body).await.refused(Code::InvalidValue);
+        assert_eq!(refused["details"]["field"], field, "{refused}");
+        refused
+    };
+    // Missing, unknown, and what would lead elsewhere.
+    let missing = refused(of("ebay", json!({})), "fields.ru_name").await;
+    assert!(text(&missing, "message").contains("User Tokens") && text(&missing, "hint").contains("--field ru_name="));
+    refused(of("google", json!({"tenant": "a"})), "fields.tenant").await;
+    refused(acme(json!({"fields": {"tenant": "a"}})), "fields").await;
+    for hostile in
+        ["evil.example/", "evil.example#", "evil.example?", "me@evil.example", "..", "", "a b", "a\n", "\u{e4}"]
+    {
+        refused(of("salesforce", json!({"domain": hostile})), "fields.domain").await;
+    }
+    for hostile in ["..", "a b", "a\n", ""] {
+        refused(of("rippling", json!({"app_name": hostile})), "fields.app_name").await;
+    }
+    create(&server, &world, of("salesforce", json!({"domain": 1}))).await.refused(Code::InvalidRequest);
+    assert!(server.told(&world, "provider.created").await.is_empty());
+    // At the bound, and one past it.
+    let long = |chars: usize| json!({"app_name": "n".repeat(chars)});
+    refused(of("rippling", long(limits::PROVIDER_FIELD_CHARS_MAX + 1)), "fields.app_name").await;
+    create(&server, &world, of("rippling", long(limits::PROVIDER_FIELD_CHARS_MAX))).await.ok(201);
+
+    let made = create(&server, &world, of("salesforce", json!({"domain": "acme.my"}))).await.ok(201);
+    assert_eq!(made["fields"], json!({"domain": "acme.my"}));
+    assert_eq!(server.told(&world, "provider.created").await.len(), 2);
+    let token_url = async || {
+        let app = AppId::parse(&world.app).unwrap();
+        let find = move |tx: &mut Tx<'_>| providers::find(tx, app, "salesforce");
+        server.store().read(find).await.unwrap().unwrap().facts.token.url.clone()
+    };
+    assert_eq!(token_url().await, "https://acme.my.salesforce.com/services/oauth2/token");
+    // The kept secret was given for that server.
+    let other = json!({"fields": {"domain": "other.my"}});
+    for elsewhere in [&other, &json!({"fields": {}})] {
+        let refused = update(&server, &world, "salesforce", elsewhere.clone()).await.refused(Code::InvalidValue);
+        assert_eq!(refused["details"]["field"], "client_secret");
+    }
+    update(&server, &world, "salesforce", json!({"fields": {"domain": "a/b"}})).await.refused(Code::InvalidValue);
+    update(&server, &world, "salesforce", json!({"scopes": ["api"]})).await.ok(200);
+    assert_eq!(show(&server, &world, "salesforce").await.ok(200)["fields"], json!({"domain": "acme.my"}));
+    let again = merged(other, json!({"client_secret": "canary-2"}));
+    let changed = update(&server, &world, "salesforce", again).await.ok(200);
+    assert_eq!(changed["fields"], json!({"domain": "other.my"}));
+    assert_eq!(token_url().await, "https://other.my.salesforce.com/services/oauth2/token");
+    // With accounts it stays where it is, whatever is given.
+    connect(&server, &world, &changed).await;
+    let usual = json!({"fields": {}, "client_secret": "canary-3"});
+    update(&server, &world, "salesforce", usual).await.refused(Code::InUse);
+    assert_eq!(token_url().await, "https://other.my.salesforce.com/services/oauth2/token");
+
+    // A tenant is a path of the same server.
+    create(&server, &world, of("microsoft", json!({}))).await.ok(201);
+    let tenant = update(&server, &world, "microsoft", json!({"fields": {"tenant": "contoso.example"}})).await.ok(200);
+    assert_eq!(tenant["fields"], json!({"tenant": "contoso.example"}));
+    let usual = update(&server, &world, "microsoft", json!({"fields": {}})).await.ok(200);
+    assert_eq!(usual["fields"], json!({}));
+    create(&server, &world, acme(json!({}))).await.ok(201);
+    update(&server, &world, "acme", json!({"fields": {"tenant": "a"}})).await.refused(Code::InvalidValue);
+}
+
+async fn another_kind_of_tokens_is_for_new_accounts_alone(server: Server) {
+    let world = server.world().await;
+    let slack = create(&server, &world, json!({"provider": "slack", "client_id": "c"})).await.ok(201);
+    update(&server, &world, "slack", json!({"environment": "user"})).await.ok(200);
+    connect(&server, &world, &slack).await;
+    let refused = update(&server, &world, "slack", json!({"environment": ""})).await.refused(Code::InUse);
+    assert!(text(&refused, "message").contains("another kind"), "{refused}");
+    assert_eq!(show(&server, &world, "slack").await.ok(200)["environment"], "user");
 }
 
 /// Answers every request as it is told to, and counts them.
