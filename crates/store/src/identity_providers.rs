@@ -108,7 +108,7 @@ fn check_issuer(tx: &mut Tx<'_>, idp: &IdentityProvider) -> Result<()> {
     }
     let error = grantd_wire::Error::new(Code::NameTaken);
     Err(error
-        .message("The app has an identity provider of this issuer already. Change it with PATCH /api/v1/apps/{app}/identity-providers/{id}.")
+        .message("The app has an identity provider of this issuer already. Change it with `grantd idp update`.")
         .into())
 }
 
