@@ -107,7 +107,7 @@ fn parts(path: &[String]) -> Vec<&str> {
 }
 
 fn show_token(made: &ScimWithToken, context: &mut Context) -> Result<(), Failure> {
-    context.show_unfolded(made, "scim")?;
+    context.show_unfolded(made, &["scim"])?;
     context.term.note("Give base_url and token to the directory now: token is not shown again.");
     Ok(())
 }
