@@ -4,7 +4,7 @@ use super::*;
 
 fn provider() -> Value {
     json!({
-        "id": ID, "provider_id": "google", "name": "Google", "custom": null, "environment": null, "client_id": "c",
+        "id": ID, "provider_id": "google", "name": "Google", "custom": null, "environment": null, "fields": {}, "client_id": "c",
         "has_client_secret": true, "redirect_uri": "https://grantd.example.com/oauth/callback", "scopes": [],
         "effective_scopes": [], "allowed_hosts": [], "effective_hosts": [], "account_hosts": [], "setup": null,
         "verified": true, "docs_url": null, "problem": null, "problem_at": null, "accounts": 3,

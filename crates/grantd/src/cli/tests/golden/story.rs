@@ -228,7 +228,7 @@ pub const STORY: &[Step] = &[
     // Events of one write share their moment, and have no order in a list: one kind at a time.
     saves("audit list --kind secret.created --limit 4", &[("EVENT", "/items/0/id")]),
     step("audit list --context run_id=42 --outcome allowed"),
-    step("audit list --organization --limit 3"),
+    step("audit list --organization --kind pat.created --limit 3"),
     step("audit list --kind key.minted --since 2020-01-01 --until 2020-01-02"),
     fails("audit list --kind key.stolen", Exit::Usage),
     Step { is_endless: true, wide: true, ..step("audit tail --since 1h --kind token.released") },
