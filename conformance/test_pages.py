@@ -33,6 +33,7 @@ NOT_RUN = {
     "python3 -m venv venv": "the environment of these tests has the client",
     "grantd managed-secrets test": "it calls the vendor",
     "grantd providers create acme --custom --name Acme --issuer": "it asks the issuer for its discovery document",
+    "grantd idp create --preset okta": "it asks the issuer for its discovery document",
     "cargo xtask bench": "minutes, on a quiet machine",
     "cargo build --profile quick": "a load that lasts until it is stopped",
     "cargo build --release --features otlp": "a build of its own",
@@ -59,6 +60,7 @@ ENDLESS = ("grantd audit tail",)
 BEFORE = {
     "oauth.md": "echo example > secret.txt",
     "secret-templates.md": "echo example > key.txt",
+    "scim.md": "grantd idp create --preset okta --issuer https://company.okta.com/oauth2/default --audience a --jwks-url https://company.okta.com/keys",
     "audit.md": "grantd audit export --out audit.jsonl; grantd audit export --out next-month.jsonl",
     "operations.md": "grantd init --data-dir {directory}/var > init.json",
 }

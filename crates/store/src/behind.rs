@@ -25,7 +25,7 @@ pub(crate) use behind_columns;
 /// Columns of a managed secret.
 const SECRET_COLUMNS: usize = 13;
 /// Columns of a provider.
-const PROVIDER_COLUMNS: usize = 17;
+const PROVIDER_COLUMNS: usize = 18;
 
 /// Reads the columns of [`behind_columns`].
 pub(crate) fn read(row: &mut Row) -> Result<(Credential, Behind)> {
@@ -42,4 +42,16 @@ pub(crate) fn read(row: &mut Row) -> Result<(Credential, Behind)> {
         }
     };
     Ok((credential, behind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PROVIDER_COLUMNS, SECRET_COLUMNS};
+
+    #[test]
+    fn as_many_columns_are_passed_over_as_there_are() {
+        let count = |columns: &str| columns.split(',').count();
+        assert_eq!(count(crate::secrets::secret_columns!()), SECRET_COLUMNS);
+        assert_eq!(count(crate::providers::provider_columns!()), PROVIDER_COLUMNS);
+    }
 }

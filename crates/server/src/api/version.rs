@@ -367,7 +367,7 @@ mod tests {
             (
                 "Provider",
                 "account_hosts allowed_hosts client_id created_at custom docs_url effective_hosts \
-                 effective_scopes environment has_client_secret id name provider_id redirect_uri \
+                 effective_scopes environment fields has_client_secret id name provider_id redirect_uri \
                  scopes setup updated_at verified version",
                 "accounts problem problem_at",
             ),
