@@ -35,9 +35,9 @@ class Vault:
         self.url, self.pat, self.app = ready["base_url"], ready["pat"], ready["app_id"]
         self.demo = ready["demo_url"]
 
-    def fetch(self, path: str, method: str = "GET", value: object = None) -> bytes:
+    def fetch(self, path: str, method: str = "GET", value: object = None, token: str | None = None) -> bytes:
         body = None if value is None else json.dumps(value).encode()
-        headers = {"Authorization": f"Bearer {self.pat}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {token or self.pat}", "Content-Type": "application/json"}
         request = urllib.request.Request(self.url + path, body, headers, method=method)
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.read()
@@ -77,6 +77,22 @@ def seed(vault: Vault) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
             vault.make(f"/apps/{made}/archive")
         return made
 
+    def idp(name: str) -> str:
+        issuer = f"https://{name}.example.com"
+        return vault.make(f"{app}/identity-providers", issuer=issuer, audiences=["a"], jwks_url=f"{issuer}/keys")["id"]
+
+    # Users and groups come from their directory.
+    told = idp("told")
+    directory = vault.make(f"{app}/identity-providers/{told}/scim")["token"]
+    for name in ("ada", "bob", "eve"):
+        user = {"userName": name, "externalId": name}
+        vault.fetch(f"/scim/v2/{told}/Users", "POST", user, directory)
+    vault.fetch(f"/scim/v2/{told}/Groups", "POST", {"displayName": "Sales"}, directory)
+    users = [user["id"] for user in json.loads(vault.fetch(f"/api/v1{app}/users"))["items"]]
+    [group] = json.loads(vault.fetch(f"/api/v1{app}/groups"))["items"]
+    disabled = idp("disabled")
+    vault.make(f"{app}/identity-providers/{disabled}/scim")
+
     # With the provider that the document's examples name.
     emptied = other_app("emptied")
     vault.make(f"/apps/{emptied}/providers", provider="google", client_id="example")
@@ -96,10 +112,18 @@ def seed(vault: Vault) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         "token_id": token("kept"),
         "template_id": "shopify",
         "session_id": session,
+        "identity-provider_id": told,
+        "user_id": users[0],
+        "group_id": group["id"],
     }
     for_one = {
         "showOrganizationEvent": {"event_id": organization_event["id"]},
         "testSecret": {"secret": secret("Tested")["slug"]},
+        "deleteIdentityProvider": {"identity-provider_id": idp("deleted")},
+        "enableScim": {"identity-provider_id": idp("enabled")},
+        "disableScim": {"identity-provider_id": disabled},
+        "deprovisionUser": {"user_id": users[1]},
+        "suspendUser": {"user_id": users[2]},
         "deleteProvider": {"provider": provider("slack")},
         "deleteSecret": {"secret": secret("Deleted")["slug"]},
         "revokeGrants": {"app_id": emptied},

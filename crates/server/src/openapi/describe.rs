@@ -308,7 +308,7 @@ pub fn describe(route: Api) -> Operation {
                 .about("Without jwks_url the issuer's discovery document is fetched once, now. The client secret is sealed.")
                 .creates()
                 .takes_as::<api::IdentityProviderCreate>(
-                    r#"{"preset": "okta", "issuer": "https://company.okta.com/oauth2/default", "audiences": ["api://default"]}"#,
+                    r#"{"preset": "okta", "issuer": "https://company.okta.com/oauth2/default", "audiences": ["api://default"], "jwks_url": "https://company.okta.com/oauth2/default/v1/keys"}"#,
                 )
                 .refuses(&[Code::NameTaken, Code::TooMany])
         }
