@@ -92,6 +92,7 @@ pub fn document() -> Value {
 fn parameter_names(path: &str) -> Vec<String> {
     let segments: Vec<&str> = path.split('/').collect();
     let name = |pair: &[&str]| match (pair[0], pair[1]) {
+        ("identity-providers", "{}") => Some("identity_provider_id".to_owned()),
         ("connect-sessions", "{}") => Some("session_id".to_owned()),
         ("managed-secrets", "{}") => Some("secret".to_owned()),
         ("provider-catalog", "{}") => Some("provider_id".to_owned()),
