@@ -3,7 +3,6 @@
 //! What it makes it makes through the management API, and its first call goes through the Rust client: the same ways everybody
 //! else goes.
 
-mod connect;
 mod made;
 mod provider;
 mod welcome;
@@ -176,7 +175,7 @@ async fn show(
     let (demo_url, demo_host) = (demo.url(), demo.address.to_string());
     let (made, mut notes) = made::make(&api, &directory, &demo_host).await?;
     let connect_url = match provider::register(&api, &made.app_id, issuer, &demo_host, &mut notes).await? {
-        true => connect::session(base_url, &made.api_key, &mut notes).await?,
+        true => provider::link(base_url, &made.api_key, &mut notes).await?,
         false => None,
     };
     let sample = welcome::sample(&api, base_url, &made, &demo_url, &demo_host).await?;

@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use grantd_sdk::{App, ConnectRequest};
 use grantd_wire::api::{CustomProvider, Provider, ProviderCreate, ProviderUpdate};
 use reqwest::Method;
 
 use super::made::{DEMO_HOST_PREFIX, find};
-use crate::cli::{Api, Exit, Failure};
+use crate::cli::{Api, Exit, Failure, chain};
 use crate::demo::issuer::{CLIENT_ID, Issuer, SCOPES};
 
 /// The provider's id in the app.
@@ -71,6 +72,22 @@ pub async fn register(
     };
     issuer.admit(&registered.redirect_uri);
     Ok(true)
+}
+
+/// The link to connect an account, asked for as any backend does. An app may be set so that it gets none: a note says why, and
+/// everything else goes on.
+pub async fn link(base_url: &str, api_key: &str, notes: &mut Vec<String>) -> Result<Option<String>, Failure> {
+    let unusable = |e: grantd_sdk::Error| Failure::local(format!("no link could be asked for: {}", chain(&e)));
+    let app = App::builder(api_key.to_owned()).base_url(base_url).build().map_err(unusable)?;
+    let begun = app.create_connect_session(ConnectRequest::new().providers([PROVIDER])).await;
+    app.close().await;
+    match begun {
+        Ok(session) => Ok(Some(session.connect_url)),
+        Err(error) => {
+            notes.push(format!("There is no link to connect an account: {}", chain(&error)));
+            Ok(None)
+        }
+    }
 }
 
 fn custom(issuer: &Issuer) -> CustomProvider {

@@ -97,7 +97,7 @@ pub async fn deprovision(vault: &Vault, request: &Request, app: &App) -> Result<
     let living = vault.store.read(read).await.map_err(of_store)?;
     let event = request.drafts(vault, app, &[Kind::UserDeprovisioned]).of(Kind::UserDeprovisioned);
     // An event has an id of its own. Some more, for grants that are made meanwhile.
-    let draft = |_| request.drafts(vault, app, &[Kind::GrantRevoked, Kind::CredentialDestroyed]);
+    let draft = |_| request.drafts(vault, app, flow::grants::REVOKE_KINDS);
     let revokes: Vec<Drafts> = (0..living + REVOKES_SPARE).map(draft).collect();
     let (now, if_match) = (request.source.now, request.if_match.clone());
     let write = move |tx: &mut Tx<'_>| {
@@ -106,20 +106,8 @@ pub async fn deprovision(vault: &Vault, request: &Request, app: &App) -> Result<
         if let UserStatus::Deprovisioned { at } = user.status {
             return Ok((user.id, at, 0));
         }
-        let living = grants::list_unrevoked_of_user(tx, app_id, user.id)?;
-        if living.len() > revokes.len() {
-            return Err(Code::Conflict.into());
-        }
-        for (grant, drafts) in living.iter().zip(&revokes) {
-            flow::grants::revoke(tx, app_id, *grant, Some("its user was deprovisioned"), now, drafts)?;
-        }
-        groups::remove_everywhere(tx, app_id, user.id)?;
-        grantd_store::auth_sessions::end_of_user(tx, app_id, user.id)?;
-        users::deprovision(tx, app_id, user.id, now)?;
-        apps::raise_epoch(tx, app_id)?;
-        let count = i64::try_from(living.len()).unwrap_or(i64::MAX);
-        append_event(tx, &event.clone().user(user.id).core("grants_revoked", count).prepare())?;
-        Ok((user.id, now, count))
+        let revoked = flow::users::deprovision(tx, app_id, user.id, now, &revokes, event.clone())?;
+        Ok((user.id, now, revoked.unwrap_or_default()))
     };
     let (id, deprovisioned_at, grants_revoked) = vault.store.write(write).await.map_err(of_store)?;
     Ok(answer(200, &api::DeprovisionedUser { id: id.to_string(), deprovisioned_at, grants_revoked }))

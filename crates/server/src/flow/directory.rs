@@ -12,7 +12,7 @@ use grantd_domain::scim::group::Change;
 use grantd_domain::scim::user::{Meaning, User as Told, meanings};
 use grantd_domain::scim::{Refused, Wrong};
 use grantd_store::scim::{self as rows, Endpoint, ScimUser};
-use grantd_store::{Result, Tx, append_event, apps, grants, groups, users};
+use grantd_store::{Result, Tx, append_event, apps, groups, users};
 use grantd_wire::ids::{AppId, GroupId, ScimUserId, UserId};
 use grantd_wire::{Code, TimeMs, limits};
 use serde_json::Value;
@@ -230,24 +230,9 @@ impl Telling {
         Ok(())
     }
 
-    /// Ends a user for good: every grant, and every membership.
     fn deprovision(&self, tx: &mut Tx<'_>, user: UserId) -> Result<()> {
-        let app = self.app();
-        if !users::deprovision(tx, app, user, self.now)? {
-            return Ok(());
-        }
-        let living = grants::list_unrevoked_of_user(tx, app, user)?;
-        // More than there were when the call began: it may be made again.
-        if living.len() > self.revokes.len() {
-            return Err(Code::Conflict.into());
-        }
-        for (grant, drafts) in living.iter().zip(&self.revokes) {
-            flow::grants::revoke(tx, app, *grant, Some("its user was deprovisioned"), self.now, drafts)?;
-        }
-        groups::remove_everywhere(tx, app, user)?;
-        apps::raise_epoch(tx, app)?;
-        let revoked = i64::try_from(living.len()).unwrap_or(i64::MAX);
-        append_event(tx, &self.event(Kind::UserDeprovisioned, user).core("grants_revoked", revoked).prepare())
+        let event = self.event(Kind::UserDeprovisioned, user);
+        flow::users::deprovision(tx, self.app(), user, self.now, &self.revokes, event).map(drop)
     }
 
     /// A group that the directory tells of.

@@ -15,6 +15,7 @@ pub mod retention;
 pub mod secrets;
 pub mod session;
 pub mod sign_in;
+pub mod users;
 
 use std::time::Duration;
 
