@@ -10,10 +10,15 @@ use grantd_wire::TimeMs;
 pub struct Host;
 
 impl Clock for Host {
-    #[expect(clippy::disallowed_methods, reason = "the one place where the time comes from")]
     fn now(&self) -> TimeMs {
+        self.now_fine().0
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place where the time comes from")]
+    fn now_fine(&self) -> (TimeMs, Option<u16>) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        TimeMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        let part = u64::from(since.subsec_nanos() % 1_000_000) * 4_096 / 1_000_000;
+        (TimeMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)), u16::try_from(part).ok())
     }
 }
 
