@@ -4,8 +4,11 @@ mod clock;
 mod disk;
 mod limits;
 mod postgres;
+mod trail;
 
 use std::path::PathBuf;
+
+pub use trail::STEPS as TRAIL_STEPS;
 
 use super::client::Answer;
 use super::install::{Program, Server};
@@ -25,6 +28,7 @@ const STORIES: &[&str] = &[
     "disk-errors",
     "database-damaged",
     "clock",
+    "trail",
     "descriptors",
     "memory",
     "postgres-cut-off",
@@ -50,6 +54,7 @@ pub async fn run(args: &FaultsArgs) -> Result {
             "disk-errors" => disk::errors(stage).await,
             "database-damaged" => disk::damaged(stage).await,
             "clock" => clock::moved(stage).await,
+            "trail" => trail::comes_of_age(stage).await,
             "descriptors" => limits::descriptors(stage).await,
             "memory" => limits::memory(stage).await,
             "postgres-cut-off" => postgres::cut_off(stage).await,

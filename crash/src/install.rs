@@ -175,6 +175,14 @@ impl Install {
         }
     }
 
+    /// Starts the server, which must die at a step that nobody has to bring it to.
+    pub async fn die_at(&self, step: &str) -> Result {
+        match self.serve(Some(step)).await? {
+            Start::Listening(server) => server.died_at(step).await,
+            Start::Ended(status) => Server::is_death(step, status),
+        }
+    }
+
     /// The same install for another process on the same database, which has a directory of its own.
     pub fn beside(&self) -> Result<Self> {
         let beside = Self {
@@ -287,6 +295,15 @@ impl Server {
         // The log is whole when the pipe has closed.
         drop(self.drain.await);
         Ok(status)
+    }
+
+    /// Waits until it has died at its step.
+    pub async fn died_at(self, step: &str) -> Result {
+        Self::is_death(step, self.end().await?)
+    }
+
+    fn is_death(step: &str, status: ExitStatus) -> Result {
+        if died_at_step(status) { Ok(()) } else { fault(format!("it did not die at {step} but ended with {status}")) }
     }
 
     /// Sends a request on a connection of its own, again while the server is busy.

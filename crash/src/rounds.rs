@@ -11,7 +11,7 @@ use super::install::{Program, STEP_VARIABLE, Server, Start, died_at_step};
 use super::model::Counts;
 use super::random::Random;
 use super::scene::Scene;
-use super::{Result, RoundsArgs, accounts, epoch_seconds, fault, now};
+use super::{Result, RoundsArgs, accounts, epoch_seconds, fault, faults, now};
 
 /// Rounds over one install: its past is read whole in each of them.
 const ROUNDS_OF_INSTALL: usize = 6;
@@ -92,7 +92,8 @@ async fn steps(grantd: &Path, engine: &str) -> Result<Vec<String>> {
     let listed = Command::new(grantd).env(STEP_VARIABLE, "list").output().await?;
     let text = String::from_utf8(listed.stdout)?;
     let other = if engine == "sqlite" { "postgres." } else { "sqlite." };
-    let is_here = |step: &&str| !step.starts_with(other) && !accounts::STORIES.iter().any(|of| step.starts_with(of));
+    let elsewhere = accounts::STORIES.iter().chain([&other, &faults::TRAIL_STEPS]);
+    let is_here = |step: &&str| !elsewhere.clone().any(|of| step.starts_with(of));
     let steps: Vec<String> = text.lines().filter(is_here).map(str::to_owned).collect();
     if !listed.status.success() || steps.is_empty() {
         return fault(format!("{} was not built with the feature crash-steps", grantd.display()));

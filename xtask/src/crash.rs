@@ -15,6 +15,7 @@ cargo xtask crash [--rounds N] [--engine sqlite|postgres] [--seed S] [--step NAM
   --engine E   only this one
   --seed S     the choices of an earlier run
   --step NAME  only this step, --rounds times; a step of OAuth accounts once
+               The steps of a trail that comes of age (retention.) need another clock: cargo xtask faults --only trail
 ";
 
 /// Steps that are passed on the way to an OAuth provider and back; the same ones as in `crash/src/accounts.rs`.

@@ -2,7 +2,7 @@
 
 use super::super::install::expect;
 use super::super::{Result, fault, now as moment};
-use super::world::{LOOK_AGAIN_AFTER, Plan, World, count, died, is_leased, still};
+use super::world::{LOOK_AGAIN_AFTER, Plan, World, count, is_leased, still};
 
 /// One death, and what must come of it.
 pub struct Death {
@@ -30,7 +30,7 @@ pub async fn die(plan: Plan, death: &Death) -> Result<String> {
     if let Ok(answer) = browser.back(&server, "canary-code", &state).await {
         return fault(format!("it lived to answer {}", answer.shown()));
     }
-    died(server, death.step).await?;
+    server.died_at(death.step).await?;
     let server = world.install.server().await?;
     world.waits();
 

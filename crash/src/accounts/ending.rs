@@ -2,7 +2,7 @@
 
 use super::super::{Result, fault, now as moment};
 use super::LEASE;
-use super::world::{LOOK_AGAIN_AFTER, Plan, World, count, died, still};
+use super::world::{LOOK_AGAIN_AFTER, Plan, World, count, still};
 
 /// One death, and what must come of it.
 pub struct Death {
@@ -27,7 +27,7 @@ pub async fn die(plan: Plan, death: &Death) -> Result<String> {
     let good = world.provider.good_refresh();
     let since = moment();
     let first = world.revoke(&server, &grant).await;
-    died(server, death.step).await?;
+    server.died_at(death.step).await?;
     // It may have died before it answered: then asking again says how it stands.
     if first.as_ref().is_ok_and(|first| first != "pending" && first != "yes") {
         return fault(format!("the tokens are {first:?} when they are revoked"));

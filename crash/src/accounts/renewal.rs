@@ -7,7 +7,7 @@ use super::super::install::Server;
 use super::super::provider::{Play, Provider, SHORT_S};
 use super::super::{Result, fault, now as moment};
 use super::LEASE;
-use super::world::{LOOK_AGAIN_AFTER, PATIENCE, Plan, World, after, count, died, is_leased, still};
+use super::world::{LOOK_AGAIN_AFTER, PATIENCE, Plan, World, after, count, is_leased, still};
 
 /// One death, and what must come of it.
 pub struct Death {
@@ -131,7 +131,7 @@ async fn attempt(world: &mut World, server: Server, death: &Death, grant: &str) 
             }
         };
         match (asked, death.step) {
-            (Err(_), Some(step)) => return died(server, step).await.map(|()| None),
+            (Err(_), Some(step)) => return server.died_at(step).await.map(|()| None),
             (Err(error), None) => return Err(error),
             (Ok(answer), _) if answer.status == 403 => return Ok(Some(server)),
             (Ok(answer), _) if answer.status == 200 && answer.text("access_token") != stale => return Ok(Some(server)),

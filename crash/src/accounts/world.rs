@@ -1,18 +1,16 @@
 //! An app that is registered with a provider of its own, and what is done with it.
 
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 
 use super::super::browser::Browser;
 use super::super::client::{Answer, ApiKey, Connection};
 use super::super::database::Database;
-use super::super::install::{Install, Program, Server, Start, died_at_step, expect};
+use super::super::install::{Install, Program, Server, Start, expect};
 use super::super::provider::{CANARY, CLIENT_SECRET, Provider};
 use super::super::random::Random;
 use super::super::{AccountsArgs, Result, epoch_seconds, fault};
@@ -216,13 +214,6 @@ pub fn count(events: &[Value], kind: &str) -> usize {
 pub fn after<'e>(events: &'e [Value], kind: &str) -> &'e [Value] {
     let last = events.iter().rposition(|event| event["kind"] == kind);
     &events[last.map_or(0, |last| last + 1)..]
-}
-
-/// Waits until the server has died at its step.
-pub async fn died(server: Server, step: &str) -> Result {
-    let Ok(ended) = timeout(PATIENCE, server.end()).await else { return fault(format!("{step} was not passed")) };
-    let status: ExitStatus = ended?;
-    if died_at_step(status) { Ok(()) } else { fault(format!("it did not die at {step} but ended with {status}")) }
 }
 
 /// Whether a lease that was taken after `since` still holds.

@@ -1,6 +1,6 @@
 //! A clock that is set back and forward.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::{Result, Stage, Told, fault, is_released, stop};
@@ -24,13 +24,20 @@ pub async fn moved(mut stage: Stage<'_>) -> Result<Told> {
     told
 }
 
-fn library() -> Option<PathBuf> {
+/// What moves the clock of a server that is started with it.
+pub(super) fn library() -> Option<PathBuf> {
     let places = std::fs::read_dir("/usr/lib").ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     places.map(|place| place.join("faketime/libfaketime.so.1")).find(|library| library.exists())
 }
 
 /// Restarts the server in another time, which the callers share.
-async fn at(scene: &mut Scene, library: &std::path::Path, offset_s: i64) -> Result<Server> {
+async fn at(scene: &mut Scene, library: &Path, offset_s: i64) -> Result<Server> {
+    set(scene, library, offset_s);
+    scene.install.server().await
+}
+
+/// Servers of this scene that are started from now on are in another time, which the callers share.
+pub(super) fn set(scene: &mut Scene, library: &Path, offset_s: i64) {
     CLOCK_OFFSET_S.store(offset_s, Ordering::SeqCst);
     scene.install.program.wrapper = vec![
         "env".to_owned(),
@@ -40,10 +47,9 @@ async fn at(scene: &mut Scene, library: &std::path::Path, offset_s: i64) -> Resu
         "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
         "DONT_FAKE_MONOTONIC=1".to_owned(),
     ];
-    scene.install.server().await
 }
 
-async fn story(stage: &mut Stage<'_>, library: &std::path::Path) -> Result<Told> {
+async fn story(stage: &mut Stage<'_>, library: &Path) -> Result<Told> {
     let (mut scene, server) = stage.scene(&[]).await?;
     let (run, first) = scene.token_request(epoch_seconds());
     let answer = server.ask(&first).await?;

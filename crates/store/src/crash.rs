@@ -17,7 +17,7 @@ mod steps {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Every step there is. The part before the dot says when it is passed: `init` while an install is made, `stop` while the
-    /// server ends, `callback`, `refresh` and `ending` of accounts at OAuth providers, `sqlite` and `postgres` while serving on that
+    /// server ends, `callback`, `refresh` and `ending` of accounts at OAuth providers, `retention` when a trail comes of age, `sqlite` and `postgres` while serving on that
     /// engine, all others while serving on either.
     pub const STEPS: &[&str] = &[
         "init.directory_made",
@@ -80,6 +80,12 @@ mod steps {
         "ending.taken",
         "ending.sent",
         "ending.settled",
+        "retention.cut",
+        "retention.signed",
+        "retention.durable",
+        "retention.terms_deleted",
+        "retention.events_deleted",
+        "retention.ended",
     ];
 
     struct Armed {

@@ -13,7 +13,7 @@ use crate::audit::{checkpoints, latest_checkpoint};
 use crate::error::Result;
 use crate::hot::alone;
 use crate::seam::{Row, Tx, Value, after, id, owner_id, text_id};
-use crate::{Engine, Store};
+use crate::{Engine, Store, crash};
 
 /// Chains that are cut in one write.
 const CHAINS_MAX: usize = 500;
@@ -119,6 +119,7 @@ pub fn cut(tx: &mut Tx<'_>, owner: &Owner, cut: &Cut, delete_after: TimeMs) -> R
         let sql = "UPDATE chains SET pruned_seq = $2, delete_after_ms = $3 WHERE id = $1";
         tx.execute(sql, &[text_id(chain), (*seq).into(), delete_after.into()])?;
     }
+    crash::step("retention.cut");
     Ok(Some(events))
 }
 
@@ -142,9 +143,13 @@ impl Store {
             match slice.events.last().map(|(_, seq, _)| *seq) {
                 Some(last) => {
                     self.delete_slice(slice, last).await?;
+                    crash::step("retention.events_deleted");
                     return Ok(deleted);
                 }
-                None if slice.is_last => self.end_deletion(&slice).await?,
+                None if slice.is_last => {
+                    self.end_deletion(&slice).await?;
+                    crash::step("retention.ended");
+                }
                 None => {}
             }
             last_chain = Some(slice.chain_id);
@@ -194,6 +199,7 @@ impl Store {
                         let sql = "DELETE FROM event_terms WHERE app_id = $1 AND term = $2 AND event_id = $3";
                         tx.execute(sql, &[slice.owner.as_slice().into(), (*term).into(), id(*event)])?;
                     }
+                    crash::step("retention.terms_deleted");
                     let sql = "DELETE FROM events WHERE chain_id = $1 AND seq <= $2";
                     tx.execute(sql, &[id(slice.chain_id), last.into()]).map(drop)
                 };
@@ -206,6 +212,7 @@ impl Store {
                     WHERE t.app_id = $1 AND t.term = gone.term AND t.event_id = gone.event_id \
                     AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.app_id = $1)";
                 alone(&pools.shared, sql, &[&slice.owner, &numbers, &events]).await?;
+                crash::step("retention.terms_deleted");
                 let sql = "DELETE FROM events WHERE chain_id = $1 AND seq <= $2 \
                     AND NOT EXISTS (SELECT 1 FROM holds h WHERE h.app_id = $3)";
                 alone(&pools.shared, sql, &[&slice.chain_id.as_bytes().as_slice(), &last, &slice.owner]).await.map(drop)

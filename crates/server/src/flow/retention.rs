@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
-use grantd_store::{Error as StoreError, append_event, audit, retention};
+use grantd_store::{Error as StoreError, append_event, audit, crash, retention};
 use grantd_wire::{Code, TimeMs, limits};
 
 use crate::flow::export::sign;
@@ -49,9 +49,11 @@ pub async fn cut(vault: &Arc<Vault>, owner: Owner) -> Result<bool, StoreError> {
             let mut checkpoint = audit::next_checkpoint(tx, &owner, now)?.ok_or(Code::Internal)?;
             checkpoint.pruned_to = Some(found.pruned_to);
             sign(tx, &signer, owner, &checkpoint)?;
+            crash::step("retention.signed");
             Ok(true)
         })
         .await;
+    crash::step("retention.durable");
     match cut {
         // Another replica signed at the same moment: look again next time.
         Err(StoreError::Duplicate) => Ok(false),
