@@ -3,9 +3,10 @@
 use grantd_wire::TimeMs;
 use grantd_wire::api::Branding;
 use grantd_wire::ids::{AppId, OrganizationId};
+use grantd_wire::sign::{hex, sha256};
 
 use crate::error::Result;
-use crate::seam::{Tx, id};
+use crate::seam::{Tx, Value, id};
 
 /// What is known of an organization.
 #[derive(Clone, Debug)]
@@ -39,17 +40,56 @@ pub fn rename(tx: &mut Tx<'_>, organization: OrganizationId, name: &str) -> Resu
 
 /// How an app looks; nothing is set unless somebody did.
 pub fn find_branding(tx: &mut Tx<'_>, app: AppId) -> Result<Branding> {
-    let sql = "SELECT display_name, accent_color, background_color, updated_at_ms FROM branding WHERE app_id = $1";
+    let sql = "SELECT display_name, accent_color, background_color, logo_digest, updated_at_ms FROM branding WHERE app_id = $1";
     let Some(mut row) = tx.query_opt("branding", sql, &[id(app)])? else { return Ok(Branding::default()) };
     Ok(Branding {
         display_name: row.opt_text("branding.display_name")?,
         accent_color: row.opt_text("branding.accent_color")?,
         background_color: row.opt_text("branding.background_color")?,
+        logo: row.opt_text("branding.logo_digest")?.map(|digest| logo_path(app, &digest)),
         updated_at: row.opt_time("branding.updated_at_ms")?,
     })
 }
 
-/// Writes how an app looks.
+/// Where a logo is: an address that changes with it.
+fn logo_path(app: AppId, digest: &str) -> String {
+    format!("/brand/{app}.png?v={digest}")
+}
+
+/// A logo, as it is kept.
+#[derive(Clone)]
+pub struct Logo {
+    png: Vec<u8>,
+    digest: String,
+}
+
+impl Logo {
+    /// Of a picture that was drawn by this program: it is served as it is.
+    pub fn new(png: Vec<u8>) -> Self {
+        let digest = hex(&sha256(&png)[..8]);
+        Self { png, digest }
+    }
+
+    /// Where it will be.
+    pub fn path(&self, app: AppId) -> String {
+        logo_path(app, &self.digest)
+    }
+}
+
+/// The picture of an app.
+pub fn find_logo(tx: &mut Tx<'_>, app: AppId) -> Result<Option<Vec<u8>>> {
+    let sql = "SELECT logo FROM branding WHERE app_id = $1 AND logo IS NOT NULL";
+    tx.query_opt("branding", sql, &[id(app)])?.map(|mut row| row.bytes("branding.logo")).transpose()
+}
+
+/// Gives an app whose look was written this logo, or none.
+pub fn set_logo(tx: &mut Tx<'_>, app: AppId, logo: Option<&Logo>) -> Result<()> {
+    let (png, digest) =
+        logo.map_or((Value::Null, Value::Null), |logo| (logo.png.as_slice().into(), (&logo.digest).into()));
+    tx.execute("UPDATE branding SET logo = $2, logo_digest = $3 WHERE app_id = $1", &[id(app), png, digest]).map(drop)
+}
+
+/// Writes how an app looks, but for its logo: [`set_logo`].
 pub fn set_branding(tx: &mut Tx<'_>, app: AppId, branding: &Branding, at: TimeMs) -> Result<()> {
     tx.execute(
         "INSERT INTO branding (app_id, display_name, accent_color, background_color, updated_at_ms) VALUES ($1, $2, $3, $4, $5) \

@@ -68,6 +68,12 @@ pub const URL_CHARS_MAX: usize = 65_536;
 pub const EVENT_PATH_BYTES_MAX: usize = 2_048;
 /// Characters of a name (app, key, secret).
 pub const NAME_CHARS_MAX: usize = 100;
+/// Bytes of a picture that is given as an app's logo (decisions 12).
+pub const LOGO_BYTES_MAX: usize = 256 * 1024;
+/// Pixels of the longer side of such a picture.
+pub const LOGO_GIVEN_PX_MAX: u32 = 4096;
+/// Pixels of the longer side of a logo as it is kept; a larger picture is made smaller.
+pub const LOGO_KEPT_PX_MAX: u32 = 256;
 /// Characters of a description.
 pub const DESCRIPTION_CHARS_MAX: usize = 1_000;
 /// Characters of a label.

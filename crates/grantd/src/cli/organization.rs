@@ -1,8 +1,14 @@
 //! `grantd organization` and `grantd branding`.
 
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand};
 use grantd_wire::api::{Branding, BrandingUpdate, Organization, OrganizationUpdate};
+use grantd_wire::limits;
 use reqwest::Method;
 use serde_json::json;
 
@@ -34,7 +40,9 @@ pub enum BrandingCommand {
     #[command(after_help = "Example:\n  grantd branding get")]
     Get,
     /// Change how it looks
-    #[command(after_help = "Example:\n  grantd branding set --display-name 'Example Shop' --accent-color '#0a7cff'")]
+    #[command(
+        after_help = "Example:\n  grantd branding set --display-name 'Example Shop' --accent-color '#0a7cff' --logo shop.png"
+    )]
     Set(SetArgs),
     /// Back to grantd's own look
     #[command(after_help = "Example:\n  grantd branding reset")]
@@ -53,6 +61,22 @@ pub struct SetArgs {
     /// Colour behind everything, as #rrggbb; an empty one removes it
     #[arg(long, value_name = "COLOR", group = "change")]
     background_color: Option<String>,
+    /// A PNG, JPEG or WebP picture of at most 256 KiB, best a square; an empty one removes it
+    #[arg(long, value_name = "FILE", group = "change")]
+    logo: Option<PathBuf>,
+}
+
+/// A picture as the API takes it.
+fn picture(path: &Path) -> Result<String, Failure> {
+    if path.as_os_str().is_empty() {
+        return Ok(String::new());
+    }
+    let said = |why: &dyn std::fmt::Display| Failure::usage(format!("--logo {}: {why}", path.display()));
+    let file = std::fs::File::open(path).map_err(|why| said(&why))?;
+    // One more than it may have: the server says what the bound is.
+    let (mut bytes, most) = (Vec::new(), limits::LOGO_BYTES_MAX as u64 + 1);
+    file.take(most).read_to_end(&mut bytes).map_err(|why| said(&why))?;
+    Ok(BASE64_STANDARD.encode(bytes))
 }
 
 pub async fn run(command: OrganizationCommand, context: &mut Context) -> Result<(), Failure> {
@@ -77,6 +101,7 @@ pub async fn run_branding(command: BrandingCommand, context: &mut Context) -> Re
                 display_name: args.display_name,
                 accent_color: args.accent_color,
                 background_color: args.background_color,
+                logo: args.logo.as_deref().map(picture).transpose()?,
             };
             api.send(Method::PATCH, &path, &body).await?
         }

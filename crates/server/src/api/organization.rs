@@ -1,9 +1,10 @@
 //! The organization, and how its apps look to end users.
 
+use base64::Engine as _;
 use grantd_domain::audit::{Event, Kind, Owner};
 use grantd_domain::grant::{App, check_text};
 use grantd_store::append_event;
-use grantd_store::organizations::{self, Organization};
+use grantd_store::organizations::{self, Logo, Organization};
 use grantd_wire::api::{self, Branding, BrandingUpdate, OrganizationUpdate};
 use grantd_wire::{Code, Error, limits};
 use serde_json::Value;
@@ -11,6 +12,7 @@ use serde_json::Value;
 use super::Request;
 use super::version::{of_app, shown, shown_of_app};
 use crate::answer::{Answer, of_store};
+use crate::pages::picture;
 use crate::parse;
 use crate::vault::Vault;
 
@@ -65,6 +67,11 @@ pub async fn set_branding(vault: &Vault, request: &Request, app: &App) -> Result
     }
     let accent_color = ask.accent_color.as_deref().map(|text| color("accent_color", text)).transpose()?;
     let background_color = ask.background_color.as_deref().map(|text| color("background_color", text)).transpose()?;
+    let logo = match ask.logo.as_deref() {
+        None => None,
+        Some("") => Some(None),
+        Some(text) => Some(Some(logo(text).await?)),
+    };
     let event = request.event(vault, Owner::App(app.id), Kind::BrandingUpdated);
     let (app, now, if_match) = (app.id, request.source.now, request.if_match.clone());
     let branding = vault
@@ -78,11 +85,17 @@ pub async fn set_branding(vault: &Vault, request: &Request, app: &App) -> Result
             }
             new.accent_color = accent_color.clone().unwrap_or(new.accent_color);
             new.background_color = background_color.clone().unwrap_or(new.background_color);
+            if let Some(logo) = &logo {
+                new.logo = logo.as_ref().map(|logo| logo.path(app));
+            }
             if new == old {
                 return Ok(old);
             }
             new.updated_at = Some(now);
             organizations::set_branding(tx, app, &new, now)?;
+            if let Some(logo) = &logo {
+                organizations::set_logo(tx, app, logo.as_ref())?;
+            }
             append_event(tx, &changed(event.clone(), &old, &new).prepare())?;
             Ok(new)
         })
@@ -101,11 +114,33 @@ fn color(field: &str, text: &str) -> Result<Option<String>, Error> {
     }
 }
 
+/// The logo that a text in base64 is.
+async fn logo(text: &str) -> Result<Logo, Error> {
+    // Characters that no picture within the bound has are not decoded.
+    let picture = match text.len() <= limits::LOGO_BYTES_MAX.div_ceil(3) * 4 {
+        true => {
+            base64::prelude::BASE64_STANDARD.decode(text).map_err(|_| Error::impossible("logo", "must be base64"))?
+        }
+        false => return Err(too_large()),
+    };
+    if picture.len() > limits::LOGO_BYTES_MAX {
+        return Err(too_large());
+    }
+    // Of the size that is allowed, a picture takes a while.
+    let drawn = tokio::task::spawn_blocking(move || picture::drawn_anew(&picture)).await.map_err(|_| Code::Internal)?;
+    drawn.map(Logo::new).map_err(|why| Error::impossible("logo", why.says()))
+}
+
+fn too_large() -> Error {
+    Error::impossible("logo", &format!("must be a picture of at most {} KiB", limits::LOGO_BYTES_MAX / 1024))
+}
+
 fn changed(event: Event, old: &Branding, new: &Branding) -> Event {
     let pairs = [
         ("display_name", &old.display_name, &new.display_name),
         ("accent_color", &old.accent_color, &new.accent_color),
         ("background_color", &old.background_color, &new.background_color),
+        ("logo", &old.logo, &new.logo),
     ];
     pairs.into_iter().filter(|(_, old, new)| old != new).fold(event, |event, (field, old, new)| {
         event.changed(field, Value::from(old.clone()), Value::from(new.clone()))

@@ -317,7 +317,7 @@ mod tests {
                  grants id opened providers",
                 "status",
             ),
-            ("Branding", "accent_color background_color display_name updated_at", ""),
+            ("Branding", "accent_color background_color display_name logo updated_at", ""),
             (
                 "ConnectSession",
                 "app_id created_at declined_providers direct error expires_at failed_grants grants id \

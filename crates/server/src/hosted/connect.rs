@@ -77,8 +77,13 @@ pub fn first_page(vault: &Vault) -> Answer {
     page(vault, 200, &Page::Open(Open { not_a_link: false, signs_in: false }))
 }
 
-/// `GET /brand/{app}.css`.
+/// `GET /brand/{app}.css` and `GET /brand/{app}.png`.
 pub async fn brand(vault: &Vault, name: &str) -> Result<Answer, Error> {
+    if let Some(app) = name.strip_suffix(".png") {
+        let app = AppId::parse(app).ok_or(Code::NotFound)?;
+        let logo = vault.store.read(move |tx| organizations::find_logo(tx, app)).await.map_err(of_store)?;
+        return Ok(pages::logo_answer(logo.ok_or(Code::NotFound)?));
+    }
     let app = name.strip_suffix(".css").and_then(AppId::parse).ok_or(Code::NotFound)?;
     let branding = vault.store.read(move |tx| organizations::find_branding(tx, app)).await.map_err(of_store)?;
     Ok(pages::brand_answer(&branding))
@@ -148,6 +153,7 @@ pub(super) fn shown<'a>(
         name: branding.display_name.as_deref().unwrap_or(&app.name),
         website: app.website_url.as_deref(),
         brand_css_href,
+        logo: branding.logo.as_deref(),
     }
 }
 

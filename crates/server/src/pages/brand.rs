@@ -1,4 +1,4 @@
-//! The colours of an app, as a style sheet that sets variables and nothing else.
+//! The look of an app: its colours, as a style sheet that sets variables and nothing else, and its logo.
 //!
 //! Invariant: whatever colours an operator chose, text on them and of them is readable (4.5:1) in both themes.
 
@@ -42,9 +42,18 @@ pub(super) const DARK: Theme = Theme {
 const BLACK: Rgb = Rgb([0; 3]);
 const WHITE: Rgb = Rgb([255; 3]);
 
-/// The answer to `GET /brand/{app_id}.css`. Its address changes with its content, so it may be kept.
+/// The answer to `GET /brand/{app_id}.css`.
 pub fn brand_answer(branding: &Branding) -> Answer {
-    let mut answer = raw(200, "text/css; charset=utf-8", Body::from(brand_css(branding)));
+    kept(raw(200, "text/css; charset=utf-8", Body::from(brand_css(branding))))
+}
+
+/// The answer to `GET /brand/{app_id}.png`.
+pub fn logo_answer(png: Vec<u8>) -> Answer {
+    kept(raw(200, "image/png", Body::from(png)))
+}
+
+/// Its address changes with its content, so it may be kept.
+fn kept(mut answer: Answer) -> Answer {
     let headers = answer.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));

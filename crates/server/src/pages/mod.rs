@@ -7,6 +7,7 @@
 mod assets;
 mod brand;
 mod ending;
+pub mod picture;
 mod render;
 mod shown;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use serde::Serialize;
 use crate::answer::{Answer, raw};
 
 pub use assets::asset;
-pub use brand::{brand_answer, brand_css, brand_href};
+pub use brand::{brand_answer, brand_css, brand_href, logo_answer};
 pub use ending::{Ending, Granted, Operation};
 
 /// Where the pages are served.
@@ -45,6 +46,8 @@ pub struct App<'a> {
     pub website: Option<&'a str>,
     /// From [`brand_href`].
     pub brand_css_href: Option<&'a str>,
+    /// Where its logo is, under the base.
+    pub logo: Option<&'a str>,
 }
 
 /// The session that a page belongs to.

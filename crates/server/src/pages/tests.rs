@@ -181,7 +181,7 @@ fn every_address_of_ours_starts_with_the_base() {
                         continue;
                     }
                     let path = value.strip_prefix(base).unwrap_or_else(|| panic!("{name}: {value}"));
-                    let known = ["/assets/", "/brand/app_1.css?v=", "/connect/", "/sign-in/"];
+                    let known = ["/assets/", "/brand/app_1.css?v=", "/brand/app_1.png?v=", "/connect/", "/sign-in/"];
                     assert!(known.iter().any(|start| path.starts_with(start)), "{name}: {value}");
                     if path.starts_with("/assets/") {
                         assert!(asset(path).is_some(), "{name}: {path}");
@@ -314,7 +314,7 @@ fn what_is_kept_for_the_window_is_read_back_as_it_was() {
         scopes: &["a"],
     }];
     let ending = Ending::Connected(&grants);
-    let app = App { name, website: None, brand_css_href: None };
+    let app = App { name, website: None, brand_css_href: None, logo: None };
     let url = Some("https://x.example/");
     let page = Page::Finished(Finished { app, ending, left_out: &[], target_origin: url, return_url: url });
     let document = Document::read(&html(&Words::plain().site(), &page));

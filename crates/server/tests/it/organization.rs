@@ -1,19 +1,23 @@
 //! The organization, and how its apps look.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use grantd_store::operators::Role;
 use grantd_wire::ids::AppId;
 use grantd_wire::{Code, limits};
 use serde_json::{Value, json};
 
-use crate::harness::Server;
+use crate::harness::{Answer, Raw, Server};
 
 on_kept_engines! {
     an_organization_is_called_something_else,
     branding_is_set_field_by_field_and_reset,
+    a_logo_is_drawn_anew_served_and_removed,
 }
 
 in_memory! {
     branding_keeps_its_bounds,
+    a_logo_keeps_its_bounds,
 }
 
 async fn an_organization_is_called_something_else(server: Server) {
@@ -39,7 +43,8 @@ async fn an_organization_is_called_something_else(server: Server) {
 async fn branding_is_set_field_by_field_and_reset(server: Server) {
     let (world, other) = (server.world().await, server.world_named("Other").await);
     let path = world.path("branding");
-    let none = json!({"display_name": null, "accent_color": null, "background_color": null, "updated_at": null});
+    let none =
+        json!({"display_name": null, "accent_color": null, "background_color": null, "logo": null, "updated_at": null});
     assert_eq!(server.api("GET", &path, Value::Null).await.ok(200), none);
     server.api("PATCH", &path, json!({"display_name": "Shop", "accent_color": "#0A7CFF"})).await.ok(200);
     let set = server.api("PATCH", &path, json!({"background_color": "#ffffff"})).await.ok(200);
@@ -72,5 +77,66 @@ async fn branding_keeps_its_bounds(server: Server) {
     server.api("PATCH", &path, json!({"display_name": name})).await.ok(200);
     for bad in [format!("{name}é"), " a".to_owned(), "a\u{1b}[31m".to_owned()] {
         server.api("PATCH", &path, json!({"display_name": bad})).await.names(Code::InvalidValue, "display_name");
+    }
+}
+
+/// A picture of one colour, as a file.
+fn picture(side: u32) -> Vec<u8> {
+    let mut file = std::io::Cursor::new(Vec::new());
+    let picture = image::RgbaImage::from_pixel(side, side, image::Rgba([10, 124, 255, 255]));
+    picture.write_to(&mut file, image::ImageFormat::Png).unwrap();
+    file.into_inner()
+}
+
+/// What a browser gets.
+async fn got(server: &Server, path: &str) -> Answer {
+    server.send(Raw::new("GET", path, "")).await
+}
+
+async fn a_logo_is_drawn_anew_served_and_removed(server: Server) {
+    let (world, other) = (server.world().await, server.world_named("Other").await);
+    let path = world.path("branding");
+    let mut file = picture(8);
+    file.extend_from_slice(b"<script>alert(1)</script>");
+    let set = server.api("PATCH", &path, json!({"logo": BASE64_STANDARD.encode(&file)})).await.ok(200);
+    let logo = set["logo"].as_str().unwrap().to_owned();
+    assert!(logo.starts_with(&format!("/brand/{}.png?v=", world.app)), "{logo}");
+    let served = got(&server, &logo).await;
+    assert_eq!((served.status, served.header("content-type")), (200, "image/png"));
+    assert!(!served.text.contains("<script"), "only what is seen in it is kept");
+    assert_eq!(got(&server, &format!("/brand/{}.png", other.app)).await.status, 404);
+    // Other fields leave it; the same picture changes nothing.
+    let named = server.api("PATCH", &path, json!({"display_name": "Shop"})).await.ok(200);
+    assert_eq!(named["logo"], logo);
+    server.api("PATCH", &path, json!({"logo": BASE64_STANDARD.encode(&file)})).await.ok(200);
+    let another = server.api("PATCH", &path, json!({"logo": BASE64_STANDARD.encode(picture(9))})).await.ok(200);
+    assert_ne!(another["logo"], logo);
+    let none = server.api("PATCH", &path, json!({"logo": ""})).await.ok(200);
+    assert_eq!((&none["logo"], &none["display_name"]), (&Value::Null, &json!("Shop")));
+    assert_eq!(got(&server, &logo).await.status, 404);
+    let told = server.told(&world, "branding.updated").await;
+    let logos: Vec<&Value> = told.iter().map(|event| &event["changed"]["logo"]).collect();
+    assert_eq!(
+        logos,
+        [&json!([null, logo]), &Value::Null, &json!([logo, another["logo"]]), &json!([another["logo"], null])]
+    );
+    server.api("PATCH", &path, json!({"logo": BASE64_STANDARD.encode(picture(9))})).await.ok(200);
+    assert_eq!(server.api("DELETE", &path, Value::Null).await.ok(200)["logo"], Value::Null);
+    assert_eq!(got(&server, another["logo"].as_str().unwrap()).await.status, 404);
+}
+
+async fn a_logo_keeps_its_bounds(server: Server) {
+    let path = server.world().await.path("branding");
+    // What follows a picture is not read, so that it can be of any length.
+    let padded = |bytes: usize| {
+        let mut file = picture(8);
+        file.resize(bytes, 0);
+        json!({"logo": BASE64_STANDARD.encode(file)})
+    };
+    server.api("PATCH", &path, padded(limits::LOGO_BYTES_MAX)).await.ok(200);
+    server.api("PATCH", &path, padded(limits::LOGO_BYTES_MAX + 1)).await.names(Code::InvalidValue, "logo");
+    server.api("PATCH", &path, padded(limits::LOGO_BYTES_MAX + 3)).await.names(Code::InvalidValue, "logo");
+    for bad in ["no base64!", "aGVsbG8=", "PHN2Zy8+"] {
+        server.api("PATCH", &path, json!({"logo": bad})).await.names(Code::InvalidValue, "logo");
     }
 }

@@ -32,6 +32,8 @@ pub struct Branding {
     pub accent_color: Option<String>,
     /// `#rrggbb`, in lower case.
     pub background_color: Option<String>,
+    /// Where the logo is, under the public URL; null: the app has none.
+    pub logo: Option<String>,
     /// Null: it was never set, or was reset.
     pub updated_at: Option<TimeMs>,
 }
@@ -47,4 +49,7 @@ pub struct BrandingUpdate {
     pub accent_color: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background_color: Option<String>,
+    /// A PNG, JPEG or WebP picture of at most 256 KiB and 4,096 pixels a side, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logo: Option<String>,
 }

@@ -32,7 +32,12 @@ impl Words {
     }
 
     fn app(&self) -> App<'_> {
-        App { name: &self.name, website: Some(&self.website), brand_css_href: Some("/brand/app_1.css?v=0011") }
+        App {
+            name: &self.name,
+            website: Some(&self.website),
+            brand_css_href: Some("/brand/app_1.css?v=0011"),
+            logo: Some("/brand/app_1.png?v=0011"),
+        }
     }
 
     fn session(&self, several: bool) -> Session<'_> {
@@ -49,7 +54,7 @@ impl Words {
 
     /// Hands each page over, with a name for it.
     pub(super) fn each(&self, mut see: impl FnMut(&str, &Page<'_>)) {
-        let bare = App { website: None, brand_css_href: None, ..self.app() };
+        let bare = App { website: None, brand_css_href: None, logo: None, ..self.app() };
         for (not_a_link, signs_in) in [(false, false), (true, false), (false, true), (true, true)] {
             see("open", &Page::Open(Open { not_a_link, signs_in }));
         }

@@ -128,7 +128,7 @@ fn addresses_are_links_only_when_they_go_where_they_say() {
 #[test]
 fn an_end_is_told_in_words_and_for_machines() {
     let (app, session) = (
-        App { name: "Fernway", website: None, brand_css_href: None },
+        App { name: "Fernway", website: None, brand_css_href: None, logo: None },
         Session { id: "s", csrf: "c", user: None, several: false },
     );
     let provider = Provider { id: "google", name: "Google" };

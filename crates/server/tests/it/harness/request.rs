@@ -256,7 +256,8 @@ impl Answer {
     /// Looks over what a browser is shown. `may_hold_secret`: one that is the browser's own.
     #[track_caller]
     pub fn of_browser(what: &str, may_hold_secret: bool, status: u16, mut headers: HeaderMap, body: &Bytes) -> Self {
-        let text = String::from_utf8(body.to_vec()).unwrap();
+        // A picture is no text.
+        let text = String::from_utf8_lossy(body).into_owned();
         let cookies = headers.remove("set-cookie");
         watch::clean(&format!("the head of the answer to {what}"), &format!("{headers:?}"));
         if !may_hold_secret {
