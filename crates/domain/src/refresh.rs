@@ -51,6 +51,12 @@ pub fn on_read(account: &Account, facts: &Provider, updated_at: TimeMs, now: Tim
     if is_due && account.renewal.not_before.is_none_or(|at| at <= now) { Need::Soon } else { Need::Nothing }
 }
 
+/// Whether a call that was given a token which has not ended begins an attempt at `now`. `next_at`: when that may be, where one failed on
+/// this very version of the token. It says more than `need`, which may come of a row that was read before.
+pub fn begins(need: Need, next_at: Option<TimeMs>, now: TimeMs) -> bool {
+    next_at.map_or(need == Need::Soon, |at| at <= now)
+}
+
 /// Whether a token that is near its end may be renewed at `now` though nobody asked for it: the provider refuses one that is too young.
 pub fn may_be_renewed_early(account: &Account, facts: &Provider, updated_at: TimeMs, now: TimeMs) -> bool {
     has_ended(account, now) || is_of_age(facts, updated_at, now)

@@ -5,7 +5,9 @@ use grantd_wire::ids::{AppId, AppProviderId, CredentialId, DataKeyId, Generation
 use grantd_wire::limits::{REFRESH_DEADLINE_MS, REFRESH_LEASE_MS};
 use uuid::Uuid;
 
-use super::{Action, Attempt, End, Failure, Need, Stored, Verdict, may_be_renewed_early, may_end, on_failure, on_read};
+use super::{
+    Action, Attempt, End, Failure, Need, Stored, Verdict, begins, may_be_renewed_early, may_end, on_failure, on_read,
+};
 use crate::account::{Account, Lease, Renewal};
 use crate::env::{Clock, Entropy};
 use crate::grant::{Broken, Credential, CredentialOf, CredentialState};
@@ -92,6 +94,21 @@ fn a_token_that_is_too_young_is_renewed_by_nobody_before_its_end() {
 }
 
 /// An attempt that has come as far as sending.
+/// A row that is remembered may be older than the attempt that failed, and older than what made it.
+#[test]
+fn what_is_known_of_the_last_attempt_counts_more_than_the_row() {
+    for (need, next_ms, expected) in [
+        (Need::Nothing, None, false),
+        (Need::Soon, None, true),
+        (Need::Soon, Some(1), false),
+        (Need::Soon, Some(0), true),
+        (Need::Nothing, Some(1), false),
+        (Need::Nothing, Some(0), true),
+    ] {
+        assert_eq!(begins(need, next_ms.map(|ms| NOW.plus_ms(ms)), NOW), expected, "{need:?} {next_ms:?}");
+    }
+}
+
 fn sending(env: &Fixed, renewal: Renewal) -> Attempt {
     let (mut attempt, begun) = Attempt::begin(7, env);
     assert_eq!(begun, Action::Read { after_ms: 0 });

@@ -14,7 +14,7 @@ use grantd_domain::breaker::Breaker;
 use grantd_domain::env::{Env, new_uuid};
 use grantd_domain::grant::{Broken, Credential};
 use grantd_domain::provider::{Call, Client, Pair, Refusal, Tokens};
-use grantd_domain::refresh::{self, Action, Attempt, End, Failure, Stored};
+use grantd_domain::refresh::{self, Action, Attempt, End, Failure, Need, Stored};
 use grantd_domain::secret::Secret;
 use grantd_store::renewals::{self, Place};
 use grantd_store::{Tx, append_event, crash, credentials, providers};
@@ -42,10 +42,19 @@ pub enum Renewed {
 pub struct Renewals {
     flights: Mutex<HashMap<CredentialId, watch::Receiver<Option<Renewed>>>>,
     breakers: Mutex<HashMap<String, Breaker>>,
+    failed: Mutex<HashMap<CredentialId, Failed>>,
+}
+
+/// An attempt that failed in this process: of which version of a token, and when the next may be made.
+struct Failed {
+    version: i64,
+    next_at: TimeMs,
 }
 
 /// Token endpoints that are remembered.
 const BREAKERS_MAX: usize = 1_000;
+/// Tokens whose last attempt is remembered.
+const FAILED_MAX: usize = 10_000;
 
 impl Renewals {
     fn breaker<T>(&self, endpoint: &str, run: impl FnOnce(&mut Breaker) -> T) -> T {
@@ -54,6 +63,30 @@ impl Renewals {
             breakers.clear();
         }
         run(breakers.entry(endpoint.to_owned()).or_default())
+    }
+
+    fn next_at(&self, credential: CredentialId, version: i64) -> Option<TimeMs> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.get(&credential).filter(|failed| failed.version == version).map(|failed| failed.next_at)
+    }
+
+    /// Remembers how an attempt ended, as far as it says when the next may be made.
+    fn ended(&self, credential: CredentialId, version: i64, end: End) {
+        let next_at = match end {
+            End::Later { at } => Some(at),
+            End::Closed { until } => Some(until),
+            End::Moved => None,
+            End::Busy | End::Unwritten => return,
+        };
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(next_at) = next_at else {
+            failed.remove(&credential);
+            return;
+        };
+        if failed.len() >= FAILED_MAX {
+            failed.clear();
+        }
+        failed.insert(credential, Failed { version, next_at });
     }
 }
 
@@ -66,6 +99,17 @@ pub async fn renew(vault: &Arc<Vault>, place: Place, version: i64) -> Renewed {
         Ok(Some(renewed)) => renewed,
         // The task ended without a word: it panicked, and its lease will lapse.
         Ok(None) | Err(_) => Renewed::Not(Code::TokenRefreshInProgress.into()),
+    }
+}
+
+/// Sees to it that a token which was handed out is renewed when that is due, without waiting for it.
+pub fn keep_fresh(vault: &Arc<Vault>, need: Need, credential: &Credential) {
+    if credential.account().is_none() {
+        return;
+    }
+    let next_at = vault.renewals.next_at(credential.id, credential.version);
+    if refresh::begins(need, next_at, vault.env.now()) {
+        start(vault, (credential.app_id, credential.id), credential.version);
     }
 }
 
@@ -223,6 +267,7 @@ impl Performer<'_> {
 
     /// What the callers who wait for it are told.
     fn end(self, end: End) -> Result<Renewed, Error> {
+        self.vault.renewals.ended(self.place.1, self.attempt.version(), end);
         if let Some(e) = self.error {
             return Err(e);
         }
@@ -458,5 +503,45 @@ fn why(failure: &Failure) -> String {
         Failure::Refused(Refusal::Unreadable) => "unreadable".to_owned(),
         Failure::Unsent => "not_reached".to_owned(),
         Failure::Lost => "no_answer".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const AT: TimeMs = TimeMs(1_000);
+
+    fn credential(n: usize) -> CredentialId {
+        CredentialId::from_uuid(Uuid::from_u128(n as u128))
+    }
+
+    #[test]
+    fn an_attempt_that_failed_is_remembered_of_its_version_until_one_does_not_fail() {
+        let renewals = Renewals::default();
+        let id = credential(1);
+        for end in [End::Later { at: AT }, End::Closed { until: AT }] {
+            renewals.ended(id, 7, end);
+            assert_eq!((renewals.next_at(id, 7), renewals.next_at(id, 8)), (Some(AT), None));
+            // Those that say nothing of it change nothing.
+            renewals.ended(id, 7, End::Busy);
+            renewals.ended(id, 7, End::Unwritten);
+            assert_eq!(renewals.next_at(id, 7), Some(AT));
+            renewals.ended(id, 7, End::Moved);
+            assert_eq!(renewals.next_at(id, 7), None);
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_of_failed_attempts_is_bounded() {
+        let renewals = Renewals::default();
+        for n in 0..FAILED_MAX {
+            renewals.ended(credential(n), 1, End::Later { at: AT });
+        }
+        assert_eq!(renewals.next_at(credential(0), 1), Some(AT));
+        renewals.ended(credential(FAILED_MAX), 1, End::Later { at: AT });
+        assert_eq!((renewals.next_at(credential(0), 1), renewals.next_at(credential(FAILED_MAX), 1)), (None, Some(AT)));
     }
 }

@@ -80,10 +80,7 @@ async fn release(vault: &Arc<Vault>, call: &mut Call, wanted: &Wanted) -> Result
         && let Ok(value) = vault.keys.open(&of.held.credential).await
         && let Some(released) = finish(vault, call, wanted, of, value, (tenant, None)).await?
     {
-        if need == Need::Soon {
-            let credential = &released.of.held.credential;
-            refresh::start(vault, (credential.app_id, credential.id), credential.version);
-        }
+        refresh::keep_fresh(vault, need, &released.of.held.credential);
         return Ok(released);
     }
     Box::pin(release_read(vault, call, wanted)).await
@@ -127,8 +124,7 @@ async fn release_read(vault: &Arc<Vault>, call: &mut Call, wanted: &Wanted) -> R
         }
         let place = (held.credential.app_id, held.credential.id);
         match need {
-            Need::Nothing | Need::Reconnect => {}
-            Need::Soon => refresh::start(vault, place, held.credential.version),
+            Need::Nothing | Need::Soon | Need::Reconnect => refresh::keep_fresh(vault, need, &held.credential),
             Need::Now => match Box::pin(refresh::renew(vault, place, held.credential.version)).await {
                 Renewed::Moved => continue,
                 Renewed::Not(error) => {

@@ -579,6 +579,12 @@ async fn a_claimed_401_renews_once_and_holds_nobody_up(server: Server) {
         tokio::task::yield_now().await;
     }
     assert_eq!(token(&server, &world, &grant).await.ok(200)["access_token"], "canary-access-2");
+    // When the pause is over whoever asks next begins another attempt: this process remembers the row as it was before the claim.
+    server.advance_ms(2_000);
+    while server.told(&world, "credential.refreshed").await.len() < 2 {
+        token(&server, &world, &grant).await.ok(200);
+    }
+    assert_eq!(token(&server, &world, &grant).await.ok(200)["access_token"], "canary-access-3");
 }
 
 async fn tokens_are_renewed_before_they_end(server: Server) {
