@@ -104,11 +104,23 @@ impl Vault {
         env: Arc<dyn Env>,
         settings: Settings,
     ) -> Result<Arc<Self>, InstallError> {
+        let outbound = Outbound::new(settings.outbound_roots.clone());
+        Self::open_with(store, root, env, settings, outbound).await
+    }
+
+    /// Opens it with other ways out.
+    pub async fn open_with(
+        store: Store,
+        root: RootKeys,
+        env: Arc<dyn Env>,
+        settings: Settings,
+        outbound: Outbound,
+    ) -> Result<Arc<Self>, InstallError> {
         let opened = install::open(&store, &root).await?;
         Ok(Arc::new(Self {
             keys: KeyRing::new(root, store.clone()),
             cache: Cache::new(settings.cache_bytes),
-            outbound: Outbound::new(settings.outbound_roots.clone()),
+            outbound,
             store,
             env,
             settings,

@@ -52,8 +52,6 @@ behaviours! {
     ClientInBody = "client_in_body",
     /// Token calls are JSON.
     JsonBody = "json_body",
-    /// Token calls have their parameters in the URL.
-    QueryBody = "query_body",
     /// Token calls need further headers.
     TokenHeaders = "token_headers",
     /// Answers are forms.
@@ -143,7 +141,6 @@ impl Provider {
             Behaviour::CodeSuffix => has(Quirk::CodeSuffix),
             Behaviour::ClientInBody => token.auth == ClientAuth::Post,
             Behaviour::JsonBody => token.body == Body::Json,
-            Behaviour::QueryBody => token.body == Body::Query,
             Behaviour::TokenHeaders => !token.headers.is_empty(),
             Behaviour::FormAnswer => has(Quirk::FormAnswer),
             Behaviour::OkFalse => has(Quirk::OkFalse),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CUSTOM, Ends, Environment, IdentitySource, Method, Provider, RefreshKind, RevokeAuth};
+use super::{Body, CUSTOM, Ends, Environment, IdentitySource, Method, Provider, RefreshKind, RevokeAuth};
 use crate::destination::Rule;
 use crate::evidence::is_https;
 use crate::template::{Form, http_name, placeholders, render};
@@ -29,6 +29,8 @@ impl Provider {
         ensure(pointers.into_iter().flatten().all(|p| is_pointer(p)), "pointer into the token answer")?;
         ensure(!(self.token.never_expires && self.token.lifetime_s.is_some()), "lifetime")?;
         ensure(are_headers(&self.token.headers), "header of the token call")?;
+        // What stands in a URL stands in logs on the way.
+        ensure(self.token.body != Body::Query, "body of the token call")?;
         self.check_renewal()?;
         self.check_fields()?;
         self.check_identity()?;

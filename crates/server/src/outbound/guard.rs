@@ -30,7 +30,7 @@ pub async fn connect(
     if !target.is_https() && !allow.holds(target) {
         return Err(Failed::NotPublic);
     }
-    let addresses = resolve(target).await?;
+    let addresses = resolve(outbound, target).await?;
     if addresses.iter().any(|address| !allow.permits(target, address.ip())) {
         return Err(Failed::NotPublic);
     }
@@ -41,13 +41,12 @@ pub async fn connect(
     Ok(Box::new(stream))
 }
 
-async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, Failed> {
+async fn resolve(outbound: &Outbound, target: &Target) -> Result<Vec<SocketAddr>, Failed> {
     if let Some(address) = target.address() {
         return Ok(vec![SocketAddr::new(address, target.port())]);
     }
     let host = target.host();
-    let found = tokio::net::lookup_host((&*host, target.port())).await.map_err(|_| Failed::Name)?;
-    let addresses: Vec<SocketAddr> = found.collect();
+    let addresses = outbound.names.resolve(&host, target.port()).await.map_err(|_| Failed::Name)?;
     if addresses.is_empty() { Err(Failed::Name) } else { Ok(addresses) }
 }
 

@@ -9,8 +9,12 @@ pub mod probe;
 #[cfg(test)]
 mod tests;
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -37,17 +41,43 @@ pub enum Failed {
     Broken,
 }
 
-/// What calls out share: which authorities are trusted.
-#[derive(Debug, Default)]
+/// Who says which addresses a name leads to. What is said is held against the address guard, and TLS is for the name, whoever says it.
+pub trait Names: Send + Sync {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+}
+
+/// The system's resolver, which the program always takes. Tests put every provider of the catalogue on loopback.
+struct System;
+
+impl Names for System {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) }.boxed()
+    }
+}
+
+/// What calls out share: which authorities are trusted, and who knows names.
 pub struct Outbound {
     roots: Option<RootCertStore>,
+    names: Box<dyn Names>,
     tls: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Default for Outbound {
+    fn default() -> Self {
+        Self::new(None)
+    }
 }
 
 impl Outbound {
     /// `roots`: the only authorities that count; without them, those of the system.
     pub fn new(roots: Option<RootCertStore>) -> Self {
-        Self { roots, tls: OnceLock::new() }
+        Self { roots, names: Box::new(System), tls: OnceLock::new() }
+    }
+
+    /// With names from somebody else.
+    #[must_use]
+    pub fn named_by(self, names: impl Names + 'static) -> Self {
+        Self { names: Box::new(names), ..self }
     }
 
     /// Made at the first call, so that a machine without authorities serves everything that needs none.

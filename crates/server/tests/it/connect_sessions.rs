@@ -4,10 +4,11 @@ use grantd_server::jobs::oauth as jobs;
 use grantd_wire::Code;
 use serde_json::{Value, json};
 
+use crate::harness::browser::Browser;
 use crate::harness::issuer::ID;
 use crate::harness::world::{merged, text};
 use crate::harness::{Answer, Server, World};
-use crate::oauth::{Browser, acme};
+use crate::oauth::acme;
 
 on_kept_engines! {
     an_operator_begins_a_session_and_sees_what_came_of_it,
@@ -33,7 +34,7 @@ async fn shown(server: &Server, world: &World, session: &Value) -> Value {
 async fn connect(server: &Server, session: &Value) {
     let mut browser = Browser::default();
     let page = browser.open(server, session).await;
-    let link = browser.start(server, &page).await;
+    let link = browser.start(server, &page, ID).await;
     let back = browser.back(server, &[("code", "code-1"), ("state", &link["state"])]).await;
     assert_eq!(back.status, 200, "{}", back.text);
 }
@@ -60,7 +61,7 @@ async fn an_operator_begins_a_session_and_sees_what_came_of_it(server: Server) {
     let mut browser = Browser::default();
     let page = browser.open(&server, &begun).await;
     assert_eq!(shown(&server, &world, &begun).await["opened"], true);
-    let link = browser.start(&server, &page).await;
+    let link = browser.start(&server, &page, ID).await;
     browser.back(&server, &[("code", "code-1"), ("state", &link["state"])]).await;
     let done = shown(&server, &world, &begun).await;
     assert_eq!(

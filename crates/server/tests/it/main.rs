@@ -44,6 +44,7 @@ mod identity;
 mod input;
 mod jobs;
 mod keys;
+mod lab;
 mod manage;
 mod metrics;
 mod oauth;

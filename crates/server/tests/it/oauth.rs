@@ -8,9 +8,10 @@ use grantd_wire::Code;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use crate::harness::browser::{Browser, between};
 use crate::harness::issuer::{CLIENT_SECRET, ID, Issuer, Play};
 use crate::harness::world::text;
-use crate::harness::{Answer, Raw, Server, World};
+use crate::harness::{Answer, Server, World};
 
 on_kept_engines! {
     a_user_connects_and_the_grant_gets_tokens,
@@ -35,81 +36,6 @@ in_memory! {
 
 /// Where the tokens of a test may go.
 const URL: &str = "https://api.acme.example.com/v1/things";
-
-/// A browser: its cookie.
-#[derive(Clone, Default)]
-pub struct Browser(Option<String>);
-
-impl Browser {
-    pub async fn send(&mut self, server: &Server, raw: Raw) -> Answer {
-        let raw = match &self.0 {
-            Some(cookie) => raw.set("cookie", cookie.clone()),
-            None => raw,
-        };
-        let answer = server.send(raw).await;
-        if let Some(cookie) = answer.headers.get("set-cookie") {
-            let cookie = cookie.to_str().unwrap();
-            assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
-            self.0 = Some(cookie.split(';').next().unwrap().to_owned());
-        }
-        answer
-    }
-
-    pub async fn get(&mut self, server: &Server, path: &str) -> Answer {
-        self.send(server, Raw::new("GET", path, "")).await
-    }
-
-    pub async fn post(&mut self, server: &Server, path: &str, form: &[(&str, &str)]) -> Answer {
-        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let raw = Raw::new("POST", path, body).set("content-type", "application/x-www-form-urlencoded");
-        self.send(server, raw).await
-    }
-
-    /// Opens a session's link; the path of its page.
-    pub async fn open(&mut self, server: &Server, session: &Value) -> String {
-        let opened = self.post(server, "/connect/open", &[("session", &text(session, "connect_url"))]).await;
-        assert_eq!(opened.status, 303, "{}", opened.text);
-        opened.headers["location"].to_str().unwrap().to_owned()
-    }
-
-    /// Consents here and is sent to the provider; the query of that link.
-    pub async fn start(&mut self, server: &Server, path: &str) -> std::collections::BTreeMap<String, String> {
-        let page = self.get(server, path).await;
-        assert_eq!(page.status, 200, "{}", page.text);
-        let csrf = between(&page.text, r#"name="csrf" value=""#, "\"");
-        let left = self.post(server, &format!("{path}/start"), &[("provider", ID), ("csrf", &csrf)]).await;
-        assert_eq!(left.status, 200, "{}", left.text);
-        let link = between(&left.text, "url=", "\"").replace("&amp;", "&");
-        let (_, query) = link.split_once('?').unwrap_or_else(|| panic!("{link} of {}", left.text));
-        form_urlencoded::parse(query.as_bytes()).into_owned().collect()
-    }
-
-    /// Says no on the page at `path`; the answer.
-    pub async fn decline(&mut self, server: &Server, path: &str) -> Answer {
-        let page = self.get(server, path).await;
-        let csrf = between(&page.text, r#"name="csrf" value=""#, "\"");
-        self.post(server, &format!("{path}/decline"), &[("provider", ID), ("csrf", &csrf)]).await
-    }
-
-    /// The provider sends the browser back with this.
-    pub async fn back(&mut self, server: &Server, params: &[(&str, &str)]) -> Answer {
-        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
-        let answer = self.get(server, &format!("/oauth/callback?{query}")).await;
-        match answer.headers.get("location") {
-            Some(location) => {
-                let location = location.to_str().unwrap().to_owned();
-                self.get(server, &location).await
-            }
-            None => answer,
-        }
-    }
-}
-
-fn between(text: &str, before: &str, after: &str) -> String {
-    let start = text.find(before).unwrap_or_else(|| panic!("no {before} in {text}")) + before.len();
-    let end = text[start..].find(after).unwrap() + start;
-    text[start..end].to_owned()
-}
 
 /// An app that is registered with a provider, and a process that reaches it.
 pub async fn acme(server: &Server) -> (Server, World, Issuer) {
@@ -140,7 +66,7 @@ pub async fn connect(server: &Server, world: &World, more: Value) -> Value {
     let session = session(server, world, more).await;
     let mut browser = Browser::default();
     let page = browser.open(server, &session).await;
-    let link = browser.start(server, &page).await;
+    let link = browser.start(server, &page, ID).await;
     let back = browser.back(server, &[("code", "code-1"), ("state", &link["state"])]).await;
     assert_eq!(back.status, 200, "{}", back.text);
     let polled = poll(server, world, &session).await;
@@ -163,7 +89,7 @@ async fn a_user_connects_and_the_grant_gets_tokens(server: Server) {
     assert_eq!(poll(&server, &world, &session).await, json!({"status": "pending", "declined_providers": []}));
     let mut browser = Browser::default();
     let page = browser.open(&server, &session).await;
-    let link = browser.start(&server, &page).await;
+    let link = browser.start(&server, &page, ID).await;
     assert_eq!((&*link["response_type"], &*link["client_id"], &*link["scope"]), ("code", "client-1", "read write"));
     assert_eq!((&*link["code_challenge_method"], link["code_challenge"].len()), ("S256", 43));
     assert_eq!(link["redirect_uri"], "http://127.0.0.1:8080/oauth/callback");
@@ -220,12 +146,12 @@ async fn connecting_the_same_account_again_keeps_the_grant(server: Server) {
     let repair = session(&server, &world, json!({"repair_grant_id": first["grant_id"]})).await;
     let mut browser = Browser::default();
     let page = browser.open(&server, &repair).await;
-    let link = browser.start(&server, &page).await;
+    let link = browser.start(&server, &page, ID).await;
     let back = browser.back(&server, &[("code", "c"), ("state", &link["state"])]).await;
     assert!(back.text.contains("account_mismatch"), "{}", back.text);
     assert_eq!(poll(&server, &world, &repair).await["status"], "pending");
     issuer.is_account("user-1");
-    let link = browser.start(&server, &page).await;
+    let link = browser.start(&server, &page, ID).await;
     browser.back(&server, &[("code", "c"), ("state", &link["state"])]).await;
     let mended = poll(&server, &world, &repair).await;
     assert_eq!(mended["grants"][0]["grant_id"], first["grant_id"], "{mended}");
@@ -242,7 +168,7 @@ async fn a_session_belongs_to_one_browser_and_one_answer(server: Server) {
     assert_eq!(stolen.status, 403, "{}", stolen.text);
     assert_eq!(theirs.get(&server, &page).await.status, 403);
     assert_eq!(mine.post(&server, &format!("{page}/start"), &[("provider", ID), ("csrf", "x")]).await.status, 400);
-    let link = mine.start(&server, &page).await;
+    let link = mine.start(&server, &page, ID).await;
     let answer = [("code", "code-1"), ("state", link["state"].as_str())];
     assert_eq!(theirs.back(&server, &answer).await.status, 403);
     assert_eq!(Browser::default().back(&server, &answer).await.status, 403);
@@ -260,7 +186,7 @@ async fn a_session_belongs_to_one_browser_and_one_answer(server: Server) {
     // Ten minutes, and not a millisecond more.
     let late = self::session(&server, &world, Value::Null).await;
     let page = mine.open(&server, &late).await;
-    let link = mine.start(&server, &page).await;
+    let link = mine.start(&server, &page, ID).await;
     server.advance_ms(599_999);
     assert_eq!(poll(&server, &world, &late).await["status"], "pending");
     server.advance_ms(1);
@@ -289,11 +215,11 @@ async fn an_archived_app_connects_nobody(server: Server) {
     let mut browser = Browser::default();
     let page = browser.open(&server, &under_way).await;
     let csrf = between(&browser.get(&server, &page).await.text, r#"name="csrf" value=""#, "\"");
-    let link = browser.start(&server, &page).await;
+    let link = browser.start(&server, &page, ID).await;
     let late = session(&server, &world, Value::Null).await;
     let mut other = Browser::default();
     let late_page = other.open(&server, &late).await;
-    let late_link = other.start(&server, &late_page).await;
+    let late_link = other.start(&server, &late_page, ID).await;
     let go_on = Arc::new(Notify::new());
     issuer.plays([Play::Wait(Arc::clone(&go_on))]);
     let of_task = server.clone();
@@ -339,7 +265,7 @@ async fn an_archived_app_connects_nobody(server: Server) {
     // One that was not touched goes on.
     let mut third = Browser::default();
     let page = third.open(&server, &unopened).await;
-    let link = third.start(&server, &page).await;
+    let link = third.start(&server, &page, ID).await;
     third.back(&server, &[("code", "c"), ("state", &link["state"])]).await;
     assert_eq!(poll(&server, &world, &unopened).await["status"], "completed");
 }
@@ -350,7 +276,7 @@ async fn refusing_and_granting_less_leave_nothing_behind(server: Server) {
     // At the provider.
     let refused = session(&server, &world, Value::Null).await;
     let page = browser.open(&server, &refused).await;
-    let link = browser.start(&server, &page).await;
+    let link = browser.start(&server, &page, ID).await;
     browser.back(&server, &[("error", "access_denied"), ("state", &link["state"])]).await;
     assert_eq!(poll(&server, &world, &refused).await["error"]["error_code"], "connect_denied");
     // Here.
@@ -363,13 +289,13 @@ async fn refusing_and_granting_less_leave_nothing_behind(server: Server) {
     issuer.says(json!({"expires_in": 3600, "scope": "read"}));
     let partial = session(&server, &world, json!({"required_scopes": {ID: ["read", "admin"]}})).await;
     let page = browser.open(&server, &partial).await;
-    let link = browser.start(&server, &page).await;
+    let link = browser.start(&server, &page, ID).await;
     assert_eq!(link["scope"], "read write admin");
     let back = browser.back(&server, &[("code", "c"), ("state", &link["state"])]).await;
     assert!(back.text.contains("admin"), "{}", back.text);
     assert_eq!(poll(&server, &world, &partial).await["status"], "pending");
     issuer.says(json!({"expires_in": 3600, "scope": "read admin"}));
-    let link = browser.start(&server, &page).await;
+    let link = browser.start(&server, &page, ID).await;
     browser.back(&server, &[("code", "c"), ("state", &link["state"])]).await;
     let polled = poll(&server, &world, &partial).await;
     assert_eq!(polled["grants"][0]["scopes"], json!(["read", "admin"]), "{polled}");
@@ -377,7 +303,7 @@ async fn refusing_and_granting_less_leave_nothing_behind(server: Server) {
     issuer.plays([Play::Answer(401, json!({"error": "invalid_client"}).to_string())]);
     let wrong = session(&server, &world, Value::Null).await;
     let page = browser.open(&server, &wrong).await;
-    let link = browser.start(&server, &page).await;
+    let link = browser.start(&server, &page, ID).await;
     browser.back(&server, &[("code", "c"), ("state", &link["state"])]).await;
     assert_eq!(poll(&server, &world, &wrong).await["error"]["error_code"], "invalid_client");
     let list = server.api("GET", &world.path("grants?provider=acme"), Value::Null).await.ok(200);

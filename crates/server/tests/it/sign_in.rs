@@ -13,10 +13,11 @@ use grantd_wire::ids::{AppId, IdentityProviderId, UserId};
 use grantd_wire::{Code, limits};
 use serde_json::{Value, json};
 
-use crate::harness::issuer::{Issuer, Play};
+use crate::harness::browser::Browser;
+use crate::harness::issuer::{ID, Issuer, Play};
 use crate::harness::world::text;
 use crate::harness::{Answer, Raw, Server, World};
-use crate::oauth::{self, Browser};
+use crate::oauth;
 
 on_kept_engines! {
     core_94_a_user_signs_in_and_the_app_gets_their_token,
@@ -143,7 +144,7 @@ async fn leave(server: &Server, browser: &mut Browser, session: &Value) -> (Stri
     let opened = browser.post(server, "/connect/open", &[("session", &text(session, "auth_url"))]).await;
     assert_eq!(opened.status, 303, "{}", opened.text);
     let path = opened.headers["location"].to_str().unwrap().to_owned();
-    let asked = browser.start(server, &path).await;
+    let asked = browser.start(server, &path, ID).await;
     (path, asked)
 }
 
@@ -301,7 +302,7 @@ async fn what_the_identity_provider_says_decides(server: Server) {
     let (session, mut browser) = (session(&server, &world).await, Browser::default());
     let opened = browser.post(&server, "/connect/open", &[("session", &text(&session, "auth_url"))]).await;
     let path = opened.headers["location"].to_str().unwrap().to_owned();
-    browser.decline(&server, &path).await;
+    browser.decline(&server, &path, ID).await;
     assert_eq!(poll(&server, &world, &session).await["error_code"], "access_denied");
     assert_eq!(server.told(&world, "sign_in.declined").await.len(), 2);
 }
@@ -493,7 +494,7 @@ async fn core_86_a_session_for_a_user_connects_accounts_for_them_alone(server: S
     // Who is suspended between the link and the answer gets nothing.
     let session = oauth::session(&server, &world, ann.clone()).await;
     let page = browser.open(&server, &session).await;
-    let link = browser.start(&server, &page).await;
+    let link = browser.start(&server, &page, ID).await;
     let first_user = server.told(&world, "connect.done").await[0]["user_id"].clone();
     suspend(&server, &world, first_user.as_str().unwrap()).await;
     browser.back(&server, &[("code", "c"), ("state", &link["state"])]).await;

@@ -4,9 +4,11 @@
 //! which every key, token, data key and stored value holds, was in no log line, no event, no answer but the two that hand a
 //! secret out, and no `Debug` output.
 
+pub mod browser;
 pub mod database;
 pub mod env;
 pub mod issuer;
+pub mod lab;
 pub mod request;
 pub mod watch;
 pub mod world;
@@ -21,6 +23,7 @@ use grantd_domain::audit::{Report, Trust, verify};
 use grantd_domain::destination::OutboundAllow;
 use grantd_domain::env::{Clock as _, new_token, new_uuid};
 use grantd_domain::seal::{RootKey, RootKeys};
+use grantd_server::outbound::Outbound;
 use grantd_server::{Settings, Vault, entry, install};
 use grantd_store::Store;
 use grantd_store::operators::{self, Pat, Role};
@@ -69,6 +72,16 @@ impl Server {
         let mut settings = settings();
         change(&mut settings);
         let vault = open(self.database.open_again(process).await, &self.env, settings).await;
+        let router = entry::router(Arc::clone(&vault));
+        Self { vault, router, ..self.clone() }
+    }
+
+    /// Another process with other ways out.
+    pub async fn another_through(&self, process: &str, outbound: Outbound, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = settings();
+        change(&mut settings);
+        let (store, env) = (self.database.open_again(process).await, Arc::<TestEnv>::clone(&self.env));
+        let vault = Vault::open_with(store, root(), env, settings, outbound).await.unwrap();
         let router = entry::router(Arc::clone(&vault));
         Self { vault, router, ..self.clone() }
     }
