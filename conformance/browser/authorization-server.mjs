@@ -4,7 +4,7 @@
 // NODE_MODULES=DIR node authorization-server.mjs
 //
 // It prints the port it listens on, and ends when its standard input does. `/control/..` is for the test:
-// `control.mjs` says what it can do.
+// `control.mjs` says what it can do, `keys.mjs` what `/control/keys` can.
 
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 import { Control, text } from './control.mjs';
+import { Keys } from './keys.mjs';
 import * as pages from './pages.mjs';
 import { Store } from './store.mjs';
 
@@ -24,18 +25,20 @@ const DAY_SECONDS = 86_400;
 
 const store = new Store();
 const control = new Control(store);
+const keys = new Keys();
 const settings = (client) => control.settings(client.clientId);
 
-const account = (id) => ({
-  accountId: id,
-  claims: () => ({ sub: id, email: `${id}@example.test`, email_verified: true, name: `Account ${id}` }),
-});
+const account = (id, client) => {
+  const groups = client ? settings(client).groups : [];
+  const named = { sub: id, email: `${id}@example.test`, email_verified: true, name: `Account ${id}` };
+  return { accountId: id, claims: () => (groups.length ? { ...named, groups } : named) };
+};
 
 // Nobody who is signed in is asked again to sign in, but everybody is asked for consent where `prompt` says so.
 function configuration() {
   return {
     adapter: store.adapter(),
-    claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'] },
+    claims: { openid: ['sub', 'groups'], email: ['email', 'email_verified'], profile: ['name'] },
     clients: [],
     conformIdTokenClaims: false,
     cookies: { keys: ['a key of a test server'] },
@@ -46,8 +49,9 @@ function configuration() {
       revocation: { enabled: true, allowedPolicy: async (_, client, token) => token.clientId === client.clientId },
       userinfo: { enabled: true },
     },
-    findAccount: async (_, id) => account(id),
+    findAccount: async (ctx, id) => account(id, ctx.oidc?.client),
     interactions: { policy: interactionPolicy.base(), url: (_, interaction) => `/interaction/${interaction.uid}` },
+    jwks: keys.jwks(),
     issueRefreshToken: async (_, client, code) =>
       client.grantTypeAllowed('refresh_token') && (code.scopes.has('offline_access') || !settings(client).offline_scope),
     pkce: { required: (_, client) => settings(client).pkce_required },
@@ -127,6 +131,8 @@ async function api(provider, ctx) {
 }
 
 async function route(provider, ctx, next) {
+  if (ctx.path === '/control/keys') return keys.answer(ctx, await text(ctx.req), begin);
+  if (ctx.path === '/jwks') keys.fetched += 1;
   if (ctx.path.startsWith('/control/')) return control.answer(ctx, await text(ctx.req));
   if (ctx.path.startsWith('/interaction/')) return interact(provider, ctx);
   if (ctx.path.startsWith('/api/')) return api(provider, ctx);
@@ -136,10 +142,15 @@ async function route(provider, ctx, next) {
 const server = createServer((request, response) => handler(request, response));
 await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
 
-const provider = new Provider(`http://127.0.0.1:${server.address().port}`, configuration());
-provider.use((ctx, next) => route(provider, ctx, next));
-provider.on('server_error', (_, error) => console.error(error));
-const handler = provider.callback();
+// What it knows is in the store, so that one with other keys goes on where the one before was.
+let handler;
+function begin() {
+  const provider = new Provider(`http://127.0.0.1:${server.address().port}`, configuration());
+  provider.use((ctx, next) => route(provider, ctx, next));
+  provider.on('server_error', (_, error) => console.error(error));
+  handler = provider.callback();
+}
+begin();
 console.log(`listening on ${server.address().port}`);
 
 process.stdin.resume();

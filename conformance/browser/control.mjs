@@ -13,6 +13,7 @@ import { createHash } from 'node:crypto';
 const SETTINGS = {
   access_token_seconds: 3600, // At least; up to one more.
   account: null, // Who signs in and consents without being asked.
+  groups: [], // Of whoever signs in.
   offline_scope: false, // Whether a refresh token takes the scope `offline_access`.
   pkce_required: true,
   rotates: true,

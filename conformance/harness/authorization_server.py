@@ -8,6 +8,7 @@ gets pages to sign in and to consent, or `consent`, which follows redirects as s
 from __future__ import annotations
 
 import base64
+import hashlib
 import http.cookiejar
 import json
 import subprocess
@@ -42,7 +43,7 @@ class Client:
         return f"/control/clients/{quote(self.id, safe='')}"
 
     def configure(self, **settings: object) -> None:
-        """Settings: `access_token_seconds`, `account`, `offline_scope`, `pkce_required`, `rotates`."""
+        """Settings: `access_token_seconds`, `account`, `groups`, `offline_scope`, `pkce_required`, `rotates`."""
         self.server.control("PUT", self._control, settings)
 
     def fail(self, *faults: dict) -> None:
@@ -68,6 +69,17 @@ class Client:
     def authorize_url(self, scope: str = "openid", **more: str) -> str:
         query = {"response_type": "code", "client_id": self.id, "redirect_uri": self.redirect_uri, "scope": scope}
         return f"{self.server.url}/auth?{urlencode({**query, **more})}"
+
+    def id_token(self, account: str, scope: str = "openid email profile") -> str:
+        """What this client gets of a user who signs in with it, when it runs the flow itself."""
+        verifier = uuid.uuid4().hex * 2
+        digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        url = self.authorize_url(scope, code_challenge=digest, code_challenge_method="S256")
+        code = query_of(self.server.consent(url, account))["code"]
+        more = {"code": code, "redirect_uri": self.redirect_uri, "code_verifier": verifier}
+        answer = self.post("/token", grant_type="authorization_code", **more)
+        assert answer.status == 200, answer
+        return answer.json()["id_token"]
 
     def post(self, path: str, **fields: str) -> plain.Answer:
         """A call as this client, as the tests of the server itself make."""
@@ -119,6 +131,10 @@ class AuthorizationServer:
         client = Client(self, redirect_uri, auth)
         client.configure(secret=client.secret, redirect_uris=[redirect_uri], auth=auth, **settings)
         return client
+
+    def keys(self, act: str | None = None) -> dict:
+        """The keys that sign ID tokens; `act`: `publish`, `sign`, `replace` or `retire`, as `keys.mjs` says."""
+        return self.control("POST", "/control/keys", {"act": act}) if act else self.control("GET", "/control/keys")
 
     def control(self, method: str, path: str, value: object = None) -> object:
         body = None if value is None else json.dumps(value).encode()

@@ -1,7 +1,8 @@
 """A recording forwarder between the client and the server: what went over the wire, byte for byte.
 
 Exchanges are kept by API key, so that tests which run side by side see only their own. A test may edit requests in
-flight (`tap.edit[api_key] = function from bytes to bytes`).
+flight (`tap.edit[api_key] = function from bytes to bytes`), and what the client gets for an answer
+(`tap.edit_answers`, by the piece); what is kept is what the server answered.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Tap:
         self.server_url = server_url
         self.rewrite = rewrite
         self.edit: dict[str, Callable[[bytes], bytes]] = {}
+        self.edit_answers: dict[str, Callable[[bytes], bytes]] = {}
         self._connections: list[_Connection] = []
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -123,7 +125,9 @@ class Tap:
             while data := server.recv(65536):
                 with self._lock:
                     connection.answered += data
-                client.sendall(data)
+                    asked = connection.requests[-1]
+                edit = next((e for key, e in self.edit_answers.items() if key.encode() in asked), None)
+                client.sendall(edit(data) if edit else data)
         except OSError:
             pass
         finally:

@@ -192,6 +192,7 @@ class World:
     def forget(self, key: Key) -> None:
         """Ends the editing of this key's requests; what was answered to edited ones is not judged."""
         self.tap.edit.pop(key.api_key, None)
+        self.tap.edit_answers.pop(key.api_key, None)
         self._used.discard(key.api_key)
 
     def check_answers(self, prefix: str = "") -> int:
