@@ -684,7 +684,6 @@ UNBUILT = [
     ("POST", f"/sdk/grants/{UNKNOWN}/delegate"),
     ("DELETE", f"/sdk/grants/{UNKNOWN}/delegations/{UNKNOWN}"),
     ("DELETE", f"/sdk/grants/{UNKNOWN}/delegations/me"),
-    ("POST", "/sdk/managed-secrets/connect/session"),
     ("POST", "/sdk/agents"),
     ("GET", "/sdk/agents"),
     ("GET", "/sdk/agents/me"),

@@ -51,11 +51,19 @@ class Corner:
     def seen(self) -> list[Seen]:
         return self.provider.seen(self.token)
 
+    def publish(self, value: object) -> str:
+        """A document for everybody, such as a set of public keys; its address."""
+        self.provider.published[self.token] = value
+        return self.url("published")
+
 
 class Provider:
     def __init__(self, certificate: Certificate | None = None) -> None:
         self._seen: dict[str, list[Seen]] = {}
         self._lock = threading.Lock()
+        self.published: dict[str, object] = {}
+        # Credentials that are not accepted, as they stand in a header.
+        self.refused: set[str] = set()
         provider = self
 
         class Handler(_Handler):
@@ -110,7 +118,11 @@ class _Handler(BaseHTTPRequestHandler):
         token, _, rest = urlsplit(self.path).path.lstrip("/").partition("/")
         behaviour, _, rest = rest.partition("/")
         self.owner.record(token, seen)
-        if behaviour == "status":
+        if self.owner.refused & set(self.headers.values()):
+            self._reply(401, {"error": "unauthorized"})
+        elif behaviour == "published":
+            self._reply(200, self.owner.published[token])
+        elif behaviour == "status":
             self._reply(int(rest.split("/")[0]), {"status": rest})
         elif behaviour == "challenge":
             self._reply(int(rest.split("/")[0]), {"error": "insufficient_scope"}, {"WWW-Authenticate": CHALLENGE})

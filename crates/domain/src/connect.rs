@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::grant::Grant;
 use crate::identity::User;
+use crate::key_entry::AskedKey;
 use crate::provider::Scopes;
 
 /// What a session was asked with. Stored as it is.
@@ -31,6 +32,9 @@ pub struct Asked {
     /// The user it is for, as pages may call them.
     #[serde(default)]
     pub user: Option<String>,
+    /// No account is asked for but a key of the user's own, for the one secret that stands as its provider.
+    #[serde(default)]
+    pub key: Option<AskedKey>,
 }
 
 /// Who asked.
@@ -316,6 +320,7 @@ mod tests {
                 account_name: None,
             }),
             user: None,
+            key: None,
         };
         let meant = |asked: Asked, living: &[Grant]| asked.meant(living).map(|grant| grant.id);
         assert_eq!(meant(asked(None, None), &living), Some(id(2)));
@@ -346,6 +351,7 @@ mod tests {
                 lifetime: Lifetime::default(),
                 repair: None,
                 user: None,
+                key: None,
             };
             let stored = serde_json::to_value(&asked).unwrap();
             assert_eq!(stored[text], id.to_string(), "{stored}");

@@ -289,6 +289,11 @@ impl Credential {
         }
     }
 
+    /// Whether it is a value of this secret.
+    pub fn is_of_secret(&self, id: SecretId) -> bool {
+        matches!(self.of, CredentialOf::Secret(secret) if secret == id)
+    }
+
     /// The account whose tokens it holds.
     pub fn account(&self) -> Option<&Account> {
         match &self.of {

@@ -13,6 +13,7 @@ pub mod evidence;
 pub mod grant;
 pub mod identity;
 pub mod inject;
+pub mod key_entry;
 pub mod operator;
 pub mod provider;
 pub mod rate;

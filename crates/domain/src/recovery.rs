@@ -316,6 +316,14 @@ pub fn plan(happened: &[Happened]) -> Result<Plan, ReadError> {
                     );
                     continue;
                 }
+                if !event.core["user_id"].is_null() {
+                    plan.lose(
+                        "account",
+                        &credential.to_string(),
+                        "its user replaced the key after the backup: let them enter it again",
+                    );
+                    continue;
+                }
                 plan.lose(
                     "secret",
                     text("provider_id"),
@@ -423,6 +431,8 @@ pub fn plan(happened: &[Happened]) -> Result<Plan, ReadError> {
                     plan.steps.push(Step::EmptyGroup { group, is_deleted });
                 }
             }
+            // What the user held before is there again, or is told of where it was made.
+            Kind::ConnectDone if text("operation") == "approval" => {}
             Kind::ConnectDone => plan.lose(
                 "account",
                 text("credential_id"),

@@ -27,7 +27,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::app::AppBuilder;
-use crate::connect::{ConnectRequest, ConnectSession, ConnectWait, Connected};
+use crate::connect::{ConnectRequest, ConnectSession, ConnectWait, Connected, KeyRequest, KeySession};
 use crate::constraints::Constraints;
 use crate::error::Error;
 use crate::grants::{Grant, GrantFilter, MintRequest, MintedGrant};
@@ -121,6 +121,12 @@ impl App {
     pub fn create_connect_session(&self, request: ConnectRequest) -> Result<ConnectSession, Error> {
         let app = self.app.clone();
         self.thread.run(async move { app.create_connect_session(request).await })?
+    }
+
+    /// See [`App::create_managed_secret_connect_session`](crate::App::create_managed_secret_connect_session).
+    pub fn create_managed_secret_connect_session(&self, request: KeyRequest) -> Result<KeySession, Error> {
+        let app = self.app.clone();
+        self.thread.run(async move { app.create_managed_secret_connect_session(request).await })?
     }
 
     /// See [`App::create_connect_session_for_error`](crate::App::create_connect_session_for_error).

@@ -34,6 +34,7 @@ pub use browser::open_browser;
 pub use connect::{
     CONNECT_POLL_INTERVAL, CONNECT_TIMEOUT, ConnectEvent, ConnectOperation, ConnectRequest, ConnectSession,
     ConnectWait, Connected, ConnectedDelegation, ConnectedGrant, ConnectedPolicy, DeclinedProvider, FailedGrant,
+    KeyPath, KeyRequest, KeySession,
 };
 pub use constraints::Constraints;
 pub use error::{CredentialChoice, Error, GrantCandidate, Refusal, Source};

@@ -82,14 +82,15 @@
   addEventListener("submit", (event) => {
     if (event.target.dataset.sent) { event.preventDefault(); return; }
     event.target.dataset.sent = "yes";
-    const button = event.target.querySelector("button[type=submit]");
+    // A button may stand outside the form that it sends.
+    const button = event.submitter || event.target.querySelector("button[type=submit]");
     if (button) button.setAttribute("aria-busy", "true");
   });
   // Nor may it stay disabled for who comes back.
   addEventListener("pageshow", () => {
     for (const sent of document.querySelectorAll("form[data-sent]")) {
       delete sent.dataset.sent;
-      for (const button of sent.querySelectorAll("[aria-busy]")) button.removeAttribute("aria-busy");
+      for (const button of sent.elements) button.removeAttribute("aria-busy");
     }
   });
 

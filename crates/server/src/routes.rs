@@ -16,6 +16,7 @@ pub enum Sdk {
     ProviderCatalogue,
     ConnectSession,
     ConnectPoll,
+    KeySession,
     AuthSession,
     AuthPoll,
     VerifyToken,
@@ -171,7 +172,12 @@ pub const SDK: &[SdkRoute] = &[
     sdk(Sdk::SecretGrant, "POST", "/sdk/managed-secrets/{}/grants", GRANTS_WRITE),
     sdk(Sdk::ConnectSession, "POST", "/sdk/oauth/connect/session", Needs::All(&["connect:initiate"])),
     sdk(Sdk::ConnectPoll, "POST", "/sdk/oauth/connect/session/poll", Needs::All(&["connect:initiate"])),
-    sdk(Sdk::Later, "POST", "/sdk/managed-secrets/connect/session", Needs::All(&["connect:initiate", "secrets:write"])),
+    sdk(
+        Sdk::KeySession,
+        "POST",
+        "/sdk/managed-secrets/connect/session",
+        Needs::All(&["connect:initiate", "secrets:write"]),
+    ),
     sdk(Sdk::AuthSession, "POST", "/sdk/auth/session", Needs::All(&["idp_users:write"])),
     sdk(Sdk::AuthPoll, "POST", "/sdk/auth/poll", Needs::All(&["idp_users:read"])),
     sdk(Sdk::VerifyToken, "POST", "/sdk/auth/verify-token", Needs::All(&["idp_users:read"])),
@@ -391,7 +397,7 @@ mod tests {
             matches!(sdk_route("DELETE", "/sdk/grants/g/delegations/a"), Found::Route(r, p) if r.needs == GRANTS_WRITE && p == ["g", "a"])
         );
         assert!(
-            matches!(sdk_route("POST", "/sdk/managed-secrets/connect/session"), Found::Route(r, _) if r.route == Sdk::Later)
+            matches!(sdk_route("POST", "/sdk/managed-secrets/connect/session"), Found::Route(r, _) if r.route == Sdk::KeySession)
         );
         assert!(matches!(sdk_route("GET", "/sdk/token"), Found::MethodNotAllowed(m) if m == ["POST"]));
         for unknown in ["/sdk/token/", "/sdk", "/sdk/", "/sdk/grants//mint", "/SDK/token", "/sdk/agents/a/b"] {

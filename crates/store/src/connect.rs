@@ -240,6 +240,25 @@ pub fn begin_step<O: Serialize>(tx: &mut Tx<'_>, step: &Step<O>) -> Result<bool>
     Ok(inserted == 1)
 }
 
+/// Takes a step for an exchange that needs no trip to a provider, for the first time or again; `false`: it is done or under way.
+pub fn take_at_once(
+    tx: &mut Tx<'_>,
+    (session, app, provider): (ConnectSessionId, AppId, &str),
+    attempt: i64,
+    lease_until: TimeMs,
+    now: TimeMs,
+) -> Result<bool> {
+    let taken = tx.execute(
+        "INSERT INTO connect_steps (session_id, provider_id, app_id, attempt, state, lease_until_ms, updated_at_ms) \
+         VALUES ($1, $2, $3, $4, 'exchanging', $5, $6) \
+         ON CONFLICT (session_id, provider_id) DO UPDATE SET attempt = $4, state = 'exchanging', lease_until_ms = $5, outcome = NULL, \
+         updated_at_ms = $6 WHERE connect_steps.attempt = $4 - 1 AND connect_steps.state <> 'done' \
+         AND (connect_steps.state <> 'exchanging' OR connect_steps.lease_until_ms <= $6)",
+        &[id(session), provider.into(), id(app), attempt.into(), lease_until.into(), now.into()],
+    )?;
+    Ok(taken == 1)
+}
+
 /// Takes a waiting step for its exchange: its `state` cannot be used a second time.
 pub fn take_step(tx: &mut Tx<'_>, state_hash: &[u8; 32], lease_until: TimeMs, now: TimeMs) -> Result<bool> {
     tx.change_one(

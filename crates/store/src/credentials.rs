@@ -223,6 +223,17 @@ pub fn find_living(tx: &mut Tx<'_>, app: AppId, secret: SecretId) -> Result<Opti
     tx.query_opt("credentials", sql, &[id(app), id(secret)])?.map(|mut row| read(&mut row)).transpose()
 }
 
+/// The living key that a user has of their own for a secret.
+pub fn find_own(tx: &mut Tx<'_>, app: AppId, secret: SecretId, user: UserId) -> Result<Option<Credential>> {
+    let sql = concat!(
+        "SELECT ",
+        credential_columns!(),
+        " FROM credentials c WHERE c.app_id = $1 AND c.secret_id = $2 AND c.user_id = $3 AND c.secret_id IS NOT NULL \
+         AND c.user_id IS NOT NULL AND c.state <> 'destroyed'"
+    );
+    tx.query_opt("credentials", sql, &[id(app), id(secret), id(user)])?.map(|mut row| read(&mut row)).transpose()
+}
+
 /// An account is connected once by the app, and once by each user: two indexes.
 macro_rules! account_sql {
     ($whose:literal) => {

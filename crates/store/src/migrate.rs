@@ -30,6 +30,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 13, name: "ended_rows", sql: include_str!("migrations/0013_ended_rows.sql") },
     Migration { number: 14, name: "provider_fields", sql: include_str!("migrations/0014_provider_fields.sql") },
     Migration { number: 15, name: "logo", sql: include_str!("migrations/0015_logo.sql") },
+    Migration { number: 16, name: "user_keys", sql: include_str!("migrations/0016_user_keys.sql") },
 ];
 
 /// Begins a line of a migration that PostgreSQL does not see.

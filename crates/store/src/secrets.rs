@@ -119,6 +119,17 @@ pub fn find_template(tx: &mut Tx<'_>, app: AppId, secret: SecretId) -> Result<Op
     row.map_or(Ok(None), |mut row| row.opt_text("managed_secrets.template"))
 }
 
+/// Secrets of the app that were made from a template, oldest first, at most `limit`.
+pub fn list_of_template(tx: &mut Tx<'_>, app: AppId, template: &str, limit: i64) -> Result<Vec<ManagedSecret>> {
+    let sql = concat!(
+        "SELECT ",
+        secret_columns!(),
+        " FROM managed_secrets s WHERE s.app_id = $1 AND s.template = $2 AND s.deleted_at_ms IS NULL ORDER BY s.id LIMIT $3"
+    );
+    let rows = tx.query("managed_secrets", sql, &[id(app), template.into(), limit.into()])?;
+    rows.into_iter().map(|mut row| read(&mut row)).collect()
+}
+
 /// Secrets of the app whose name begins with `search`, oldest first, and how many there are.
 pub fn list(
     tx: &mut Tx<'_>,

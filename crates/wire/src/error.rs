@@ -67,6 +67,7 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405, "This path does not take that method.", "Use one of those in Allow.";
     ScopeNotAllowed = "scope_not_allowed", 400, "A scope cannot be asked for.", "Name scopes of the provider, without blanks.";
     InvalidRedirectUri = "invalid_redirect_uri", 400, "Users cannot be sent back there.", "Use https, or http on loopback, and nothing behind a #.";
+    InvalidOrigin = "invalid_origin", 400, "The window that is told cannot be of that origin.", "Use scheme, host and port alone, such as https://app.example.com; http only on loopback.";
     RequestTimeout = "request_timeout", 408, "The request body did not arrive in time.", "Send it again, faster.";
     Conflict = "conflict", 409, "Somebody else changed this at the same time.", "Read it again and retry.";
     VersionConflict = "version_conflict", 409, "The object is no longer in the state that If-Match names.", "Read it again, and decide again whether to change it.";
@@ -75,6 +76,9 @@ codes! {
     LegalHold = "legal_hold", 409, "The app is under a legal hold: nothing of it may be removed.", "An admin ends it with `grantd apps hold release`.";
     SiblingLabelConflict = "sibling_label_conflict", 409, "Another living grant on this credential has that label.", "Choose another label, or revoke that grant.";
     CredentialIdRequired = "credential_id_required", 409, "The secret has several credentials.", "Name one as credential_id.";
+    EndUserCredentialNotAssignable = "end_user_credential_not_assignable", 409, "The credential is a user's own key.", "Leave credential_id out: only the app's own value can be given to others.";
+    BindingHostsRequired = "binding_hosts_required", 409, "The secret may go to any host, and a user's own key may not.", "An operator names its hosts with `grantd managed-secrets set-allowed-hosts`.";
+    NoEligibleGrants = "no_eligible_grants", 409, "The template names no single secret of the app, and the user holds none that it could mean.", "Name the secret by its slug as `provider`.";
     AmbiguousGrant = "ambiguous_grant", 409, "Several grants fit.", "Name one by `account`, by `label` or as `grant_id`: `candidates` lists them.";
     IdentityProviderInactive = "identity_provider_inactive", 409, "The identity provider of this user is switched off.", "An operator switches it on with `grantd idp update --state active`.";
     CredentialDestroyed = "credential_destroyed", 409, "The stored value was destroyed with its last grant.", "Store a new one with `grantd managed-secrets rotate`.";
@@ -83,6 +87,7 @@ codes! {
     BodyTooLarge = "body_too_large", 413, "The request body is too large.", "Send less at once: docs/limits.md has the bounds.";
     EncodingUnsupported = "encoding_unsupported", 415, "The body is encoded.", "Send it without Content-Encoding.";
     InvalidAudience = "invalid_audience", 422, "An identity assertion cannot be for this audience.", "Name who will check it by a URI with a scheme, of at most 512 ASCII characters.";
+    SecretTemplateMismatch = "secret_template_mismatch", 422, "The secret was not made from that template.", "Leave template_slug out, or name a secret of that template.";
     InvalidGrantPolicy = "invalid_grant_policy", 422, "The policy of the grant is none.", "It holds expires_at and max_ttl_seconds, and may only make the grant tighter than its source.";
     GroupPrincipalUnsupported = "group_principal_unsupported", 422, "Tokens of this identity provider say nothing of groups.", "Say which claim does as `claims.groups` of the identity provider.";
     InvalidValue = "invalid_value", 422, "A value is not possible.", "Correct it and send the request again.";

@@ -229,6 +229,8 @@ pub const CONNECT_METADATA_BYTES_MAX: usize = 2 * 1024;
 pub const CONNECT_PROVIDERS_MAX: usize = 100;
 /// How long the answer of a provider is waited for while an account connects, all calls together.
 pub const CONNECT_EXCHANGE_MS: u64 = 20_000;
+/// How often a user may enter a key in one session.
+pub const KEY_TRIES_MAX: i64 = 10;
 /// Characters of a parameter that a provider sends back.
 pub const CALLBACK_CHARS_MAX: usize = 8_192;
 

@@ -105,6 +105,27 @@ impl Template {
         Ok(())
     }
 
+    /// Fields that belong to a credential and not to the hosts it goes to.
+    pub fn fields_of_key(&self) -> impl Iterator<Item = &Field> {
+        self.fields.iter().filter(|field| !self.is_for_hosts_only(field))
+    }
+
+    /// Whether there are others.
+    pub fn has_fields_of_hosts(&self) -> bool {
+        self.fields.iter().any(|field| self.is_for_hosts_only(field))
+    }
+
+    /// Whether a value that names its own host names one of these.
+    pub fn is_for(&self, value: &str, fields: &BTreeMap<String, String>, hosts: &Rules) -> bool {
+        let names_host =
+            |rule: &String| placeholders(rule).iter().any(|name| [VALUE_HOST, VALUE_HOST_TAIL].contains(name));
+        if !self.hosts.allow.iter().any(names_host) {
+            return true;
+        }
+        let rules = self.allowed_hosts(value, fields).ok().and_then(|texts| Rules::parse_all(&texts).ok());
+        rules.is_some_and(|rules| rules.0.iter().all(|rule| hosts.0.contains(rule)))
+    }
+
     fn is_for_hosts_only(&self, field: &Field) -> bool {
         field.form != Form::Text && self.injection.further.iter().all(|further| further.source != field.name)
     }

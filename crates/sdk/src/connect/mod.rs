@@ -1,5 +1,6 @@
 //! Connect: an end user lets the app use an account at a provider, and the app gets a grant.
 
+mod key;
 mod poll;
 mod request;
 
@@ -14,6 +15,7 @@ use crate::app::{App, Ask, read};
 use crate::error::{Error, Refusal};
 use crate::retry::Repeat;
 
+pub use key::{KeyPath, KeyRequest, KeySession};
 pub use poll::{CONNECT_POLL_INTERVAL, CONNECT_TIMEOUT, ConnectEvent, ConnectWait};
 pub use request::ConnectRequest;
 

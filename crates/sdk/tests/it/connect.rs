@@ -57,7 +57,7 @@ fn completed(grants: &[Value], failed: &[Value]) -> Value {
     json!({"status": "completed", "grants": grants, "failed_grants": failed})
 }
 
-fn code(error: &Error) -> &str {
+pub fn code(error: &Error) -> &str {
     error.refusal().unwrap().code.as_deref().unwrap()
 }
 

@@ -5,6 +5,7 @@ mod blocking;
 mod cases;
 mod conformance;
 mod connect;
+mod key_entry;
 mod retries;
 mod server;
 

@@ -8,7 +8,7 @@ use grantd_wire::{Code, Error};
 
 use super::Request;
 use crate::answer::{Answer, json as answer, of_store};
-use crate::flow::probe::{self, Subject};
+use crate::flow::probe::{self, Subject, Tried};
 use crate::outbound::Failed;
 use crate::vault::Vault;
 
@@ -19,7 +19,7 @@ pub async fn test(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
     }
     let subject = load(vault, request, app).await?;
     let (slug, template) = (subject.secret.slug.clone(), subject.template.id.clone());
-    let tested = probe::run(vault, subject, &request.drafts(vault, app, probe::KINDS)).await?;
+    let tested = probe::run(vault, &subject, &request.drafts(vault, app, probe::KINDS)).await?;
     let (works, result, message) = told(tested.said);
     Ok(answer(
         200,
@@ -57,7 +57,7 @@ async fn load(vault: &Vault, request: &Request, app: &App) -> Result<Subject, Er
             .message("This secret was made from no template, so it is not known which call is harmless.")
             .hint("Try the credential with a call of your own: grantd request")
     })?;
-    Ok(Subject { secret, credential, template })
+    Ok(Subject { secret, tried: Tried::Stored(Box::new(credential)), template })
 }
 
 /// Whether it works, the result, and the result in words.

@@ -353,7 +353,7 @@ pub async fn access(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         .map_err(of_store)?;
     let access = |grant: &Grant| api::SecretAccess {
         grant_id: grant.id.to_string(),
-        principal_type: "system".to_owned(),
+        principal_type: grant.principal.kind().to_owned(),
         label: grant.label.clone(),
         tenant: match &grant.tenant {
             Tenant::Bound(value) => Some(value.clone()),
@@ -370,6 +370,7 @@ pub async fn delete(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     let drafts = request.drafts(vault, app, flow::secrets::KINDS);
     let revokes: Vec<Drafts> =
         (0..limits::SIBLINGS_MAX).map(|_| request.drafts(vault, app, flow::grants::REVOKE_KINDS)).collect();
+    let before = revoke_beyond_one_write(vault, request, app).await?;
     let (name, app, now) = (request.object(), app.id, request.source.now);
     let if_match = request.if_match.clone();
     let (secret, deleted) = vault
@@ -387,8 +388,36 @@ pub async fn delete(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         id: secret.id.to_string(),
         slug: secret.slug,
         deleted_at: now,
-        grants_revoked: deleted.grants_revoked,
+        grants_revoked: before + deleted.grants_revoked,
         credential_destroyed: deleted.credential_destroyed,
     };
     Ok(answer(200, &body))
+}
+
+/// Users may have given any number of keys for a secret: grants that one write cannot end are ended before it, in writes of their own.
+/// A deletion that is cut off here is made again.
+async fn revoke_beyond_one_write(vault: &Vault, request: &Request, app: &App) -> Result<i64, Error> {
+    let (name, app_id) = (request.object(), app.id);
+    let (if_match, now) = (request.if_match.clone(), request.source.now);
+    let look = move |tx: &mut Tx<'_>| {
+        let stored = load(tx, app_id, &name)?;
+        if_match.check(&view_of(&stored))?;
+        grants::page_unrevoked(tx, app_id, grants::On::Secret(stored.0.id), None, 2 * limits::SIBLINGS_MAX)
+    };
+    let mut revoked = 0;
+    loop {
+        let living = vault.store.read(look.clone()).await.map_err(of_store)?;
+        let beyond = living.len().saturating_sub(usize::try_from(limits::SIBLINGS_MAX).unwrap_or(usize::MAX));
+        if beyond == 0 {
+            return Ok(revoked);
+        }
+        let drafts = || request.drafts(vault, app, flow::grants::REVOKE_KINDS);
+        let meant = living[..beyond].iter().map(|grant| (*grant, drafts())).collect();
+        let why = "its secret was deleted".to_owned();
+        let many = flow::grants::revoke_many(vault, app_id, meant, Some(why), now).await?;
+        if let Some((_, error)) = many.failed.into_iter().next() {
+            return Err(error);
+        }
+        revoked += many.done;
+    }
 }

@@ -354,8 +354,11 @@ pub async fn fail(
     let event = event.prepare();
     let to = if matches!(outcome, Outcome::Declined) { StepState::Declined } else { StepState::Failed };
     // Nothing the user can do mends how the app is registered, or that it is archived: a session for that alone is over.
-    let is_over = session.request.is_single()
-        && matches!(&outcome, Outcome::Declined | Outcome::Failed { why: Why::Configuration(_) | Why::AppClosed });
+    let is_hopeless =
+        matches!(&outcome, Outcome::Declined | Outcome::Failed { why: Why::Configuration(_) | Why::AppClosed });
+    let is_barred = matches!(&outcome, Outcome::Failed { why: Why::Barred });
+    let takes_no_more = session.request.key.is_some() && (is_barred || attempt >= limits::KEY_TRIES_MAX);
+    let is_over = session.request.is_single() && (is_hopeless || takes_no_more);
     let (id, provider, now) = (session.id, provider.to_owned(), vault.env.now());
     let write = move |tx: &mut Tx<'_>| {
         if rows::end_step(tx, (id, &provider, attempt), from, to, &outcome, now)? {

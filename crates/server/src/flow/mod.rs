@@ -8,6 +8,7 @@ pub mod directory;
 pub mod export;
 pub mod grants;
 pub mod identity;
+pub mod key_entry;
 pub mod probe;
 pub mod refresh;
 pub mod release;

@@ -1,4 +1,4 @@
-//! A test of a managed secret: the harmless call of its template, with the stored credential.
+//! A test of a managed secret: the harmless call of its template, with the stored credential or with one that was just entered.
 //!
 //! Never: the credential leaves before an event that says so is durable, or from a row that has changed meanwhile; anything of the
 //! answer but its status is kept or told.
@@ -27,8 +27,24 @@ pub const KINDS: &[Kind] = &[Kind::ProbeIntended, Kind::ProbeAnswered, Kind::Pro
 /// What is tested.
 pub struct Subject {
     pub secret: ManagedSecret,
-    pub credential: Credential,
+    pub tried: Tried,
     pub template: &'static Template,
+}
+
+/// Which credential is tested.
+pub enum Tried {
+    Stored(Box<Credential>),
+    /// Somebody entered it, and nothing is kept of it yet.
+    Entered(SecretValue),
+}
+
+impl Subject {
+    fn stored(&self) -> Option<&Credential> {
+        match &self.tried {
+            Tried::Stored(credential) => Some(credential),
+            Tried::Entered(_) => None,
+        }
+    }
 }
 
 /// What came of it.
@@ -42,16 +58,23 @@ pub struct Tested {
 }
 
 /// Makes the call. `drafts`: events of the caller, of each of [`KINDS`].
-pub async fn run(vault: &Vault, subject: Subject, drafts: &Drafts) -> Result<Tested, Error> {
-    let value = vault.keys.open(&subject.credential).await?;
-    let value = SecretValue::parse(&value).ok_or(Code::Internal)?;
+pub async fn run(vault: &Vault, subject: &Subject, drafts: &Drafts) -> Result<Tested, Error> {
+    let opened;
+    let value = match &subject.tried {
+        Tried::Entered(value) => value,
+        Tried::Stored(credential) => {
+            let text = vault.keys.open(credential).await?;
+            opened = SecretValue::parse(&text).ok_or(Code::Internal)?;
+            &opened
+        }
+    };
     let call = subject.template.call(value.value(), value.fields()).map_err(no_call)?;
     let target = match probe::target(&call, &subject.secret, &vault.settings.outbound) {
         Ok(target) => target,
-        Err(error) => return Err(denied(vault, &subject, &call, drafts, error).await),
+        Err(error) => return Err(denied(vault, subject, &call, drafts, error).await),
     };
-    let armed = probe::arm(&call, &subject.secret, &value, vault.env.now())?;
-    let intent_id = intend(vault, &subject, &call, &target, drafts).await?;
+    let armed = probe::arm(&call, &subject.secret, value, vault.env.now())?;
+    let intent_id = intend(vault, subject, &call, &target, drafts).await?;
 
     let began = vault.env.now();
     let outgoing = Outgoing {
@@ -69,7 +92,7 @@ pub async fn run(vault: &Vault, subject: Subject, drafts: &Drafts) -> Result<Tes
     let said = answered.map(|Answered { status, body }| {
         subject.template.judge(Seen { status, body: body.as_ref().map(|body| body.as_slice()) })
     });
-    let mut event = describe(drafts.of(Kind::ProbeAnswered), &subject, &call, Some(&target))
+    let mut event = describe(drafts.of(Kind::ProbeAnswered), subject, &call, Some(&target))
         .outcome(outcome(said))
         .core_id("intent_id", intent_id)
         .core("duration_ms", duration_ms);
@@ -120,16 +143,19 @@ async fn intend(
     let event_id = event.id();
     let event = event.prepare();
     let (app, secret_id, version) = (subject.secret.app_id, subject.secret.id, subject.secret.version);
-    let (credential_id, credential_version) = (subject.credential.id, subject.credential.version);
+    let stored = subject.stored().map(|credential| (credential.id, credential.version));
     vault
         .store
         .write(move |tx| {
             let secret = secrets::find(tx, app, &secret_id.to_string())?.ok_or(Code::SecretNotFound)?;
-            let credential = credentials::find_living(tx, app, secret.id)?.ok_or(Code::CredentialDestroyed)?;
-            let is_same =
-                secret.version == version && credential.id == credential_id && credential.version == credential_version;
-            if !is_same {
+            if secret.version != version {
                 return Err(Code::Conflict.into());
+            }
+            if stored.is_some() {
+                let credential = credentials::find_living(tx, app, secret.id)?.ok_or(Code::CredentialDestroyed)?;
+                if stored != Some((credential.id, credential.version)) {
+                    return Err(Code::Conflict.into());
+                }
             }
             append_event(tx, &event)
         })
@@ -153,10 +179,10 @@ async fn append(vault: &Vault, event: Event) -> Result<(), Error> {
 }
 
 fn describe(event: Event, subject: &Subject, call: &Call, target: Option<&Target>) -> Event {
-    let mut event = event
-        .provider(&subject.secret.slug)
-        .credential(subject.credential.id, subject.credential.version)
-        .generation(subject.credential.generation);
+    let mut event = event.provider(&subject.secret.slug);
+    if let Some(credential) = subject.stored() {
+        event = event.credential(credential.id, credential.version).generation(credential.generation);
+    }
     if subject.secret.any_host {
         event = event.core("any_host", true);
     }

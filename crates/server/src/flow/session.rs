@@ -10,8 +10,8 @@ use grantd_domain::identity::User;
 use grantd_domain::secret::Secret;
 use grantd_store::connect::SessionState;
 use grantd_store::{Tx, grants, providers};
-use grantd_wire::ids::{AppId, ConnectSessionId, GrantId};
-use grantd_wire::sdk::{ConnectSessionRequest, Lifetime};
+use grantd_wire::ids::{AppId, ConnectSessionId, GrantId, UserId};
+use grantd_wire::sdk::{ConnectSessionRequest, Lifetime, RequestedGrant};
 use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error, TimeMs, limits};
 use serde_json::json;
@@ -31,6 +31,24 @@ pub struct Begun {
 }
 
 impl Begun {
+    /// A session with a token of its own.
+    pub fn new(vault: &Vault, app: AppId, request: Asked, user_id: Option<UserId>, now: TimeMs) -> Self {
+        let env = &*vault.env;
+        let token = new_token(env, TOKEN_PREFIX);
+        let session = Session {
+            id: ConnectSessionId::from_uuid(new_uuid(env)),
+            app_id: app,
+            user_id,
+            request,
+            browser_hash: None,
+            state: SessionState::Open,
+            created_at: now,
+            expires_at: now.plus_seconds(limits::CONNECT_SESSION_S),
+            version: 1,
+        };
+        Self { session, token_hash: sha256(token.reveal().as_bytes()), token }
+    }
+
     /// What the browser's library and polls are given.
     pub fn token(&self) -> &str {
         self.token.reveal()
@@ -101,29 +119,13 @@ pub async fn begin(
         lifetime: ask.grant_policy.unwrap_or_default(),
         repair,
         user: user.map(connect::masked),
+        key: None,
     };
-    let env = &*vault.env;
-    let token = new_token(env, TOKEN_PREFIX);
-    let session = Session {
-        id: ConnectSessionId::from_uuid(new_uuid(env)),
-        app_id: app,
-        user_id: owner,
-        request: asked,
-        browser_hash: None,
-        state: SessionState::Open,
-        created_at: now,
-        expires_at: now.plus_seconds(limits::CONNECT_SESSION_S),
-        version: 1,
-    };
-    Ok(Begun { session, token_hash: sha256(token.reveal().as_bytes()), token })
+    Ok(Begun::new(vault, app, asked, owner, now))
 }
 
 fn check(ask: &ConnectSessionRequest, now: TimeMs) -> Result<(), Error> {
-    if let Some(url) = ask.return_url.as_deref()
-        && !connect::is_return_url(url)
-    {
-        return Err(Error::new(Code::InvalidRedirectUri).detail("field", "return_url"));
-    }
+    check_return_url(ask.return_url.as_deref())?;
     if let Some(origin) = ask.allowed_origin.as_deref()
         && !connect::is_origin(origin)
     {
@@ -136,22 +138,35 @@ fn check(ask: &ConnectSessionRequest, now: TimeMs) -> Result<(), Error> {
             &format!("must be at most {} bytes", limits::CONNECT_METADATA_BYTES_MAX),
         ));
     }
-    if let Some(grant) = &ask.requested_grant {
+    check_grant(ask.requested_grant.as_ref(), ask.grant_policy, now)?;
+    if ask.repair_grant_id.is_some() && (ask.requested_grant.is_some() || ask.switch_account) {
+        return Err(Error::invalid("repair_grant_id", "goes with neither requested_grant nor switch_account"));
+    }
+    Ok(())
+}
+
+/// Refuses what no browser may be sent back to.
+pub fn check_return_url(url: Option<&str>) -> Result<(), Error> {
+    match url {
+        Some(url) if !connect::is_return_url(url) => {
+            Err(Error::new(Code::InvalidRedirectUri).detail("field", "return_url"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a grant that no session can make.
+pub fn check_grant(grant: Option<&RequestedGrant>, policy: Option<Lifetime>, now: TimeMs) -> Result<(), Error> {
+    if let Some(grant) = grant {
         check_text("requested_grant.label", &grant.label, limits::LABEL_CHARS_MAX)?;
     }
-    if let Some(Lifetime { expires_at: Some(_), .. }) = ask.grant_policy {
+    if let Some(Lifetime { expires_at: Some(_), .. }) = policy {
         return Err(Error::impossible(
             "grant_policy.expires_at",
             "is not for sessions: give max_ttl_seconds or default_ttl_seconds",
         ));
     }
-    if ask.repair_grant_id.is_some() && (ask.requested_grant.is_some() || ask.switch_account) {
-        return Err(Error::invalid("repair_grant_id", "goes with neither requested_grant nor switch_account"));
-    }
-    if let Some(lifetime) = ask.grant_policy {
-        grantd_domain::grant::expires_at(lifetime, now)?;
-    }
-    Ok(())
+    policy.map_or(Ok(()), |lifetime| grantd_domain::grant::expires_at(lifetime, now).map(drop))
 }
 
 /// The providers that are named, trimmed and in lower case, each once.

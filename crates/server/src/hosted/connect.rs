@@ -15,6 +15,7 @@ use http::{HeaderValue, header};
 use serde_json::{Map, Value, json};
 
 use super::cookie;
+use super::key_entry::{self, Typed};
 use crate::answer::{Answer, json as answer, of_store, raw};
 use crate::caller::Source;
 use crate::flow::callback::{Next, Returned, take};
@@ -180,15 +181,15 @@ async fn opened(vault: &Arc<Vault>, parts: &Parts, id: &str) -> Result<Result<(O
 }
 
 /// What the pages of one session have in common.
-struct View<'o> {
-    opened: &'o Opened,
+pub(super) struct View<'o> {
+    pub opened: &'o Opened,
     id: String,
     csrf: String,
     brand_href: Option<String>,
 }
 
 impl<'o> View<'o> {
-    fn new(opened: &'o Opened, browser: &str) -> Self {
+    pub fn new(opened: &'o Opened, browser: &str) -> Self {
         Self {
             opened,
             id: opened.session.id.to_string(),
@@ -197,26 +198,26 @@ impl<'o> View<'o> {
         }
     }
 
-    fn app(&self) -> App<'_> {
+    pub fn app(&self) -> App<'_> {
         let Opened { app, branding, .. } = self.opened;
         shown(app, branding, self.brand_href.as_deref())
     }
 
-    fn session(&self) -> Session<'_> {
+    pub fn session(&self) -> Session<'_> {
         let several = !self.opened.session.request.is_single();
         let user = self.opened.session.request.user.as_deref();
         Session { id: &self.id, csrf: &self.csrf, user, several }
     }
 
     /// A provider of the session, by what it is called there.
-    fn provider<'a>(&self, id: &'a str) -> Provider<'a>
+    pub fn provider<'a>(&self, id: &'a str) -> Provider<'a>
     where
         'o: 'a,
     {
         Provider { id, name: self.opened.session.request.wanted(id).map_or(id, |wanted| &wanted.name) }
     }
 
-    fn step(&self, provider: &str) -> Option<&'o Step> {
+    pub fn step(&self, provider: &str) -> Option<&'o Step> {
         self.opened.steps.iter().find(|step| step.provider_id == provider)
     }
 }
@@ -245,6 +246,9 @@ pub async fn show(
             });
         }
         SessionState::Open | SessionState::Claimed => {}
+    }
+    if session.request.key.is_some() {
+        return key_entry::show(vault, &view, &Typed::default(), source).await;
     }
     let chosen = parts.uri.query().and_then(|query| field(query.as_bytes(), "provider"));
     let chosen = match &session.request.providers[..] {
@@ -381,7 +385,7 @@ fn finished(vault: &Vault, view: &View<'_>) -> Answer {
             grant_id: &made.grant_id,
             provider: made.provider,
             provider_name: view.provider(made.provider).name,
-            account_identifier: Some(made.account),
+            account_identifier: made.account,
             account_name: made.account_name,
             timestamp: made.at,
             operation: if made.is_new { Operation::Creation } else { Operation::Reauth },
@@ -409,6 +413,7 @@ fn finished(vault: &Vault, view: &View<'_>) -> Answer {
     let shown = Finished {
         app: view.app(),
         ending,
+        is_key: session.request.key.is_some(),
         left_out: &left_out,
         target_origin: session.request.allowed_origin.as_deref(),
         return_url: session.request.return_url.as_deref(),
@@ -419,7 +424,8 @@ fn finished(vault: &Vault, view: &View<'_>) -> Answer {
 struct Made<'s> {
     grant_id: String,
     provider: &'s str,
-    account: &'s str,
+    /// None: it is no account but a key without a name.
+    account: Option<&'s str>,
     account_name: Option<&'s str>,
     is_new: bool,
     scopes: &'s [String],
@@ -433,7 +439,7 @@ fn granted(step: &Step) -> Option<Made<'_>> {
     Some(Made {
         grant_id: grant_id.to_string(),
         provider: &step.provider_id,
-        account,
+        account: Some(account.as_str()).filter(|account| *account != step.provider_id),
         account_name: account_name.as_deref(),
         is_new: *is_new,
         scopes,
@@ -441,7 +447,7 @@ fn granted(step: &Step) -> Option<Made<'_>> {
     })
 }
 
-/// `POST /connect/{id}/{start,decline,finish}`.
+/// `POST /connect/{id}/{start,decline,finish,key,approve}`.
 pub async fn change(
     vault: &Arc<Vault>,
     parts: &Parts,
@@ -464,6 +470,15 @@ pub async fn change(
     }
     let provider = field(form, "provider").unwrap_or_default();
     match action {
+        "start" | "finish" if session.request.key.is_some() => Err(Code::NotFound.into()),
+        "key" | "approve" => {
+            let typed = key_entry::change(vault, &View::new(&opened, &browser), action, form, source).await?;
+            let again = key_entry::again(vault, &opened).await?.filter(|opened| !opened.is_over());
+            match typed.zip(again) {
+                Some((typed, opened)) => key_entry::show(vault, &View::new(&opened, &browser), &typed, source).await,
+                None => Ok(redirect(vault, &here)),
+            }
+        }
         "start" => start(vault, &opened, &browser, &provider, source).await,
         "decline" => {
             connect::decline(vault, &opened, &provider, source).await?;

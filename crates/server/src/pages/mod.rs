@@ -7,6 +7,7 @@
 mod assets;
 mod brand;
 mod ending;
+mod key;
 pub mod picture;
 mod render;
 mod shown;
@@ -26,6 +27,7 @@ use crate::answer::{Answer, raw};
 pub use assets::asset;
 pub use brand::{brand_answer, brand_css, brand_href, logo_answer};
 pub use ending::{Ending, Granted, Operation};
+pub use key::{Input, InputKind, InputWrong, KeyEntry, KeyKnown, KeyTrouble};
 
 /// Where the pages are served.
 #[derive(Clone, Copy, Serialize)]
@@ -93,6 +95,10 @@ pub enum Page<'a> {
     Declined(Declined<'a>),
     Failed(Failed<'a>),
     Finished(Finished<'a>),
+    /// Asks for a key of the user's own.
+    KeyEntry(&'a KeyEntry<'a>),
+    /// Asks whether the one they have may be used.
+    KeyKnown(KeyKnown<'a>),
     /// Before the user proves to an identity provider who they are.
     SignIn(SignIn<'a>),
     /// What came of that.
@@ -306,6 +312,8 @@ impl Reason {
 pub struct Finished<'a> {
     pub app: App<'a>,
     pub ending: Ending<'a>,
+    /// What was given is a key, and no account.
+    pub is_key: bool,
     /// Names of providers that were offered and not connected.
     pub left_out: &'a [&'a str],
     /// The origin of the window that may be told.
@@ -394,6 +402,8 @@ fn html(site: &Site<'_>, page: &Page<'_>) -> String {
         Page::Declined(page) => draw("declined.html", site, Some(page.app), Some(page.session), page),
         Page::Failed(page) => draw("failed.html", site, Some(page.app), Some(page.session), page),
         Page::Finished(page) => draw("finished.html", site, Some(page.app), None, &Told::of(page)),
+        Page::KeyEntry(page) => draw("key_entry.html", site, Some(page.app), Some(page.session), *page),
+        Page::KeyKnown(page) => draw("key_known.html", site, Some(page.app), Some(page.session), page),
         Page::SignIn(page) => draw("sign_in.html", site, Some(page.app), Some(page.session), page),
         Page::SignedIn(page) => draw("signed_in.html", site, Some(page.app), None, page),
         Page::Expired(page) => draw("expired.html", site, page.app, None, page),
@@ -428,6 +438,7 @@ fn draw<'a, P: Serialize>(
 #[derive(Serialize)]
 struct Told<'a> {
     how: &'static str,
+    is_key: bool,
     grants: Vec<ToldGrant>,
     #[serde(serialize_with = "shown::as_names")]
     left_out: &'a [&'a str],
@@ -461,6 +472,7 @@ impl<'a> Told<'a> {
                 Ending::Connected(_) => "connected",
                 Ending::Declined { .. } => "declined",
             },
+            is_key: page.is_key,
             grants: grants.iter().map(grant).collect(),
             left_out: page.left_out,
             message: page.ending.message().to_string(),

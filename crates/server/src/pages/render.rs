@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, HtmlEscape, UndefinedBehavior, Value};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::assets;
@@ -17,6 +17,8 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     ("open.html", include_str!("../../templates/open.html")),
     ("picker.html", include_str!("../../templates/picker.html")),
     ("consent.html", include_str!("../../templates/consent.html")),
+    ("key_entry.html", include_str!("../../templates/key_entry.html")),
+    ("key_known.html", include_str!("../../templates/key_known.html")),
     ("sign_in.html", include_str!("../../templates/sign_in.html")),
     ("signed_in.html", include_str!("../../templates/signed_in.html")),
     ("leaving.html", include_str!("../../templates/leaving.html")),
@@ -47,6 +49,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
         assets::path(name).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("there is no asset {name}")))
     });
     environment.add_filter("segment", |text: &str| utf8_percent_encode(text, UNRESERVED).to_string());
+    environment.add_filter("isolated", isolated);
     environment.add_filter("initial", initial);
     environment.add_filter("hue", hue);
     for (name, text) in TEMPLATES {
@@ -59,6 +62,11 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 pub(super) fn render(template: &str, context: Value) -> String {
     let template = ENVIRONMENT.get_template(template).expect("pages name templates of ours");
     template.render(context).expect("pages of ours render")
+}
+
+/// A name of others as the whole of a label, which nothing around it can turn.
+fn isolated(name: &str) -> Value {
+    Value::from_safe_string(format!("<bdi>{}</bdi>", HtmlEscape(name)))
 }
 
 /// The letter that stands for a provider or an app.

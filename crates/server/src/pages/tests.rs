@@ -108,7 +108,7 @@ fn every_form_is_ours_and_carries_what_proves_it() {
                 continue;
             }
             match action.strip_prefix("/vault/connect/id%261/").expect("forms go to their session") {
-                "start" | "decline" => assert_eq!(form.fields["provider"], "id&1", "{name}"),
+                "start" | "decline" | "key" | "approve" => assert_eq!(form.fields["provider"], "id&1", "{name}"),
                 "finish" => assert!(!form.fields.contains_key("provider"), "{name}"),
                 other => panic!("{name} posts to {other}"),
             }
@@ -231,6 +231,13 @@ fn keys_in_templates() -> BTreeSet<String> {
     for kind in TroubleKind::ALL {
         keys.extend(["title", "what", "next"].map(|part| format!("trouble.{}.{part}", name_of(&kind))));
     }
+    for wrong in InputWrong::ALL {
+        keys.insert(format!("key.wrong.{}", name_of(&wrong)));
+    }
+    for trouble in KeyTrouble::ALL {
+        let why = serde_json::to_value(trouble).unwrap()["why"].as_str().unwrap().to_owned();
+        keys.extend(["title", "what"].map(|part| format!("key.trouble.{why}.{part}")));
+    }
     keys.extend((1..=12).map(|month| format!("month.{month:02}")));
     keys.extend(["time.utc", "finished.declined", "finished.failed"].map(str::to_owned));
     keys
@@ -251,7 +258,8 @@ fn every_sentence_is_used_and_every_used_one_exists() {
 
 #[test]
 fn slots_of_sentences_are_those_that_the_pages_fill() {
-    let fills = ["app", "provider", "account", "user", "host", "until", "count", "day", "month", "year", "time"];
+    let fills =
+        ["app", "provider", "account", "user", "host", "until", "count", "status", "day", "month", "year", "time"];
     for (key, parts) in &TEXTS.sentences {
         for part in parts {
             match part {
@@ -316,7 +324,8 @@ fn what_is_kept_for_the_window_is_read_back_as_it_was() {
     let ending = Ending::Connected(&grants);
     let app = App { name, website: None, brand_css_href: None, logo: None };
     let url = Some("https://x.example/");
-    let page = Page::Finished(Finished { app, ending, left_out: &[], target_origin: url, return_url: url });
+    let page =
+        Page::Finished(Finished { app, ending, is_key: false, left_out: &[], target_origin: url, return_url: url });
     let document = Document::read(&html(&Words::plain().site(), &page));
     let kept = document.elements.iter().find(|e| e.attributes.contains_key("data-message")).unwrap();
     let message: serde_json::Value = serde_json::from_str(&kept.attributes["data-message"]).unwrap();

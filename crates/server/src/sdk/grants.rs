@@ -11,7 +11,7 @@ use grantd_domain::grant::{
 use grantd_domain::identity::{Group, UserStatus};
 use grantd_store::grants::{GrantFilter, Listed};
 use grantd_store::hot::use_nonce;
-use grantd_store::{Tx, groups, identity_providers, secrets, users};
+use grantd_store::{Tx, credentials, groups, identity_providers, secrets, users};
 use grantd_wire::ids::{AppId, CredentialId, GrantId, GroupId, IdentityProviderId, UserId};
 use grantd_wire::sdk::{
     GrantsListRequest, GrantsPage, Lifetime, ListedGrant, ManagedSecretGrant, MintRequest, MintedGrant, OauthGrant,
@@ -238,6 +238,12 @@ pub async fn create(vault: &Arc<Vault>, call: &Call) -> Result<Answer, Error> {
                 last_used_at: None,
                 version: 1,
             };
+            if let Some(wanted) = wanted_credential {
+                let named = credentials::find(tx, app, wanted)?.filter(|named| named.is_of_secret(secret.id));
+                if named.is_some_and(|named| named.user_id.is_some()) {
+                    return Err(Code::EndUserCredentialNotAssignable.into());
+                }
+            }
             let grant = flow::grants::create(tx, &secret, grant, &drafts)?;
             match wanted_credential {
                 Some(wanted) if wanted != grant.credential_id => Err(Code::GrantNotFound.into()),

@@ -4,6 +4,7 @@ mod catalogue;
 mod connect;
 mod grants;
 mod identity;
+mod key_entry;
 mod report;
 mod sign_in;
 mod token;
@@ -36,6 +37,7 @@ pub async fn answer(vault: &Arc<Vault>, route: &SdkRoute, mut call: Call) -> Res
         Sdk::ProviderCatalogue => Ok(json(200, &*catalogue::PROVIDERS)),
         Sdk::ConnectSession => Box::pin(connect::create(vault, &call)).await,
         Sdk::ConnectPoll => Box::pin(connect::poll(vault, &call)).await,
+        Sdk::KeySession => Box::pin(key_entry::create(vault, &call)).await,
         Sdk::IdentityResolve => Box::pin(identity::resolve(vault, &call)).await,
         Sdk::IdentityAssert => Box::pin(identity::assert(vault, &call)).await,
         Sdk::AuthSession => Box::pin(sign_in::session(vault, &call)).await,

@@ -43,6 +43,7 @@ mod idempotency;
 mod identity;
 mod input;
 mod jobs;
+mod key_entry;
 mod keys;
 mod lab;
 mod manage;

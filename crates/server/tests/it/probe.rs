@@ -34,14 +34,14 @@ const KEY: &str = include_str!("../tls/localhost.key");
 
 /// Answers every request with its status and body, and keeps what came.
 #[derive(Clone)]
-struct Vendor {
+pub struct Vendor {
     port: u16,
     answer: Arc<Mutex<(u16, String)>>,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
 impl Vendor {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -80,15 +80,15 @@ impl Vendor {
         vendor
     }
 
-    fn says(&self, status: u16, body: &str) {
+    pub fn says(&self, status: u16, body: &str) {
         *self.answer.lock().unwrap() = (status, body.to_owned());
     }
 
-    fn seen(&self) -> Vec<String> {
+    pub fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 
-    fn host(&self) -> String {
+    pub fn host(&self) -> String {
         format!("localhost:{}", self.port)
     }
 
@@ -97,10 +97,15 @@ impl Vendor {
         let allow = OutboundAllow::parse(&[self.host()]).unwrap();
         let change = |settings: &mut grantd_server::Settings| {
             settings.outbound = allow;
-            settings.outbound_roots = Some(authorities(CERT.as_bytes()).unwrap());
+            settings.outbound_roots = Some(authorities_of_vendor());
         };
         server.another("tester", change).await
     }
+}
+
+/// Who vouches for the vendor.
+pub fn authorities_of_vendor() -> rustls::RootCertStore {
+    authorities(CERT.as_bytes()).unwrap()
 }
 
 async fn test(server: &Server, world: &World, secret: &Value) -> Answer {

@@ -37,7 +37,7 @@ in_memory! {
 }
 
 /// An identity provider and the key it signs with.
-struct Idp {
+pub struct Idp {
     issuer: Issuer,
     key: EcdsaKeyPair,
 }
@@ -45,12 +45,12 @@ struct Idp {
 const CLIENT: &str = "client-1";
 
 impl Idp {
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.issuer.port)
     }
 
     /// A token of this provider; `more` over what it usually says.
-    fn token(&self, server: &Server, more: Value) -> String {
+    pub fn token(&self, server: &Server, more: Value) -> String {
         let now_s = server.now().0.div_euclid(1000);
         let claims = json!({
             "iss": self.url(), "aud": CLIENT, "sub": "user-1", "iat": now_s, "exp": now_s + 3600,
@@ -118,7 +118,7 @@ async fn started() -> Idp {
 }
 
 /// A server that may call the provider, and an app registered with it.
-async fn acme(server: &Server) -> (Server, World, Idp) {
+pub async fn acme(server: &Server) -> (Server, World, Idp) {
     let idp = started().await;
     let server = idp.issuer.reached_by(server, "signs-in").await;
     let world = server.world().await;

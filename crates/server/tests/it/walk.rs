@@ -177,7 +177,7 @@ async fn every_route_as_another_app(server: Server) {
                 );
             }
             // Of the stranger's own app, which is registered with no provider.
-            Sdk::ConnectSession | Sdk::AuthSession => drop(answer.refused(Code::InvalidRequest)),
+            Sdk::ConnectSession | Sdk::KeySession | Sdk::AuthSession => drop(answer.refused(Code::InvalidRequest)),
             Sdk::ConnectPoll | Sdk::AuthPoll => assert_eq!(answer.ok(200)["status"], "expired"),
             // As its session.
             Sdk::VerifyToken => drop(answer.refused(Code::JwtValidationError)),

@@ -1,9 +1,11 @@
 //! Bodies of `/sdk`.
 
 mod identity;
+mod key_entry;
 mod sign_in;
 
 pub use identity::{AssertionAnswer, AssertionRequest, Identity, IdentityRequest, Trace};
+pub use key_entry::{KeySession, KeySessionRequest};
 pub use sign_in::{AuthPoll, AuthPollRequest, AuthSession, UserInfo, VerifiedToken, VerifyTokenRequest};
 
 use std::collections::BTreeMap;

@@ -65,6 +65,7 @@ impl Words {
                 see("signed_in", &Page::SignedIn(SignedIn { app, end, support: self.support() }));
             }
         }
+        self.keys(&mut see);
         self.lists(&mut see);
         self.consents(&mut see);
         self.outcomes(&mut see);
@@ -77,6 +78,54 @@ impl Words {
                 let again_href = app.map(|_| "/connect/x?provider=google");
                 see("trouble", &Page::Trouble(Trouble { app, kind, again_href, support: self.support() }));
             }
+        }
+    }
+
+    fn keys(&self, see: &mut impl FnMut(&str, &Page<'_>)) {
+        let hosts = [self.name.as_str(), "api.example.com"];
+        let input = |kind, wrong: Option<InputWrong>| Input {
+            name: &self.id,
+            label: Some(&self.name),
+            hint: Some(&self.name),
+            kind,
+            required: wrong.is_some(),
+            choices: if kind == InputKind::Choice { &hosts } else { &[] },
+            typed: (kind == InputKind::Text).then_some(self.name.as_str()),
+            wrong,
+        };
+        let kinds = [InputKind::Text, InputKind::Secret, InputKind::Choice];
+        let mut wrongs = vec![None];
+        wrongs.extend(InputWrong::ALL.map(Some));
+        let fields: Vec<Input<'_>> =
+            kinds.into_iter().flat_map(|kind| wrongs.iter().map(move |wrong| input(kind, *wrong))).collect();
+        let mut troubles = vec![None];
+        troubles.extend(KeyTrouble::ALL.map(Some));
+        troubles.push(Some(KeyTrouble::Refused { status: &self.id }));
+        for (n, trouble) in troubles.into_iter().enumerate() {
+            let is_odd = n % 2 == 1;
+            let bare = Input { label: None, hint: None, ..input(InputKind::Secret, None) };
+            let entry = KeyEntry {
+                app: self.app(),
+                session: self.session(false),
+                provider: self.provider(),
+                again: is_odd,
+                label: (!is_odd).then(|| input(InputKind::Text, None)),
+                key: if is_odd { bare } else { input(InputKind::Secret, Some(InputWrong::Unfit)) },
+                fields: if is_odd { &[] } else { &fields },
+                hosts: &hosts,
+                docs: is_odd.then_some(self.website.as_str()),
+                until: is_odd.then_some(TimeMs(1_795_960_800_000)),
+                checked: is_odd,
+                trouble,
+            };
+            see("key_entry", &Page::KeyEntry(&entry));
+        }
+        for own in [false, true] {
+            let (app, session, provider) = (self.app(), self.session(false), self.provider());
+            let label = own.then_some(self.name.as_str());
+            let until = own.then_some(TimeMs(1_795_960_800_000));
+            let known = KeyKnown { app, session, provider, label, own, since: TimeMs(1_795_960_800_000), until };
+            see("key_known", &Page::KeyKnown(known));
         }
     }
 
@@ -153,7 +202,14 @@ impl Words {
             for to in [None, Some(self.url.as_str())] {
                 let names = [description, description];
                 let left_out = if to.is_some() { &names[..] } else { &[] };
-                let finished = Finished { app: self.app(), ending, left_out, target_origin: to, return_url: to };
+                let finished = Finished {
+                    app: self.app(),
+                    ending,
+                    is_key: to.is_some(),
+                    left_out,
+                    target_origin: to,
+                    return_url: to,
+                };
                 see("finished", &Page::Finished(finished));
             }
         }

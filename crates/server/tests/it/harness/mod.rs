@@ -156,11 +156,12 @@ impl Server {
             || (path == "/api/v1/tokens" && method == "POST" && status == 201)
             || (path.starts_with("/api/v1/") && mints && method == "POST" && status == 201)
             // A session's token, a browser's cookie, and the state that goes along to the provider.
-            || (path == "/sdk/oauth/connect/session" && status == 201)
+            || (path.starts_with("/sdk/") && path.ends_with("/connect/session") && status == 201)
             || (path.starts_with("/sdk/auth/") && status < 300)
             || (path.starts_with("/sign-in/") && method == "POST")
             || (path.starts_with("/api/v1/") && path.ends_with("/connect-sessions") && status == 201)
-            || (path.starts_with("/connect/") && method == "POST");
+            // Not one to a form that brings a user's own key.
+            || (path.starts_with("/connect/") && method == "POST" && !path.ends_with("/key"));
         let is_browsers =
             ["/connect/", "/sign-in", "/oauth/", "/assets/", "/brand/"].iter().any(|start| path.starts_with(start));
         if is_browsers || path == "/sdk/oauth/connect" {
