@@ -20,6 +20,8 @@ pub enum SessionState {
     Completed,
     /// The user refused all of it.
     Refused,
+    /// The user it is for may have nothing any more.
+    Barred,
 }
 
 impl SessionState {
@@ -29,11 +31,13 @@ impl SessionState {
             Self::Claimed => "claimed",
             Self::Completed => "completed",
             Self::Refused => "refused",
+            Self::Barred => "barred",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Open, Self::Claimed, Self::Completed, Self::Refused].into_iter().find(|state| state.as_str() == text)
+        use SessionState::{Barred, Claimed, Completed, Open, Refused};
+        [Open, Claimed, Completed, Refused, Barred].into_iter().find(|state| state.as_str() == text)
     }
 }
 
@@ -173,6 +177,15 @@ pub fn finish(tx: &mut Tx<'_>, session: ConnectSessionId, state: SessionState) -
     tx.change_one(
         "UPDATE connect_sessions SET state = $2, version = version + 1 WHERE id = $1 AND state = 'claimed'",
         &[id(session), state.as_str().into()],
+    )
+}
+
+/// Ends every session of a user that is under way; answers how many.
+pub fn end_of_user(tx: &mut Tx<'_>, app: AppId, user: UserId) -> Result<u64> {
+    tx.execute(
+        "UPDATE connect_sessions SET state = 'barred', version = version + 1 \
+         WHERE app_id = $1 AND user_id = $2 AND user_id IS NOT NULL AND state IN ('open', 'claimed')",
+        &[id(app), id(user)],
     )
 }
 

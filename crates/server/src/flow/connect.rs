@@ -95,7 +95,7 @@ pub struct Opened {
 impl Opened {
     /// Whether nothing more comes of it.
     pub fn is_over(&self) -> bool {
-        matches!(self.session.state, SessionState::Completed | SessionState::Refused)
+        matches!(self.session.state, SessionState::Completed | SessionState::Refused | SessionState::Barred)
     }
 }
 
@@ -119,6 +119,8 @@ pub fn stands(session: &Session, steps: &[Step], now: TimeMs) -> ConnectPoll {
     match session.state {
         SessionState::Completed => ConnectPoll::Completed { grants, failed_grants: failed(session, steps) },
         SessionState::Refused => ConnectPoll::Error { error: error(steps) },
+        // What was connected before was revoked with everything else.
+        SessionState::Barred => ConnectPoll::Error { error: told(&Why::Barred) },
         // What was connected before the time was over is connected.
         SessionState::Open | SessionState::Claimed if is_lapsed && !grants.is_empty() => {
             ConnectPoll::Completed { grants, failed_grants: failed(session, steps) }
@@ -176,14 +178,16 @@ fn failed(session: &Session, steps: &[Step]) -> Vec<FailedGrant> {
 fn error(steps: &[Step]) -> ConnectError {
     let last = steps.iter().filter(|step| step.state == StepState::Failed).max_by_key(|step| step.updated_at);
     match last.and_then(|step| step.outcome.as_ref()) {
-        Some(Outcome::Failed { why }) => {
-            ConnectError { error_code: why.code().to_owned(), error_message: why.message() }
-        }
+        Some(Outcome::Failed { why }) => told(why),
         _ => ConnectError {
             error_code: "connect_denied".to_owned(),
             error_message: "The user did not want to connect.".to_owned(),
         },
     }
+}
+
+fn told(why: &Why) -> ConnectError {
+    ConnectError { error_code: why.code().to_owned(), error_message: why.message() }
 }
 
 /// Opens a session in a browser. `browser`: its cookie. A session that another browser opened is [`Claim::Elsewhere`].
@@ -200,7 +204,8 @@ pub async fn open(
     if !vault.store.read(move |tx| apps::is_active(tx, app)).await.map_err(of_store)? {
         return Ok(Claim::Closed);
     }
-    if session.state == SessionState::Open && session.expires_at <= now {
+    let is_lapsed = session.state == SessionState::Open && session.expires_at <= now;
+    if is_lapsed || session.state == SessionState::Barred && session.browser_hash.is_none() {
         return Ok(Claim::Unknown);
     }
     let id = session.id;

@@ -156,8 +156,17 @@ pub async fn find(vault: &Vault, id: AuthSessionId, browser_hash: [u8; 32]) -> R
 /// Opens a sign-in in a browser. `browser`: its cookie.
 pub async fn open(vault: &Vault, token: &str, browser: &str, source: &Source) -> Result<Claim<AuthSessionId>, Error> {
     let (token_hash, browser_hash) = (sha256(token.as_bytes()), sha256(browser.as_bytes()));
-    let find = move |tx: &mut Tx<'_>| rows::find_by_token::<Asked, Why>(tx, &token_hash);
-    let Some(session) = vault.store.read(find).await.map_err(of_store)? else { return Ok(Claim::Unknown) };
+    let find = move |tx: &mut Tx<'_>| {
+        let Some(session) = rows::find_by_token::<Asked, Why>(tx, &token_hash)? else { return Ok(None) };
+        let is_active = apps::is_active(tx, session.app_id)?;
+        Ok(Some((session, is_active)))
+    };
+    let Some((session, is_active)) = vault.store.read(find).await.map_err(of_store)? else {
+        return Ok(Claim::Unknown);
+    };
+    if !is_active {
+        return Ok(Claim::Closed);
+    }
     if session.browser_hash == Some(browser_hash) {
         return Ok(Claim::Ours(session.id));
     }
@@ -255,7 +264,11 @@ pub async fn take(
 ) -> Result<Next, Error> {
     let find = move |tx: &mut Tx<'_>| {
         let Some(session) = rows::find_by_state::<Asked, Why>(tx, &state_hash)? else { return Ok(None) };
-        let provider = identity_providers::find_row(tx, session.app_id, session.idp_id)?;
+        // Nobody signs in to an app that is archived: no token is asked for that nobody could fetch.
+        let provider = match apps::is_active(tx, session.app_id)? {
+            true => identity_providers::find_row(tx, session.app_id, session.idp_id)?,
+            false => None,
+        };
         Ok(Some((session, provider)))
     };
     let Some((session, provider)) = vault.store.read(find).await.map_err(of_store)? else {

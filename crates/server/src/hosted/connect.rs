@@ -237,7 +237,7 @@ pub async fn show(
     let view = View::new(&opened, &browser);
     let session = &opened.session;
     match session.state {
-        SessionState::Completed | SessionState::Refused => return Ok(finished(vault, &view)),
+        SessionState::Completed | SessionState::Refused | SessionState::Barred => return Ok(finished(vault, &view)),
         SessionState::Open | SessionState::Claimed if session.expires_at <= source.now => {
             let has_any = opened.steps.iter().any(|step| step.state == StepState::Done);
             return Ok(match has_any {
@@ -376,7 +376,8 @@ const fn reason(why: &Why) -> Reason {
 /// The last page: tells the app.
 fn finished(vault: &Vault, view: &View<'_>) -> Answer {
     let Opened { session, steps, .. } = view.opened;
-    let texts: Vec<_> = steps.iter().filter_map(granted).collect();
+    let is_barred = session.state == SessionState::Barred;
+    let texts: Vec<_> = steps.iter().filter(|_| !is_barred).filter_map(granted).collect();
     let scopes: Vec<Vec<&str>> = texts.iter().map(|made| made.scopes.iter().map(String::as_str).collect()).collect();
     let grants: Vec<Granted<'_>> = texts
         .iter()
@@ -460,9 +461,7 @@ pub async fn change(
         Err(answer) => return Ok(answer),
     };
     let session = &opened.session;
-    if !cookie::is_form_token(&field(form, "csrf").unwrap_or_default(), &browser, session.id) {
-        return Err(Error::invalid("csrf", "does not come from this page"));
-    }
+    cookie::check_form(form, &browser, session.id)?;
     let here = format!("/connect/{}", session.id);
     let is_over = session.state != SessionState::Claimed || session.expires_at <= source.now;
     if is_over {

@@ -6,10 +6,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use grantd_domain::env::new_token;
 use grantd_domain::secret::Secret;
+use grantd_wire::Error;
 use grantd_wire::sign::sha256;
 use http::HeaderMap;
 use http::header;
 
+use super::connect::field;
 use crate::vault::Vault;
 
 const NAME: &str = "grantd_browser";
@@ -44,8 +46,15 @@ pub fn form_token(browser: &str, session: impl Display) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(sha256(format!("grantd.form.1|{browser}|{session}").as_bytes()))
 }
 
-/// Whether it does.
-pub fn is_form_token(sent: &str, browser: &str, session: impl Display) -> bool {
+/// Refuses a form of a session that does not come from a page that this browser was shown.
+pub fn check_form(form: &[u8], browser: &str, session: impl Display) -> Result<(), Error> {
+    match is_form_token(&field(form, "csrf").unwrap_or_default(), browser, session) {
+        true => Ok(()),
+        false => Err(Error::invalid("csrf", "does not come from this page")),
+    }
+}
+
+fn is_form_token(sent: &str, browser: &str, session: impl Display) -> bool {
     // Both are hashed first, so that how long the comparison takes tells nothing.
     sha256(sent.as_bytes()) == sha256(form_token(browser, session).as_bytes())
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use grantd_domain::grant::AppState;
 use grantd_domain::sign_in::Why;
 use grantd_store::auth_sessions::AuthState;
 use grantd_wire::ids::AuthSessionId;
@@ -9,7 +10,7 @@ use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error};
 use http::request::Parts;
 
-use super::connect::{elsewhere, field, page, redirect, shown};
+use super::connect::{elsewhere, page, redirect, shown};
 use super::cookie;
 use crate::answer::Answer;
 use crate::caller::Source;
@@ -27,6 +28,12 @@ async fn opened(vault: &Arc<Vault>, parts: &Parts, id: &str) -> Result<Result<(O
     let id = AuthSessionId::parse(id).ok_or(Code::NotFound)?;
     let Some(browser) = cookie::read(&parts.headers) else { return Ok(Err(elsewhere(vault))) };
     Ok(match sign_in::find(vault, id, sha256(browser.as_bytes())).await? {
+        // Nobody signs in to an app that is archived; what came of it before is told.
+        Some(opened) if opened.app.state != AppState::Active && opened.session.state == AuthState::Open => {
+            let href = pages::brand_href(&opened.app.id.to_string(), &opened.branding);
+            let app = shown(&opened.app, &opened.branding, href.as_deref());
+            Err(page(vault, 410, &Page::Closed(Stale { app: Some(app) })))
+        }
         Some(opened) => Ok((opened, browser)),
         None => Err(elsewhere(vault)),
     })
@@ -90,9 +97,7 @@ pub async fn change(
         Err(answer) => return Ok(answer),
     };
     let session = &opened.session;
-    if !cookie::is_form_token(&field(form, "csrf").unwrap_or_default(), &browser, session.id) {
-        return Err(Error::invalid("csrf", "does not come from this page"));
-    }
+    cookie::check_form(form, &browser, session.id)?;
     let here = format!("/sign-in/{}", session.id);
     if session.state != AuthState::Open || session.expires_at <= source.now {
         return Ok(redirect(vault, &here));

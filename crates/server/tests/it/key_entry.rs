@@ -18,6 +18,7 @@ on_kept_engines! {
     a_secret_with_many_keys_is_deleted,
     what_cannot_be_a_key_is_not_tried,
     a_key_session_belongs_to_one_browser_and_one_user,
+    sessions_end_with_their_user,
 }
 
 in_memory! {
@@ -381,6 +382,36 @@ async fn a_key_session_belongs_to_one_browser_and_one_user(server: Server) {
     server.api("POST", &world.path("archive"), Value::Null).await.ok(200);
     assert_eq!(other.get(&server, &path).await.status, 410);
     assert_eq!(server.database.number("SELECT COUNT(*) FROM credentials WHERE user_id IS NOT NULL").await, 1);
+}
+
+async fn sessions_end_with_their_user(server: Server) {
+    let (server, world, idp) = acme(&server).await;
+    let token = idp.token(&server, json!({}));
+    let bob = idp.token(&server, json!({"sub": "user-2"}));
+    let unopened = ask(&server, &world, &token, json!({})).await.ok(201);
+    let opened = ask(&server, &world, &token, json!({})).await.ok(201);
+    let of_bob = ask(&server, &world, &bob, json!({})).await.ok(201);
+    let mut browser = Browser::default();
+    let path = browser.open(&server, &opened).await;
+    let page = browser.get(&server, &path).await;
+    let csrf = between(&page.text, r#"name="csrf" value=""#, "\"");
+    let users = server.api("GET", &world.path("users"), Value::Null).await.ok(200);
+    let ann = users["items"].as_array().unwrap().iter().find(|user| user["subject"] == "user-1").unwrap();
+    let gone = world.path(&format!("users/{}/deprovision", text(ann, "id")));
+    server.api("POST", &gone, Value::Null).await.ok(200);
+    for session in [&unopened, &opened] {
+        let told = poll(&server, &world, session).await;
+        assert_eq!((&told["status"], &told["error"]["error_code"]), (&json!("error"), &json!("user_not_active")));
+    }
+    // The page that was open takes nothing, and the link that was not opens nothing.
+    let sent = browser.post(&server, &format!("{path}/key"), &[("key", KEY), ("csrf", &csrf)]).await;
+    assert_eq!(sent.status, 303);
+    assert!(browser.get(&server, &path).await.text.contains("It did not work"));
+    let link = text(&unopened, "connect_url");
+    assert_eq!(Browser::default().post(&server, "/connect/open", &[("session", &link)]).await.status, 410);
+    assert_eq!(server.database.number("SELECT COUNT(*) FROM credentials WHERE user_id IS NOT NULL").await, 0);
+    assert_eq!(poll(&server, &world, &of_bob).await["status"], "pending");
+    give(&server, &world, &of_bob, KEY).await;
 }
 
 async fn give_in(server: &Server, world: &World, browser: &mut Browser, session: &Value, path: &str) -> Value {

@@ -32,6 +32,7 @@ in_memory! {
     a_token_that_is_not_of_this_sign_in_ends_it,
     a_poll_waits_for_the_end_and_no_longer_than_it_may,
     an_exchange_that_was_cut_off_is_told,
+    nobody_signs_in_to_an_archived_app,
     core_96_whose_a_token_is,
     a_user_is_told_and_asserted_while_they_are_active,
 }
@@ -388,6 +389,25 @@ async fn an_exchange_that_was_cut_off_is_told(server: Server) {
     assert!(browser.get(&server, &path).await.text.contains("Signing in was interrupted"));
     go_on.notify_one();
     exchange.await.unwrap();
+}
+
+async fn nobody_signs_in_to_an_archived_app(server: Server) {
+    let (server, world, idp) = acme(&server).await;
+    let (unopened, opened) = (session(&server, &world).await, session(&server, &world).await);
+    let mut browser = Browser::default();
+    let (path, asked) = leave(&server, &mut browser, &opened).await;
+    server.api("POST", &world.path("archive"), Value::Null).await.ok(200);
+    let link = text(&unopened, "auth_url");
+    assert_eq!(browser.post(&server, "/connect/open", &[("session", &link)]).await.status, 410);
+    assert_eq!(browser.get(&server, &path).await.status, 410);
+    // What the identity provider sends back is not exchanged.
+    idp.issues(&idp.token(&server, json!({"nonce": asked["nonce"]})));
+    let back = browser.back(&server, &[("code", "c"), ("state", &asked["state"])]).await;
+    assert!(back.text.contains("Nobody can sign in"), "{}", back.text);
+    assert!(idp.issuer.calls("/token").is_empty());
+    server.api("POST", &world.path("unarchive"), Value::Null).await.ok(200);
+    assert_eq!(poll(&server, &world, &opened).await["status"], "error");
+    assert_eq!(poll(&server, &world, &unopened).await["status"], "pending");
 }
 
 async fn core_96_whose_a_token_is(server: Server) {
