@@ -369,6 +369,7 @@ async def test_dev_is_a_vault_that_works_at_once(binary: str, tmp_path: Path):
         ready = json.loads(process.stdout.readline())
         expected = """base_url portal_url login_url app_id api_key grant_id demo_url demo_provider pat data_dir"""
         assert set(ready) == set(expected.split())
+        assert ready["login_url"].startswith(ready["portal_url"] + "/sign-in?link=login_")
         with environment(ALTER_BASE_URL=ready["base_url"]):
             vault = App(api_key=ready["api_key"])
         async with vault as app:

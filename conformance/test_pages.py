@@ -63,6 +63,7 @@ BEFORE = {
     "scim.md": "grantd idp create --preset okta --issuer https://company.okta.com/oauth2/default --audience a --jwks-url https://company.okta.com/keys",
     "audit.md": "grantd audit export --out audit.jsonl; grantd audit export --out next-month.jsonl",
     "operations.md": "grantd init --data-dir {directory}/var > init.json",
+    "portal.md": "grantd init --data-dir {directory}/var > init.json",
 }
 
 # The reader's own values and files.

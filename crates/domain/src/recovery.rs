@@ -213,6 +213,11 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::PatRevoked
         | Kind::PatCreated
         | Kind::OperatorReset
+        // Of a restore every operator is signed out, and every link is gone.
+        | Kind::LoginLinkCreated
+        | Kind::OperatorSignedIn
+        | Kind::OperatorSignedOut
+        | Kind::WebSessionEnded
         | Kind::BackupMade
         | Kind::DatabaseRestored
         | Kind::RootKeyRotated

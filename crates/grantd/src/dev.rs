@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use clap::Args;
 use grantd_server::http::Bounds;
+use grantd_server::login::{self, PORTAL_PATH};
+use grantd_store::Store;
 use serde::Serialize;
 use url::Url;
 use zeroize::Zeroizing;
 
 use crate::boot::{self, DataDir, PAT_FILE};
-use crate::cli::{Api, Context, Failure, Format, Token};
+use crate::cli::{Api, Context, Exit, Failure, Format, Token};
 use crate::config::{Config, DatabaseUrl, Flags, KeySource};
 use crate::demo::issuer::Issuer;
 use crate::demo::{Service, start_api};
@@ -59,12 +61,12 @@ impl DevArgs {
     }
 }
 
-/// The one line of `--output json`. What is not built yet is null.
+/// The one line of `--output json`.
 #[derive(Serialize)]
 struct Ready<'a> {
     base_url: &'a str,
-    portal_url: Option<&'a str>,
-    login_url: Option<&'a str>,
+    portal_url: &'a str,
+    login_url: &'a str,
     app_id: &'a str,
     api_key: &'a str,
     grant_id: &'a str,
@@ -88,6 +90,7 @@ pub async fn run(config: Config, args: DevArgs, logging: &Logging, context: &mut
     let (listener, bound) = serve::bind(config.listen).await?;
     let store = boot::open_store(&config).await?;
     boot::create_install(&config, &data_dir, &context.env, &store).await?;
+    let links = store.clone();
     let (issuer, provider) = Issuer::start(&data_dir.path, Arc::new(Host)).await?;
     let demo = start_demo(Arc::clone(&issuer)).await?;
     let demo_hosts = [demo.address.to_string(), issuer.authority().to_owned()];
@@ -100,7 +103,7 @@ pub async fn run(config: Config, args: DevArgs, logging: &Logging, context: &mut
     let base_url = format!("http://{bound}");
     let stopped = tokio::select! {
         () = signals.next() => Ok(()),
-        ready = show(context, &base_url, &demo, &issuer, &data_dir) => match ready {
+        ready = show(context, &links, &base_url, &demo, &issuer, &data_dir) => match ready {
             Ok(()) => {
                 logging.set(&config.log);
                 signals.next().await;
@@ -161,6 +164,7 @@ async fn start_demo(issuer: Arc<Issuer>) -> Result<Service, Failure> {
 /// Makes what is missing, makes one real call, and tells the developer how to go on.
 async fn show(
     context: &mut Context,
+    store: &Store,
     base_url: &str,
     demo: &Service,
     issuer: &Issuer,
@@ -180,7 +184,9 @@ async fn show(
     };
     let sample = welcome::sample(&api, base_url, &made, &demo_url, &demo_host).await?;
     let shown = directory.display().to_string();
-    let place = welcome::Place { base_url, demo_url: &demo_url, data_dir: &shown };
+    let link = login::make(store, &Host, None).await.map_err(|e| Failure::from_error(Exit::Error, &e))?;
+    let (portal_url, login_url) = (format!("{base_url}{PORTAL_PATH}"), link.url(base_url));
+    let place = welcome::Place { base_url, login_url: &login_url, demo_url: &demo_url, data_dir: &shown };
     let text = welcome::text(&place, &made, &notes, &sample, connect_url.as_deref());
     if context.format() == Format::Table {
         return context.term.print(&text);
@@ -188,8 +194,8 @@ async fn show(
     text.lines().for_each(|line| context.term.note(line));
     let ready = Ready {
         base_url,
-        portal_url: None,
-        login_url: None,
+        portal_url: &portal_url,
+        login_url: &login_url,
         app_id: &made.app_id,
         api_key: &made.api_key,
         grant_id: &made.grant_id,

@@ -25,7 +25,8 @@ pub async fn run(config: Config, _args: InitArgs, context: &mut Context) -> Resu
         Some(_) => format!(
             "Made an install in {shown}: the first operator's token is in {}, the root key is {}.\n\
              Keep a copy of the root key elsewhere: without it nothing here can be opened again.\n\
-             Next: grantd serve --data-dir {shown}",
+             Next: grantd serve --data-dir {shown}\n\
+             Then, for a link to sign in to the portal: grantd operator login-link --data-dir {shown}",
             data_dir.path.join(PAT_FILE).display(),
             config.root_key,
         ),

@@ -21,7 +21,7 @@ use crate::answer::{Answer, json, raw, refusal};
 use crate::caller::{self, Source, Told};
 use crate::routes::{self, Found};
 use crate::vault::Vault;
-use crate::{api, flow, hosted, metrics, openapi, scim, sdk, trace};
+use crate::{api, flow, hosted, metrics, openapi, portal, scim, sdk, trace};
 
 /// The whole HTTP surface.
 pub fn router(vault: Arc<Vault>) -> Router {
@@ -132,6 +132,12 @@ async fn dispatch(
     if let Some((hosted, pattern)) = hosted::find(&path) {
         seen.route = pattern;
         return Ok(Box::pin(hosted::answer(vault, hosted, &parts, body, source)).await);
+    }
+    if let Some(rest) = path.strip_prefix(portal::PATH)
+        && (rest.is_empty() || rest.starts_with('/'))
+    {
+        seen.route = portal::PATH;
+        return Ok(Box::pin(portal::answer(vault, &parts, body, source, &mut seen.route)).await);
     }
     if path.starts_with("/sdk/") || path == "/sdk" {
         seen.route = "/sdk";

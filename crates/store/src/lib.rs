@@ -40,6 +40,7 @@ pub mod secrets;
 pub mod signing_keys;
 pub mod stats;
 pub mod users;
+pub mod web_sessions;
 
 use std::path::PathBuf;
 use std::sync::Arc;

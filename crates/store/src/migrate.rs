@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 14, name: "provider_fields", sql: include_str!("migrations/0014_provider_fields.sql") },
     Migration { number: 15, name: "logo", sql: include_str!("migrations/0015_logo.sql") },
     Migration { number: 16, name: "user_keys", sql: include_str!("migrations/0016_user_keys.sql") },
+    Migration { number: 17, name: "web_sessions", sql: include_str!("migrations/0017_web_sessions.sql") },
 ];
 
 /// Begins a line of a migration that PostgreSQL does not see.

@@ -6,6 +6,7 @@ use grantd_wire::ids::{AppId, OperatorId, OrganizationId, PatId};
 use crate::apps::{json, prefix_bounds};
 use crate::error::Result;
 use crate::seam::{Row, Tx, id};
+use crate::web_sessions;
 
 /// What an operator may do. Ordered: a later one may do all an earlier one may.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -90,8 +91,9 @@ pub fn find_first(tx: &mut Tx<'_>, organization: OrganizationId) -> Result<Optio
     tx.query_opt("operators", sql, &[id(organization)])?.map(|mut row| row.id("id")).transpose()
 }
 
-/// Revokes every token of an operator and lets them in again; answers how many tokens there were.
+/// Revokes every token of an operator, signs them out everywhere, and lets them in again; answers how many tokens there were.
 pub fn reset(tx: &mut Tx<'_>, operator: OperatorId, at: TimeMs) -> Result<u64> {
+    web_sessions::end_of_operator(tx, operator)?;
     tx.execute("UPDATE operators SET disabled_at_ms = NULL WHERE id = $1", &[id(operator)])?;
     tx.execute(
         "UPDATE pats SET revoked_at_ms = $2 WHERE operator_id = $1 AND revoked_at_ms IS NULL",
@@ -195,6 +197,14 @@ pub fn list(
     Ok((rows.into_iter().map(with_time).collect::<Result<_>>()?, total))
 }
 
+/// The operator of the organization with this address.
+pub fn find_by_email(tx: &mut Tx<'_>, organization: OrganizationId, email: &str) -> Result<Option<Operator>> {
+    let sql = "SELECT id, organization_id, email, role, disabled_at_ms, created_at_ms FROM operators \
+        WHERE organization_id = $1 AND email = $2";
+    let row = tx.query_opt("operators", sql, &[id(organization), email.into()])?;
+    Ok(row.map(with_time).transpose()?.map(|(operator, _)| operator))
+}
+
 /// Whether an operator of the organization has this address already.
 pub fn is_known(tx: &mut Tx<'_>, organization: OrganizationId, email: &str) -> Result<bool> {
     let sql = "SELECT COUNT(*) FROM operators WHERE organization_id = $1 AND email = $2";
@@ -212,8 +222,11 @@ pub fn count_active_admins(tx: &mut Tx<'_>, organization: OrganizationId) -> Res
     tx.count(sql, &[id(organization)])
 }
 
-/// Writes role and state.
+/// Writes role and state. Whoever is disabled is signed out everywhere: enabled again, they begin anew.
 pub fn update(tx: &mut Tx<'_>, operator: &Operator) -> Result<()> {
+    if operator.disabled_at.is_some() {
+        web_sessions::end_of_operator(tx, operator.id)?;
+    }
     tx.execute(
         "UPDATE operators SET role = $3, disabled_at_ms = $4 WHERE organization_id = $1 AND id = $2",
         &[id(operator.organization_id), id(operator.id), operator.role.as_str().into(), operator.disabled_at.into()],
@@ -234,8 +247,9 @@ pub fn list_open(
     rows.into_iter().map(|mut row| row.id("operators.id")).collect()
 }
 
-/// Disables an operator and revokes every token of theirs.
+/// Disables an operator, signs them out everywhere, and revokes every token of theirs.
 pub fn close(tx: &mut Tx<'_>, operator: OperatorId, at: TimeMs) -> Result<()> {
+    web_sessions::end_of_operator(tx, operator)?;
     let params = [id(operator), at.into()];
     tx.execute("UPDATE operators SET disabled_at_ms = $2 WHERE id = $1 AND disabled_at_ms IS NULL", &params)?;
     tx.execute("UPDATE pats SET revoked_at_ms = $2 WHERE operator_id = $1 AND revoked_at_ms IS NULL", &params).map(drop)

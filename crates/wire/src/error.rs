@@ -57,6 +57,7 @@ codes! {
     AgentKeyRequired = "agent_key_required", 403, "This call needs an agent key.", "Use a key of the agent it is for.";
     AgentsCannotMint = "agents_cannot_mint", 403, "An agent key cannot make grants.", "Make it with a key of the app.";
     SystemGrantUserTokenMismatch = "system_grant_user_token_mismatch", 403, "The grant is the app's own, and the call speaks for a user.", "Leave the user token out, or use a grant of the user's.";
+    CsrfFailed = "csrf_failed", 403, "The form is not of a page that this browser was shown since it was signed in.", "Open the page again, and send the form from there.";
     RoleRequired = "role_required", 403, "Your role does not allow this.", "Ask an admin.";
     // 404
     NotFound = "not_found", 404, "There is no such object here.", "List what there is; what belongs to others is not shown.";

@@ -76,6 +76,8 @@ id_types! {
     OperatorId,
     /// A personal access token.
     PatId,
+    /// A browser in which an operator is signed in.
+    WebSessionId,
     /// The hard border: everything of one app is invisible from another.
     AppId,
     /// An API key (not its text).

@@ -292,3 +292,14 @@ pub const SCIM_SCAN_MAX: i64 = 10_000;
 pub const GROUP_MEMBERS_MAX: i64 = 50_000;
 /// Members that one page of groups shows; it ends after the group that has more.
 pub const SCIM_PAGE_MEMBERS_MAX: usize = 50_000;
+
+/// How long a link signs an operator in.
+pub const LOGIN_LINK_S: i64 = 15 * 60;
+/// Links of one operator that are good at the same time.
+pub const LOGIN_LINKS_MAX: i64 = 5;
+/// How long a browser stays signed in to the portal without a request.
+pub const WEB_SESSION_IDLE_S: i64 = 8 * 3_600;
+/// How long it does at most.
+pub const WEB_SESSION_S: i64 = 7 * 86_400;
+/// Browsers that one operator is signed in with; with one more the one seen longest ago is signed out.
+pub const WEB_SESSIONS_MAX: i64 = 20;

@@ -143,6 +143,12 @@ kinds! {
     PatRevoked = "pat.revoked",
     /// On the host, by who can write to the database: old tokens revoked, a new one made.
     OperatorReset = "operator.reset",
+    /// On the host, by who can write to the database: a link that signs an operator in once.
+    LoginLinkCreated = "login_link.created",
+    OperatorSignedIn = "operator.signed_in",
+    OperatorSignedOut = "operator.signed_out",
+    /// A session was ended from another one.
+    WebSessionEnded = "web_session.ended",
     /// A copy of the database, complete and on disk.
     BackupMade = "backup.made",
     /// What stands here is of a backup; what was revoked since was revoked again, or given up.

@@ -202,8 +202,13 @@ is over.")]
     /// List and rotate the keys that sign assertions of identity
     #[command(subcommand, after_help = "Example:\n  grantd identity-keys list")]
     IdentityKeys(identity_keys::IdentityKeysCommand),
-    /// Let a locked-out operator in again, on the host of the database
-    #[command(subcommand, after_help = "Example:\n  grantd operator reset --data-dir /var/lib/grantd")]
+    /// Let operators in to the portal, or in again, on the host of the database
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  grantd operator login-link --data-dir /var/lib/grantd
+  grantd operator reset --data-dir /var/lib/grantd"
+    )]
     Operator(OperatorCommand),
     /// Copy the embedded database while it is being served, without the root key
     #[command(after_help = "Examples:
@@ -328,6 +333,10 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
         Command::Operator(OperatorCommand::Reset(args)) => {
             let config = load(&args.settings(), args.config.as_deref(), context)?;
             crate::operator::reset(config, context).await
+        }
+        Command::Operator(OperatorCommand::LoginLink(args)) => {
+            let config = load(&args.settings(), args.config.as_deref(), context)?;
+            crate::operator::login_link(config, args, context).await
         }
         Command::Backup(args) => {
             let config = load(&args.settings(), args.config.as_deref(), context)?;

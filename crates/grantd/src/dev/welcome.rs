@@ -14,6 +14,8 @@ const SERVER_DEFAULT: &str = "http://127.0.0.1:8400";
 /// Where everything is.
 pub struct Place<'a> {
     pub base_url: &'a str,
+    /// Signs in to the portal once.
+    pub login_url: &'a str,
     pub demo_url: &'a str,
     /// Absolute.
     pub data_dir: &'a str,
@@ -95,8 +97,9 @@ fn refused(error: &grantd_sdk::Error, made: &Made, demo_host: &str) -> Sample {
 
 /// The text for people.
 pub fn text(place: &Place<'_>, made: &Made, notes: &[String], sample: &Sample, connect_url: Option<&str>) -> String {
-    let Place { base_url, demo_url, data_dir } = place;
+    let Place { base_url, login_url, demo_url, data_dir } = place;
     let mut text = format!("grantd is running on {base_url}, with everything in {data_dir}. Ctrl-C stops it.\n\n");
+    let _ = write!(text, "To sign in to the portal, open this within 15 minutes; it works once:\n\n  {login_url}\n\n");
     for note in notes {
         let _ = writeln!(text, "{}", escape(note));
     }
@@ -136,7 +139,7 @@ The same call from the command line:           grantd request GET {demo_url}/hel
 Who did what:                                  grantd audit list --context user_id=u-1
 Accounts that were connected:                  grantd grants list --provider demo
 Store a key of your own:                       grantd managed-secrets create --name Stripe --value - --allowed-host api.stripe.com
-The app is {app_id}. Not built yet: portal, proxy mode.
+The app is {app_id}. Another link to sign in: grantd operator login-link. Not built yet: proxy mode.
 "
     );
     text
@@ -228,7 +231,12 @@ mod tests {
     }
 
     fn exported(base_url: &str, data_dir: &str) -> Vec<String> {
-        let place = Place { base_url, demo_url: "http://127.0.0.1:1", data_dir };
+        let place = Place {
+            base_url,
+            login_url: "http://127.0.0.1:8400/portal/sign-in?link=login_x",
+            demo_url: "http://127.0.0.1:1",
+            data_dir,
+        };
         let text = exports(&place, &made());
         text.lines().filter_map(|line| line.trim().strip_prefix("export ")).map(str::to_owned).collect()
     }
@@ -248,11 +256,14 @@ mod tests {
     fn a_refused_call_says_why_and_what_undoes_it() {
         let next = Next::Undo("grantd apps update app-1 --retrieve on".to_owned());
         let sample = Sample::Refused { why: "No.".to_owned(), next };
-        let place = Place { base_url: SERVER_DEFAULT, demo_url: "http://127.0.0.1:1", data_dir: "/d" };
+        let login_url = "http://127.0.0.1:8400/portal/sign-in?link=login_x";
+        let place = Place { base_url: SERVER_DEFAULT, login_url, demo_url: "http://127.0.0.1:1", data_dir: "/d" };
         let link = "http://127.0.0.1:8400/sdk/oauth/connect#session=sess_x";
         let text = text(&place, &made(), &["The key was revoked.".to_owned()], &sample, Some(link));
         let undo = "\n  grantd apps update app-1 --retrieve on\n";
-        for wanted in ["refused: No.\n", undo, "The key was revoked.\n", &format!("\n  {link}\n")] {
+        for wanted in
+            ["refused: No.\n", undo, "The key was revoked.\n", &format!("\n  {link}\n"), &format!("\n  {login_url}\n")]
+        {
             assert!(text.contains(wanted), "{text}");
         }
     }

@@ -41,7 +41,7 @@ pub async fn list(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     let query: ListQuery = parse::query(&request.uri)?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     let organization = request.operator.organization_id;
-    if let Some(ids) = request.pat.app_ids.clone() {
+    if let Some(ids) = request.who.app_ids().cloned() {
         // A token for some apps sees those, and counts no others.
         let found: Vec<App> = vault
             .store

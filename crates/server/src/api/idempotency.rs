@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use grantd_domain::seal::Place;
 use grantd_store::idempotency::{self, Kept};
-use grantd_store::operators::{Pat, Role};
+use grantd_store::operators::Role;
 use grantd_store::{Error as StoreError, Result as Stored, Tx};
 use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error, TimeMs, limits};
@@ -19,7 +19,7 @@ use http::{HeaderName, HeaderValue};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::{Request, version};
+use super::{Request, Who, version};
 use crate::answer::{Answer, of_store, raw};
 use crate::install::Pepper;
 use crate::routes::Api;
@@ -27,7 +27,7 @@ use crate::vault::Vault;
 
 /// The header that names a call.
 pub const HEADER: &str = "idempotency-key";
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// One call, however often it is sent.
 #[derive(Clone, Copy)]
@@ -46,7 +46,7 @@ enum Made {
 
 impl Attempt {
     /// What the head says; `None` without a key. With another role the same words are another call.
-    pub fn parse(pepper: &Pepper, parts: &Parts, pat: &Pat, role: Role, body: &[u8]) -> Result<Option<Self>, Error> {
+    pub fn parse(pepper: &Pepper, parts: &Parts, who: &Who, role: Role, body: &[u8]) -> Result<Option<Self>, Error> {
         let mut values = parts.headers.get_all(HEADER).iter();
         let Some(key) = values.next() else { return Ok(None) };
         let key = key.as_bytes();
@@ -57,13 +57,22 @@ impl Attempt {
             return Err(Error::impossible("Idempotency-Key", &why).hint("A random UUID for each new request is good."));
         }
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
-        Ok(Some(Self {
-            key_hash: hash(pepper, &[pat.id.as_bytes(), key]),
-            request_hash: hash(
-                pepper,
-                &[role.as_str().as_bytes(), parts.method.as_str().as_bytes(), target.as_bytes(), body],
-            ),
-        }))
+        Ok(Some(Self::new(pepper, key, who, role, (parts.method.as_str(), target), body)))
+    }
+
+    /// The call of this key; also what a form of a page does that was drawn with it.
+    pub fn new(
+        pepper: &Pepper,
+        key: &[u8],
+        who: &Who,
+        role: Role,
+        (method, target): (&str, &str),
+        body: &[u8],
+    ) -> Self {
+        Self {
+            key_hash: hash(pepper, &[who.id(), key]),
+            request_hash: hash(pepper, &[role.as_str().as_bytes(), method.as_bytes(), target.as_bytes(), body]),
+        }
     }
 
     /// Where its answer is sealed: for this call alone.

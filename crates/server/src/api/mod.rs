@@ -1,4 +1,5 @@
-//! `/api/v1`: the management API. A personal access token says who; the route table says which role.
+//! `/api/v1`: the management API. A personal access token says who; the route table says which role. Pages of the portal make the
+//! same calls, of whoever is signed in.
 
 pub(crate) mod apps;
 mod audit;
@@ -31,7 +32,7 @@ use grantd_domain::grant::{App, AppState};
 use grantd_domain::identity::UserStatus;
 use grantd_store::operators::{self as operator_rows, Operator, Pat, Role};
 use grantd_wire::api::Whoami;
-use grantd_wire::ids::AppId;
+use grantd_wire::ids::{AppId, WebSessionId};
 use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error, limits};
 use http::header;
@@ -40,16 +41,42 @@ use http::request::Parts;
 use crate::answer::{Answer, json, of_store};
 use crate::caller::{Source, body, failed};
 use crate::flow::Drafts;
-use crate::routes::{Api, ApiRoute};
+use crate::routes::{self, Api, ApiRoute};
 use crate::vault::Vault;
 use idempotency::Attempt;
 use version::IfMatch;
+
+/// How it is known who calls.
+pub enum Who {
+    /// By a personal access token.
+    Token(Pat),
+    /// They are signed in to the portal.
+    Session(WebSessionId),
+}
+
+impl Who {
+    /// The apps that the call may be about; `None`: every one of the organization.
+    fn app_ids(&self) -> Option<&Vec<AppId>> {
+        match self {
+            Self::Token(pat) => pat.app_ids.as_ref(),
+            Self::Session(_) => None,
+        }
+    }
+
+    /// The bytes of its id.
+    fn id(&self) -> &[u8; 16] {
+        match self {
+            Self::Token(pat) => pat.id.as_bytes(),
+            Self::Session(id) => id.as_bytes(),
+        }
+    }
+}
 
 /// An authenticated call of the management API.
 pub struct Request {
     route: Api,
     pub operator: Operator,
-    pub pat: Pat,
+    pub who: Who,
     /// What this call may do: the lower of the operator's role and the token's.
     pub role: Role,
     pub uri: http::Uri,
@@ -74,34 +101,74 @@ pub async fn answer(
         Ok(found) => found,
         Err(e) => return Err(failed(vault, &source, None, e).await),
     };
-    if role < route.role {
-        return Err(Error::new(Code::RoleRequired).message(format!(
-            "This needs the role {}; yours is {}. Ask an admin.",
-            route.role.as_str(),
-            role.as_str()
-        )));
-    }
+    check_role(role, route.role)?;
     if parts.headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Code::EncodingUnsupported.into());
     }
     let if_match = IfMatch::parse(&parts.headers, route.route)?;
     let body = body(parts, content, limits::API_BODY_BYTES_MAX).await?;
-    let attempt = if route.method == "POST" { Attempt::parse(&vault.pepper, parts, &pat, role, &body)? } else { None };
+    let who = Who::Token(pat);
+    let attempt = if route.method == "POST" { Attempt::parse(&vault.pepper, parts, &who, role, &body)? } else { None };
+    let uri = parts.uri.clone();
+    let request = Request { route: route.route, operator, who, role, uri, params, if_match, body, attempt, source };
+    run(vault, route, request).await
+}
+
+/// What a page of the portal asks for.
+pub struct PageCall<'a> {
+    pub route: Api,
+    /// Segments of the path, as they came: still encoded.
+    pub params: Vec<String>,
+    pub query: String,
+    pub body: Bytes,
+    /// Names the form, so that it does what it does once however often it is sent.
+    pub once: Option<&'a str>,
+}
+
+/// A call that a page makes for whoever is signed in: the same table, the same handler, the same events as for a token.
+pub async fn call_of_page(
+    vault: &Arc<Vault>,
+    (session, operator): (WebSessionId, &Operator),
+    call: PageCall<'_>,
+    source: Source,
+) -> Result<Answer, Error> {
+    let route = routes::API.iter().find(|row| row.route == call.route).ok_or(Code::Internal)?;
+    check_role(operator.role, route.role)?;
+    let path = call.params.iter().fold(route.path.to_owned(), |path, param| path.replacen("{}", param, 1));
+    let target = if call.query.is_empty() { path } else { format!("{path}?{}", call.query) };
+    let uri: http::Uri = target.parse().map_err(|_| Error::new(Code::NotFound))?;
+    let who = Who::Session(session);
+    let attempt = call.once.map(|once| {
+        Attempt::new(&vault.pepper, once.as_bytes(), &who, operator.role, (route.method, &target), &call.body)
+    });
     let request = Request {
-        route: route.route,
-        operator,
-        pat,
-        role,
-        uri: parts.uri.clone(),
-        params,
-        if_match,
-        body,
+        route: call.route,
+        operator: operator.clone(),
+        who,
+        role: operator.role,
+        uri,
+        params: call.params,
+        if_match: IfMatch::Absent,
+        body: call.body,
         attempt,
         source,
     };
+    Box::pin(run(vault, route, request)).await
+}
+
+/// Refuses a role that is too small.
+pub fn check_role(role: Role, needed: Role) -> Result<(), Error> {
+    if role >= needed {
+        return Ok(());
+    }
+    let message = format!("This needs the role {}; yours is {}. Ask an admin.", needed.as_str(), role.as_str());
+    Err(Error::new(Code::RoleRequired).message(message))
+}
+
+async fn run(vault: &Arc<Vault>, route: &ApiRoute, request: Request) -> Result<Answer, Error> {
     let changes = route.method != "GET";
     match route.route {
-        Api::Whoami => Ok(json(200, &request.whoami())),
+        Api::Whoami => Ok(json(200, &request.whoami()?)),
         Api::OrganizationShow => organization::show(vault, &request).await,
         Api::OrganizationUpdate => organization::update(vault, &request).await,
         Api::OperatorsList => operators::list(vault, &request).await,
@@ -147,12 +214,12 @@ pub async fn may_see_metrics(vault: &Vault, parts: &Parts, source: &Source) -> R
         Ok(found) => found,
         Err(e) => return Err(failed(vault, source, None, e).await),
     };
-    every_app(&pat, "see metrics")
+    every_app(&Who::Token(pat), "see metrics")
 }
 
 /// A token for some apps cannot do `what`.
-fn every_app(pat: &Pat, what: &str) -> Result<(), Error> {
-    match pat.app_ids {
+fn every_app(who: &Who, what: &str) -> Result<(), Error> {
+    match who.app_ids() {
         None => Ok(()),
         Some(_) => Err(Error::new(Code::RoleRequired)
             .message(format!("This token is for some apps only, and cannot {what}. Use one for all of them."))),
@@ -288,18 +355,20 @@ impl Request {
     }
 
     fn every_app(&self, what: &str) -> Result<(), Error> {
-        every_app(&self.pat, what)
+        every_app(&self.who, what)
     }
 
-    fn whoami(&self) -> Whoami {
-        Whoami {
+    fn whoami(&self) -> Result<Whoami, Error> {
+        // The answer is about a token.
+        let Who::Token(pat) = &self.who else { return Err(Code::SessionRequired.into()) };
+        Ok(Whoami {
             operator_id: self.operator.id.to_string(),
             organization_id: self.operator.organization_id.to_string(),
             email: self.operator.email.clone(),
             role: self.role.as_str().to_owned(),
-            pat_id: self.pat.id.to_string(),
-            expires_at: self.pat.expires_at,
-        }
+            pat_id: pat.id.to_string(),
+            expires_at: pat.expires_at,
+        })
     }
 
     /// The app the path names, if this token may see it.
@@ -310,7 +379,7 @@ impl Request {
                 .hint("Apps go by their id, which `grantd apps list` shows.")
         };
         let id = AppId::parse(&self.params[0]).ok_or_else(missing)?;
-        if self.pat.app_ids.as_ref().is_some_and(|ids| !ids.contains(&id)) {
+        if self.who.app_ids().is_some_and(|ids| !ids.contains(&id)) {
             return Err(missing());
         }
         let organization = self.operator.organization_id;

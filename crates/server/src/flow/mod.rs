@@ -9,6 +9,7 @@ pub mod export;
 pub mod grants;
 pub mod identity;
 pub mod key_entry;
+pub mod portal;
 pub mod probe;
 pub mod refresh;
 pub mod release;

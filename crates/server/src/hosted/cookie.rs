@@ -22,11 +22,15 @@ const AGE_S: i64 = 86_400;
 
 /// The browser's own secret, if it sends one that could be ours.
 pub fn read(headers: &HeaderMap) -> Option<String> {
+    let is_ours = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+    find(headers, NAME).filter(|value| value.len() == VALUE_CHARS && value.bytes().all(is_ours))
+}
+
+/// The first cookie of this name.
+pub fn find(headers: &HeaderMap, wanted: &str) -> Option<String> {
     let sent = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let mut pairs = sent.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let is_ours = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
-    let value = pairs.find(|(name, _)| *name == NAME)?.1;
-    (value.len() == VALUE_CHARS && value.bytes().all(is_ours)).then(|| value.to_owned())
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned())
 }
 
 /// A secret for a browser that has none.

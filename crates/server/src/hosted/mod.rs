@@ -4,7 +4,7 @@
 //! carries a token made of that cookie.
 
 mod connect;
-mod cookie;
+pub(crate) mod cookie;
 mod key_entry;
 mod sign_in;
 
@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use grantd_wire::{Code, Error};
-use http::Method;
 use http::request::Parts;
+use http::{HeaderMap, Method};
 
 use crate::answer::Answer;
 use crate::caller::{Source, body};
@@ -86,6 +86,15 @@ fn not_allowed(methods: &'static str) -> Error {
     Error::new(Code::MethodNotAllowed).detail("allow", methods)
 }
 
+/// Browsers say where a form comes from; a page of somebody else's has no business sending one here.
+pub(crate) fn check_site(headers: &HeaderMap) -> Result<(), Error> {
+    let site = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
+    if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+        return Err(Error::invalid("Sec-Fetch-Site", "says that the form is not of this site"));
+    }
+    Ok(())
+}
+
 async fn dispatch(
     vault: &Arc<Vault>,
     hosted: Hosted<'_>,
@@ -95,10 +104,8 @@ async fn dispatch(
 ) -> Result<Answer, Error> {
     let is_get = parts.method == Method::GET || parts.method == Method::HEAD;
     let is_post = parts.method == Method::POST;
-    // Browsers say where a form comes from; a page of somebody else's has no business sending one here.
-    let site = parts.headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
-    if is_post && site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
-        return Err(Error::invalid("Sec-Fetch-Site", "says that the form is not of this site"));
+    if is_post {
+        check_site(&parts.headers)?;
     }
     match hosted {
         Hosted::Open if is_get => Ok(connect::first_page(vault)),

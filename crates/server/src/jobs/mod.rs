@@ -9,7 +9,9 @@ use std::time::Duration;
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::env::new_uuid;
 use grantd_store::processes::{self, Process};
-use grantd_store::{Error as StoreError, append_event, audit, auth_sessions, crash, credentials, grants, idempotency};
+use grantd_store::{
+    Error as StoreError, append_event, audit, auth_sessions, crash, credentials, grants, idempotency, web_sessions,
+};
 use grantd_wire::ids::{AppId, OrganizationId};
 use grantd_wire::limits;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +43,10 @@ const SIGN_INS_PRUNE_EVERY: Duration = Duration::from_secs(10);
 const SIGN_IN_KEPT_MS: i64 = 3_600_000;
 /// Sign-ins that are forgotten in one write.
 const SIGN_INS_MAX: i64 = 500;
+/// How often sessions of the portal are forgotten that are over.
+const WEB_SESSIONS_PRUNE_EVERY: Duration = Duration::from_mins(5);
+/// Sessions of the portal that are forgotten in one write.
+const WEB_SESSIONS_MAX: i64 = 500;
 const SESSIONS_PRUNE_EVERY: Duration = Duration::from_mins(5);
 const CLOCK_TICK: Duration = Duration::from_mins(1);
 /// How often it is looked whether a day of a trail has come of age, and whether what was cut off can be deleted.
@@ -66,6 +72,7 @@ pub async fn run(vault: Arc<Vault>, stop: CancellationToken) {
             assertion::keep_up(&vault).await.map_err(StoreError::from)
         }),
         every(SIGN_INS_PRUNE_EVERY, &stop, || prune_sign_ins(&vault)),
+        every(WEB_SESSIONS_PRUNE_EVERY, &stop, || prune_web_sessions(&vault)),
         every(PROCESS_REPORT_EVERY, &stop, || report_process(&vault, &process)),
         every(RETENTION_EVERY, &stop, || async {
             // One process is enough; two do no harm.
@@ -134,6 +141,14 @@ pub async fn prune_sign_ins(vault: &Vault) -> Result<(), StoreError> {
     let now = vault.env.now();
     let before = now.plus_ms(-SIGN_IN_KEPT_MS);
     while vault.store.write(move |tx| auth_sessions::prune(tx, before, now, SIGN_INS_MAX)).await? > 0 {}
+    Ok(())
+}
+
+/// Forgets who was signed in to the portal and is no more, and links that are too old.
+pub async fn prune_web_sessions(vault: &Vault) -> Result<(), StoreError> {
+    let now = vault.env.now();
+    let idle_before = now.plus_seconds(-limits::WEB_SESSION_IDLE_S);
+    while vault.store.write(move |tx| web_sessions::prune(tx, now, idle_before, WEB_SESSIONS_MAX)).await? > 0 {}
     Ok(())
 }
 

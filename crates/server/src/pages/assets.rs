@@ -28,11 +28,18 @@ const ASSETS: &[Asset] = &[
     css("base", include_str!("../../assets/base.css")),
     css("parts", include_str!("../../assets/parts.css")),
     css("sheet", include_str!("../../assets/sheet.css")),
+    css("portal", include_str!("../../assets/portal.css")),
     Asset {
         stem: "connect",
         extension: "js",
         content_type: "text/javascript; charset=utf-8",
         content: include_str!("../../assets/connect.js"),
+    },
+    Asset {
+        stem: "portal",
+        extension: "js",
+        content_type: "text/javascript; charset=utf-8",
+        content: include_str!("../../assets/portal.js"),
     },
     Asset {
         stem: "favicon",

@@ -367,12 +367,12 @@ pub struct Csp<'a> {
 pub fn answer(status: u16, site: &Site<'_>, page: &Page<'_>, csp: &Csp<'_>) -> Answer {
     let html = html(site, page);
     let mut answer = raw(status, "text/html; charset=utf-8", Body::from(html));
-    secure(&mut answer, csp);
+    secure(&mut answer, csp, Window::TellsItsOpener);
     answer
 }
 
 /// The security headers of pages. `raw` has set `Cache-Control` and `X-Content-Type-Options`.
-fn secure(answer: &mut Answer, csp: &Csp<'_>) {
+fn secure(answer: &mut Answer, csp: &Csp<'_>, window: Window) {
     let mut forms = String::from("'self'");
     for origin in csp.form_action.iter().filter_map(|address| shown::origin(address)) {
         forms.push(' ');
@@ -384,11 +384,33 @@ fn secure(answer: &mut Answer, csp: &Csp<'_>) {
     );
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_str(&policy).expect("origins are ASCII"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     // For browsers that do not know `frame-ancestors`.
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    // The window that opened this one is told how it ended. Another value cuts the two apart.
-    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("unsafe-none"));
+    let (referrer, opener) = match window {
+        Window::TellsItsOpener => ("no-referrer", "unsafe-none"),
+        Window::StandsAlone => ("same-origin", "same-origin"),
+    };
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static(referrer));
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static(opener));
+}
+
+/// How a page stands to other windows.
+#[derive(Clone, Copy)]
+enum Window {
+    /// The window that opened it is told how it ended. Another value cuts the two apart.
+    TellsItsOpener,
+    /// It has to do with no other. Its own forms say where they come from, which without a referrer they would not.
+    StandsAlone,
+}
+
+/// The answer that shows a page of the portal. Every text in it is made inert here, so that no page can forget to.
+pub fn portal(status: u16, template: &str, context: &impl Serialize) -> Answer {
+    let mut context = serde_json::to_value(context).expect("contexts of ours have a JSON form");
+    shown::make_inert(&mut context);
+    let html = render::render(template, Value::from(Serde(&context)));
+    let mut answer = raw(status, "text/html; charset=utf-8", Body::from(html));
+    secure(&mut answer, &Csp::default(), Window::StandsAlone);
+    answer
 }
 
 /// The page's text.

@@ -30,6 +30,19 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     ("wrong_browser.html", include_str!("../../templates/wrong_browser.html")),
     ("closed.html", include_str!("../../templates/closed.html")),
     ("trouble.html", include_str!("../../templates/trouble.html")),
+    ("portal/app_home.html", include_str!("../../templates/portal/app_home.html")),
+    ("portal/app_new.html", include_str!("../../templates/portal/app_new.html")),
+    ("portal/apps.html", include_str!("../../templates/portal/apps.html")),
+    ("portal/head.html", include_str!("../../templates/portal/head.html")),
+    ("portal/icons.html", include_str!("../../templates/portal/icons.html")),
+    ("portal/layout.html", include_str!("../../templates/portal/layout.html")),
+    ("portal/outside.html", include_str!("../../templates/portal/outside.html")),
+    ("portal/parts.html", include_str!("../../templates/portal/parts.html")),
+    ("portal/sessions.html", include_str!("../../templates/portal/sessions.html")),
+    ("portal/sign_in.html", include_str!("../../templates/portal/sign_in.html")),
+    ("portal/trouble.html", include_str!("../../templates/portal/trouble.html")),
+    ("portal/trouble_outside.html", include_str!("../../templates/portal/trouble_outside.html")),
+    ("portal/trouble_text.html", include_str!("../../templates/portal/trouble_text.html")),
 ];
 
 /// What needs no encoding in a segment or a value of a query.
@@ -45,12 +58,16 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment.add_function("t", |key: &str, values: Kwargs| TEXTS.html(key, &values));
     environment.add_function("plain", |key: &str, values: Kwargs| TEXTS.plain(key, &values));
     environment.add_function("time", |at: &str| TEXTS.time(at));
+    environment.add_function("ago", |at: &str, now: &str| TEXTS.ago(at, now));
+    environment.add_function("tn", |key: &str, count: i64, values: Kwargs| TEXTS.counted(key, count, &values));
     environment.add_function("asset", |name: &str| {
         assets::path(name).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("there is no asset {name}")))
     });
     environment.add_filter("segment", |text: &str| utf8_percent_encode(text, UNRESERVED).to_string());
     environment.add_filter("isolated", isolated);
     environment.add_filter("initial", initial);
+    environment.add_filter("number", number);
+    environment.add_filter("short", short);
     environment.add_filter("hue", hue);
     for (name, text) in TEMPLATES {
         environment.add_template(name, text).expect("templates of ours are well formed");
@@ -77,4 +94,46 @@ fn initial(name: &str) -> String {
 /// Which of the four mark colours; the same for the same name.
 fn hue(name: &str) -> u8 {
     name.bytes().fold(0u8, |sum, b| sum.wrapping_mul(31).wrapping_add(b)) % 4 + 1
+}
+
+/// A number as people read it: `10,248`.
+pub(super) fn number(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut shown = if number < 0 { "-".to_owned() } else { String::new() };
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
+/// An id with its middle left out.
+fn short(id: &str) -> String {
+    let chars: Vec<char> = id.chars().collect();
+    if chars.len() <= 16 {
+        return id.to_owned();
+    }
+    chars[..8].iter().chain(&['…']).chain(&chars[chars.len() - 4..]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_ids_are_shown_for_people() {
+        let numbers = [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (10_248, "10,248"),
+            (1_234_567, "1,234,567"),
+            (-1_000, "-1,000"),
+        ];
+        assert!(numbers.iter().all(|(n, text)| number(*n) == *text));
+        assert_eq!(short("0199c0de-0000-7000-8000-00000000beef"), "0199c0de…beef");
+        assert_eq!(short("short"), "short");
+    }
 }

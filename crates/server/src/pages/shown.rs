@@ -35,6 +35,22 @@ pub(super) fn name(text: &str) -> String {
     if shown.is_empty() { "?".to_owned() } else { shown }
 }
 
+/// Takes out of every text what is not seen and changes what is. Lines stay lines.
+pub(super) fn make_inert(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => {
+            let mut marks = 0;
+            text.retain(|c| {
+                marks = if is_mark(c) { marks + 1 } else { 0 };
+                matches!(c, '\n' | '\t') || !(c.is_control() || is_unseen(c) || marks > MARKS_MAX)
+            });
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(make_inert),
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(make_inert),
+        _ => {}
+    }
+}
+
 /// Marks of direction, fillers and tags: they are not seen, and change what is. The joiners stay: scripts and emoji need them.
 fn is_unseen(c: char) -> bool {
     matches!(c,

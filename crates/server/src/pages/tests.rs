@@ -222,6 +222,13 @@ fn keys_in_templates() -> BTreeSet<String> {
             }
         }
     }
+    for (_, template) in TEMPLATES {
+        for (at, call) in template.match_indices("tn(\"") {
+            let key = template[at + call.len()..].split('"').next().unwrap();
+            keys.extend(["one", "other"].map(|form| format!("{key}.{form}")));
+        }
+    }
+    keys.extend(keys_of_the_portal());
     for reason in Reason::ALL {
         keys.extend(["title", "what", "next"].map(|part| format!("failed.{}.{part}", name_of(&reason))));
     }
@@ -243,6 +250,26 @@ fn keys_in_templates() -> BTreeSet<String> {
     keys
 }
 
+/// Those of the portal that are put together.
+fn keys_of_the_portal() -> Vec<String> {
+    use crate::portal::routes::{APP_PLACES, DONE, PLACES};
+    let mut keys: Vec<String> =
+        PLACES.iter().chain(APP_PLACES).map(|place| format!("portal.nav.{}", place.key)).collect();
+    keys.extend(DONE.iter().map(|done| format!("portal.done.{done}")));
+    let mut all = |prefix: &str, names: &[&str]| keys.extend(names.iter().map(|name| format!("portal.{prefix}{name}")));
+    all("theme.", &["system", "light", "dark"]);
+    all("role.", &["viewer", "developer", "admin"]);
+    all("state.", &["active", "archived", "deleted"]);
+    all("", &["now"]);
+    for unit in ["minutes", "hours", "days"] {
+        all(&format!("{unit}_ago."), &["one", "other"]);
+    }
+    for kind in ["forbidden", "not_found", "too_many", "busy", "internal", "form"] {
+        all(&format!("trouble.{kind}."), &["title"]);
+    }
+    keys
+}
+
 /// The name that serde gives a variant.
 fn name_of(variant: &impl Serialize) -> String {
     serde_json::to_value(variant).unwrap().as_str().unwrap().to_owned()
@@ -260,7 +287,8 @@ fn every_sentence_is_used_and_every_used_one_exists() {
 fn slots_of_sentences_are_those_that_the_pages_fill() {
     let fills =
         ["app", "provider", "account", "user", "host", "until", "count", "status", "day", "month", "year", "time"];
-    for (key, parts) in &TEXTS.sentences {
+    // Pages of the portal are all drawn by the tests of its routes.
+    for (key, parts) in TEXTS.sentences.iter().filter(|(key, _)| !key.starts_with("portal.")) {
         for part in parts {
             match part {
                 Part::Slot(name) => assert!(fills.contains(&name.as_str()), "{key}: {name}"),

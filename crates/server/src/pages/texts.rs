@@ -14,7 +14,8 @@ use minijinja::{Error, ErrorKind, HtmlEscape, Value};
 /// The language of the pages.
 pub(super) const LANG: &str = "en";
 
-pub(super) static TEXTS: LazyLock<Texts> = LazyLock::new(|| Texts::parse(include_str!("../../lang/en.toml")));
+pub(super) static TEXTS: LazyLock<Texts> =
+    LazyLock::new(|| Texts::parse(&[include_str!("../../lang/en.toml"), include_str!("../../lang/portal.en.toml")]));
 
 /// A sentence, cut where values go.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,11 +30,12 @@ pub(super) struct Texts {
 }
 
 impl Texts {
-    /// Reads a language file. Ours are part of the program, so what is wrong with one is a bug.
-    fn parse(file: &str) -> Self {
-        let file: toml::Table = file.parse().expect("language files are TOML");
+    /// Reads the files of a language. Ours are part of the program, so what is wrong with one is a bug.
+    fn parse(files: &[&str]) -> Self {
         let mut sentences = BTreeMap::new();
-        flatten(&mut sentences, "", file);
+        for file in files {
+            flatten(&mut sentences, "", file.parse().expect("language files are TOML"));
+        }
         Self { sentences }
     }
 
@@ -74,6 +76,34 @@ impl Texts {
             }
         }
         Ok(out)
+    }
+
+    /// The sentence of a key for this many, which it may name as `{count}`.
+    pub(super) fn counted(&self, key: &str, count: i64, values: &Kwargs) -> Result<Value, Error> {
+        // What the language needs more than these two it gets here.
+        let form = if count == 1 { "one" } else { "other" };
+        let mut all: Vec<(&str, Value)> = vec![("count", Value::from(super::render::number(count)))];
+        for name in values.args() {
+            all.push((name, values.get(name)?));
+        }
+        self.html(&format!("{key}.{form}"), &Kwargs::from_iter(all))
+    }
+
+    /// How long ago a moment was; one that is more than a month old, or still to come, is written out.
+    pub(super) fn ago(&self, at: &str, now: &str) -> Result<Value, Error> {
+        let unreadable = || Error::new(ErrorKind::InvalidOperation, format!("{at} is no moment"));
+        let moment = TimeMs::parse(at).ok_or_else(unreadable)?;
+        let minutes = TimeMs::parse(now).ok_or_else(unreadable)?.since(moment).div_euclid(60_000);
+        let none = Kwargs::from_iter(Vec::<(&str, Value)>::new());
+        let text = match minutes {
+            0 => self.html("portal.now", &none)?,
+            1..60 => self.counted("portal.minutes_ago", minutes, &none)?,
+            60..1_440 => self.counted("portal.hours_ago", minutes / 60, &none)?,
+            1_440..43_200 => self.counted("portal.days_ago", minutes / 1_440, &none)?,
+            _ => return self.time(at),
+        };
+        let at = HtmlEscape(at);
+        Ok(Value::from_safe_string(format!("<time datetime=\"{at}\" title=\"{at}\">{text}</time>")))
     }
 
     /// A moment as people write it, in UTC. The script of the page puts it into their own zone.

@@ -53,6 +53,7 @@ mod objects;
 mod openapi;
 mod operators;
 mod organization;
+mod portal;
 mod probe;
 mod providers;
 mod race;

@@ -11,6 +11,7 @@ const SHEETS: &[&str] = &[
     include_str!("../../../assets/base.css"),
     include_str!("../../../assets/parts.css"),
     include_str!("../../../assets/sheet.css"),
+    include_str!("../../../assets/portal.css"),
 ];
 
 /// The declarations of the first block behind `start`, without comments.

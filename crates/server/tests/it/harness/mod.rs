@@ -159,11 +159,14 @@ impl Server {
             || (path.starts_with("/sdk/") && path.ends_with("/connect/session") && status == 201)
             || (path.starts_with("/sdk/auth/") && status < 300)
             || (path.starts_with("/sign-in/") && method == "POST")
+            // A link that is opened is sent back by the form of its page.
+            || path == "/portal/sign-in"
             || (path.starts_with("/api/v1/") && path.ends_with("/connect-sessions") && status == 201)
             // Not one to a form that brings a user's own key.
             || (path.starts_with("/connect/") && method == "POST" && !path.ends_with("/key"));
-        let is_browsers =
-            ["/connect/", "/sign-in", "/oauth/", "/assets/", "/brand/"].iter().any(|start| path.starts_with(start));
+        let is_browsers = ["/connect/", "/sign-in", "/oauth/", "/assets/", "/brand/", "/portal"]
+            .iter()
+            .any(|start| path.starts_with(start));
         if is_browsers || path == "/sdk/oauth/connect" {
             return Answer::of_browser(what, hands_out, status, parts.headers, &body);
         }

@@ -293,6 +293,7 @@ pub const STORY: &[Step] = &[
     local("rotate-root-key --data-dir $DIR/other --to file:$DIR/new.key"),
     Step { is_local: true, ..fails("restore $DIR/copy.db --data-dir $DIR/other", Exit::Conflict) },
     local("restore $DIR/copy.db --data-dir $DIR/other --in-place"),
+    local("operator login-link --data-dir $DIR/other"),
 ];
 
 const DIRECTORY: &[(&str, &str)] = &[

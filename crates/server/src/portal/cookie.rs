@@ -1,0 +1,58 @@
+//! The cookie by which a browser is known that is signed in, and the one that says in which colours.
+
+use http::HeaderMap;
+
+use crate::hosted::cookie::find;
+use crate::vault::Vault;
+use grantd_wire::limits;
+
+const THEME: &str = "grantd_theme";
+const THEME_AGE_S: i64 = 365 * 86_400;
+/// Of a token without prefix.
+const VALUE_CHARS: usize = 43;
+
+/// Behind TLS the browser itself sees to it that no other host, and nothing unencrypted, has set it.
+fn name(vault: &Vault) -> &'static str {
+    if is_secure(vault) { "__Host-grantd_portal" } else { "grantd_portal" }
+}
+
+fn is_secure(vault: &Vault) -> bool {
+    vault.settings.public_url.starts_with("https://")
+}
+
+/// The session's secret, if the browser sends one that could be ours.
+pub fn read(vault: &Vault, headers: &HeaderMap) -> Option<String> {
+    let is_ours = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+    find(headers, name(vault)).filter(|value| value.len() == VALUE_CHARS && value.bytes().all(is_ours))
+}
+
+/// The header that gives it to the browser; no other site's request takes it along.
+pub fn set(vault: &Vault, value: &str) -> String {
+    header(vault, value, limits::WEB_SESSION_S)
+}
+
+/// The header that takes it from the browser.
+pub fn clear(vault: &Vault) -> String {
+    header(vault, "", 0)
+}
+
+fn header(vault: &Vault, value: &str, age_s: i64) -> String {
+    let secure = if is_secure(vault) { "; Secure" } else { "" };
+    format!("{}={value}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Strict{secure}", name(vault))
+}
+
+/// The theme that was chosen.
+pub fn theme(headers: &HeaderMap) -> Option<&'static str> {
+    let chosen = find(headers, THEME)?;
+    ["light", "dark"].into_iter().find(|theme| *theme == chosen)
+}
+
+/// The header that keeps it; without one, the system's is taken again.
+pub fn set_theme(vault: &Vault, theme: Option<&str>) -> String {
+    let secure = if is_secure(vault) { "; Secure" } else { "" };
+    let (value, age_s) = theme.map_or(("", 0), |theme| (theme, THEME_AGE_S));
+    format!(
+        "{THEME}={value}; Path={}/portal; Max-Age={age_s}; HttpOnly; SameSite=Lax{secure}",
+        vault.settings.base_path
+    )
+}

@@ -1,0 +1,235 @@
+//! The portal: pages for operators.
+//!
+//! Invariants: every page but those of signing in needs a session, whose operator and role are read anew; every change is a POST of a
+//! form that only a page of this browser's session could have sent; a page asks the management API, and no store.
+
+mod apps;
+mod cookie;
+mod desk;
+mod form;
+pub mod routes;
+mod sign_in;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use grantd_wire::{Code, Error, limits};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, header};
+use serde::Serialize;
+
+use crate::answer::Answer;
+use crate::api::check_role;
+use crate::caller::{Source, body};
+use crate::flow::portal;
+use crate::hosted::check_site;
+use crate::routes::{Found, find};
+use crate::vault::Vault;
+use desk::{Desk, Shown};
+use form::Form;
+use routes::{Access, PORTAL, Row, Screen};
+
+pub use crate::login::PORTAL_PATH as PATH;
+
+/// Answers a browser. A failure is a page, too.
+pub async fn answer(
+    vault: &Arc<Vault>,
+    parts: &Parts,
+    content: Body,
+    source: Source,
+    seen: &mut &'static str,
+) -> Answer {
+    let mut desk = Desk {
+        vault,
+        parts,
+        params: Vec::new(),
+        query: Form::parse(parts.uri.query().unwrap_or_default().as_bytes()),
+        form: Form::default(),
+        source,
+        visitor: None,
+        cookie: cookie::read(vault, &parts.headers).unwrap_or_default(),
+    };
+    match enter(&mut desk, content, seen).await {
+        Ok(answer) => answer,
+        Err(error) => trouble(&desk, &error),
+    }
+}
+
+async fn enter(desk: &mut Desk<'_>, content: Body, seen: &mut &'static str) -> Result<Answer, Error> {
+    if !desk.cookie.is_empty() {
+        desk.visitor = portal::find(desk.vault, &desk.cookie, desk.source.now).await?;
+    }
+    let method = if desk.parts.method == Method::HEAD { "GET" } else { desk.parts.method.as_str() };
+    let row: Row = match find(PORTAL, |row| (row.method, row.path), method, desk.parts.uri.path()) {
+        Found::Route(row, params) => {
+            desk.params = params;
+            row
+        }
+        Found::MethodNotAllowed(methods) => {
+            return Err(Error::new(Code::MethodNotAllowed).detail("allow", methods.join(", ")));
+        }
+        Found::Unknown => return Err(Code::NotFound.into()),
+    };
+    *seen = row.path;
+    let needs = match row.access {
+        Access::Anybody => None,
+        Access::Role(role) => Some(role),
+    };
+    if needs.is_some() && desk.visitor.is_none() {
+        return Ok(to_sign_in(desk));
+    }
+    if row.method == "POST" {
+        check_origin(desk.vault, &desk.parts.headers)?;
+        let sent = body(desk.parts, content, limits::PAGE_BODY_BYTES_MAX).await?;
+        desk.form = Form::parse(&sent);
+        if needs.is_some() {
+            desk.check_form()?;
+        }
+    }
+    if let Some(role) = needs {
+        check_role(desk.visitor()?.operator.role, role)?;
+    }
+    dispatch(desk, row.screen).await
+}
+
+async fn dispatch(desk: &Desk<'_>, screen: Screen) -> Result<Answer, Error> {
+    match screen {
+        Screen::Start => Ok(desk.go("/portal/apps")),
+        Screen::SignInShow => sign_in::show(desk).await,
+        Screen::SignIn => sign_in::sign_in(desk).await,
+        Screen::SignOut => sign_in::sign_out(desk).await,
+        Screen::Theme => theme(desk),
+        Screen::Apps => apps::list(desk).await,
+        Screen::AppNew => apps::new(desk),
+        Screen::AppCreate => apps::create(desk).await,
+        Screen::AppHome => apps::home(desk).await,
+        Screen::Sessions => sign_in::sessions(desk).await,
+        Screen::SessionEnd => sign_in::end_session(desk).await,
+    }
+}
+
+/// The page to sign in at, which leads back to where this one was asked for.
+fn to_sign_in(desk: &Desk<'_>) -> Answer {
+    let here = desk.parts.uri.path_and_query().map_or("", |target| target.as_str());
+    let is_get = matches!(desk.parts.method, Method::GET | Method::HEAD);
+    match local_path(here).filter(|here| is_get && *here != PATH) {
+        Some(here) => {
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            query.append_pair("to", here);
+            desk.go(&format!("{PATH}/sign-in?{}", query.finish()))
+        }
+        None => desk.go(&format!("{PATH}/sign-in")),
+    }
+}
+
+/// The address, if it is one of the portal and of nobody else.
+fn local_path(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix(PATH)?;
+    let is_ours = rest.is_empty() || rest.starts_with(['/', '?']);
+    let is_plain = path.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b'"' | b'<' | b'>'));
+    (is_ours && is_plain && path.len() <= PATH_CHARS_MAX).then_some(path)
+}
+
+/// Characters of an address to come back to.
+const PATH_CHARS_MAX: usize = 2_000;
+
+/// Refuses a form that a page of another origin sent.
+fn check_origin(vault: &Vault, headers: &HeaderMap) -> Result<(), Error> {
+    let url = &vault.settings.public_url;
+    let elsewhere = || {
+        Error::new(Code::CsrfFailed)
+            .message(format!("The form was sent from another address than {url}, where this server is."))
+            .hint(format!("Open {url}{PATH} and send it from there."))
+    };
+    check_site(headers).map_err(|_| elsewhere())?;
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let after_scheme = url.find("://").map_or(0, |at| at + 3);
+    let end = url[after_scheme..].find('/').map_or(url.len(), |at| after_scheme + at);
+    if origin.as_bytes() == &url.as_bytes()[..end] { Ok(()) } else { Err(elsewhere()) }
+}
+
+/// `POST /portal/theme`.
+fn theme(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let theme = match desk.form.raw("theme") {
+        "system" => None,
+        theme @ ("light" | "dark") => Some(theme),
+        _ => return Err(Error::invalid("theme", "must be system, light or dark")),
+    };
+    let mut answer = desk.go(local_path(desk.form.raw("to")).unwrap_or(PATH));
+    give_cookie(&mut answer, &cookie::set_theme(desk.vault, theme));
+    Ok(answer)
+}
+
+fn give_cookie(answer: &mut Answer, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        answer.headers_mut().append(header::SET_COOKIE, value);
+    }
+}
+
+#[derive(Serialize)]
+struct Trouble<'a> {
+    kind: &'static str,
+    code: &'static str,
+    message: &'a str,
+    hint: Option<&'a str>,
+    request_id: String,
+}
+
+/// A failure as a page.
+fn trouble(desk: &Desk<'_>, error: &Error) -> Answer {
+    let kind = match error.code.status() {
+        403 => "forbidden",
+        404 | 405 => "not_found",
+        429 => "too_many",
+        503 => "busy",
+        500 => "internal",
+        _ => "form",
+    };
+    let page = Trouble {
+        kind,
+        code: error.code.as_str(),
+        message: &error.message,
+        hint: error.hint.as_deref(),
+        request_id: desk.source.request_id.to_string(),
+    };
+    let template = if desk.visitor.is_some() { "portal/trouble.html" } else { "portal/trouble_outside.html" };
+    let mut answer = desk.page_with(error.code.status(), &Shown::new(template, "", &page));
+    answer.extensions_mut().insert(error.code);
+    let allow = error.details.get("allow").and_then(serde_json::Value::as_str);
+    if let Some(allow) = allow.and_then(|allow| HeaderValue::from_str(allow).ok()) {
+        answer.headers_mut().insert(header::ALLOW, allow);
+    }
+    if let Some(seconds) = error.retry_after_s {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_the_portal_are_gone_back_to() {
+        for good in ["/portal", "/portal/apps", "/portal/apps?search=a%20b&offset=25", "/portal?x=1"] {
+            assert_eq!(local_path(good), Some(good));
+        }
+        let long = format!("/portal/{}", "a".repeat(PATH_CHARS_MAX));
+        for bad in [
+            "",
+            "/",
+            "//evil.example",
+            "/portals",
+            "/portal\\evil",
+            "https://evil.example/portal",
+            "/portal/a b",
+            "/portal/\r\nSet-Cookie: a",
+            "portal",
+            "/portal/<x>",
+            &long,
+        ] {
+            assert_eq!(local_path(bad), None, "{bad}");
+        }
+        assert!(local_path(&long[..PATH_CHARS_MAX]).is_some());
+    }
+}

@@ -1,0 +1,107 @@
+//! Every page and form of the portal, and the role it needs; and what the navigation shows. A further page is a row here, an arm in
+//! [`super::dispatch`], a handler, a context and a template. What it asks of the management API needs the role that says there, too.
+
+use grantd_store::operators::Role;
+use serde::Serialize;
+
+/// A page, or what a form does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Screen {
+    Start,
+    SignInShow,
+    SignIn,
+    SignOut,
+    Theme,
+    Apps,
+    AppNew,
+    AppCreate,
+    AppHome,
+    Sessions,
+    SessionEnd,
+}
+
+/// Who may ask.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Whoever comes, signed in or not.
+    Anybody,
+    /// Whoever is signed in and has this role, or a greater one.
+    Role(Role),
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub screen: Screen,
+    pub method: &'static str,
+    /// `{}` stands for one segment. The first one behind `/portal/apps/` is an app's id.
+    pub path: &'static str,
+    pub access: Access,
+}
+
+const fn row(screen: Screen, method: &'static str, path: &'static str, access: Access) -> Row {
+    Row { screen, method, path, access }
+}
+
+const VIEWER: Access = Access::Role(Role::Viewer);
+const DEVELOPER: Access = Access::Role(Role::Developer);
+
+/// Every page and form.
+pub const PORTAL: &[Row] = &[
+    row(Screen::Start, "GET", "/portal", VIEWER),
+    row(Screen::SignInShow, "GET", "/portal/sign-in", Access::Anybody),
+    row(Screen::SignIn, "POST", "/portal/sign-in", Access::Anybody),
+    row(Screen::SignOut, "POST", "/portal/sign-out", VIEWER),
+    row(Screen::Theme, "POST", "/portal/theme", Access::Anybody),
+    row(Screen::Apps, "GET", "/portal/apps", VIEWER),
+    row(Screen::AppNew, "GET", "/portal/apps/new", DEVELOPER),
+    row(Screen::AppCreate, "POST", "/portal/apps/new", DEVELOPER),
+    row(Screen::AppHome, "GET", "/portal/apps/{}", VIEWER),
+    row(Screen::Sessions, "GET", "/portal/sessions", VIEWER),
+    row(Screen::SessionEnd, "POST", "/portal/sessions/{}/end", VIEWER),
+];
+
+/// A place in the navigation.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Place {
+    /// Names it; its label is the sentence `portal.nav.KEY`.
+    pub key: &'static str,
+    pub icon: &'static str,
+    /// Under the base; of an app, behind its address.
+    pub path: &'static str,
+}
+
+const fn place(key: &'static str, icon: &'static str, path: &'static str) -> Place {
+    Place { key, icon, path }
+}
+
+/// Places of the organization.
+pub const PLACES: &[Place] =
+    &[place("apps", "apps", "/portal/apps"), place("sessions", "terminal", "/portal/sessions")];
+
+/// Places of an app.
+pub const APP_PLACES: &[Place] = &[place("home", "home", "")];
+
+/// What a page says at its top when a form of another one has just been done: names of sentences in `portal.done`.
+pub const DONE: &[&str] = &["app_created", "session_ended"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_place_of_the_navigation_is_a_page() {
+        let is_page = |path: &str| PORTAL.iter().any(|row| row.method == "GET" && row.path == path);
+        assert!(PLACES.iter().all(|place| is_page(place.path)));
+        assert!(APP_PLACES.iter().all(|place| is_page(&format!("/portal/apps/{{}}{}", place.path))));
+    }
+
+    #[test]
+    fn rows_are_told_apart_and_only_signing_in_is_open() {
+        let pairs: std::collections::BTreeSet<_> = PORTAL.iter().map(|row| (row.method, row.path)).collect();
+        assert_eq!(pairs.len(), PORTAL.len());
+        let open = PORTAL.iter().filter(|row| row.access == Access::Anybody).map(|row| row.path);
+        assert_eq!(open.collect::<Vec<_>>(), ["/portal/sign-in", "/portal/sign-in", "/portal/theme"]);
+        assert!(PORTAL.iter().all(|row| matches!(row.method, "GET" | "POST")), "browsers send nothing else");
+    }
+}

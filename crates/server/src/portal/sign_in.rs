@@ -1,0 +1,130 @@
+//! Signing in and out, and where else one is signed in.
+
+use grantd_wire::ids::WebSessionId;
+use grantd_wire::{Code, Error, TimeMs, limits};
+use serde::Serialize;
+
+use super::desk::{Desk, Shown};
+use super::{PATH, cookie, give_cookie, local_path};
+use crate::answer::Answer;
+use crate::flow::portal;
+
+#[derive(Serialize)]
+struct SignIn<'a> {
+    /// The link that was opened, for the form to send back.
+    link: Option<&'a str>,
+    /// Whom it signs in.
+    email: Option<String>,
+    to: Option<&'a str>,
+    /// Somebody is signed in here already.
+    is_signed_in: bool,
+}
+
+fn draw(desk: &Desk<'_>, status: u16, link: &str, email: Option<String>) -> Answer {
+    let to = [desk.query.raw("to"), desk.form.raw("to")].into_iter().find_map(local_path);
+    let link = Some(link).filter(|link| !link.is_empty());
+    let page = SignIn { link, email, to, is_signed_in: desk.visitor.is_some() };
+    desk.page_with(status, &Shown::new("portal/sign_in.html", "", &page))
+}
+
+/// `GET /portal/sign-in`. Opening a link changes nothing.
+pub async fn show(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let link = desk.query.raw("link");
+    if link.is_empty() {
+        return Ok(match desk.visitor {
+            Some(_) => desk.go(PATH),
+            None => draw(desk, 200, "", None),
+        });
+    }
+    let found = portal::find_link(desk.vault, link, desk.source.now).await?;
+    let status = if found.is_some() { 200 } else { 410 };
+    Ok(draw(desk, status, link, found.map(|operator| operator.email)))
+}
+
+/// `POST /portal/sign-in`: uses the link up.
+pub async fn sign_in(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let link = desk.form.raw("link");
+    let Some(made) = portal::sign_in(desk.vault, link, desk.visitor.as_ref(), &desk.source).await? else {
+        return Ok(draw(desk, 410, link, None));
+    };
+    let mut answer = desk.go(local_path(desk.form.raw("to")).unwrap_or(PATH));
+    give_cookie(&mut answer, &cookie::set(desk.vault, made.reveal()));
+    Ok(answer)
+}
+
+/// `POST /portal/sign-out`.
+pub async fn sign_out(desk: &Desk<'_>) -> Result<Answer, Error> {
+    portal::sign_out(desk.vault, desk.visitor()?, &desk.source).await?;
+    let mut answer = desk.go(&format!("{PATH}/sign-in"));
+    give_cookie(&mut answer, &cookie::clear(desk.vault));
+    Ok(answer)
+}
+
+#[derive(Serialize)]
+struct Session {
+    id: String,
+    is_this: bool,
+    auth_at: TimeMs,
+    seen_at: TimeMs,
+    /// When it ends, if nothing is asked for.
+    ends_at: TimeMs,
+    ip: String,
+    browser: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Sessions {
+    sessions: Vec<Session>,
+}
+
+/// `GET /portal/sessions`.
+pub async fn sessions(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let visitor = desk.visitor()?;
+    let found = portal::list(desk.vault, visitor, desk.source.now).await?;
+    let sessions = found.into_iter().map(|session| Session {
+        id: session.id.to_string(),
+        is_this: session.id == visitor.session.id,
+        auth_at: session.auth_at,
+        seen_at: session.seen_at,
+        ends_at: session.expires_at.min(session.seen_at.plus_seconds(limits::WEB_SESSION_IDLE_S)),
+        ip: session.ip,
+        browser: session.user_agent.as_deref().and_then(browser).map(str::to_owned),
+    });
+    let page = Sessions { sessions: sessions.collect() };
+    Ok(desk.page(&Shown::new("portal/sessions.html", "sessions", &page)))
+}
+
+/// The browser that a user agent is of, as far as it is one of the common ones. Later ones call themselves by earlier names, too.
+fn browser(user_agent: &str) -> Option<&'static str> {
+    let known =
+        [("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari")];
+    known.into_iter().find(|(sign, _)| user_agent.contains(sign)).map(|(_, name)| name)
+}
+
+/// `POST /portal/sessions/{}/end`.
+pub async fn end_session(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let visitor = desk.visitor()?;
+    let id = WebSessionId::parse(&desk.params[0]).ok_or(Code::NotFound)?;
+    if id == visitor.session.id {
+        return sign_out(desk).await;
+    }
+    match portal::end(desk.vault, visitor, id, &desk.source).await? {
+        true => Ok(desk.go("/portal/sessions?done=session_ended")),
+        false => Err(Code::NotFound.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_browsers_are_named() {
+        let chrome =
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
+        assert_eq!(browser(chrome), Some("Chrome"));
+        assert_eq!(browser(&format!("{chrome} Edg/140.0.0.0")), Some("Edge"));
+        assert_eq!(browser("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"), Some("Firefox"));
+        assert_eq!(browser("curl/8.5.0"), None);
+    }
+}
