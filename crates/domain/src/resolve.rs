@@ -138,6 +138,38 @@ fn allowed<'a>(
     }
 }
 
+/// Steps of a decision about a credential call, in their order, and the codes that each refuses with. A code that more than one
+/// refuses with stands at the first of them: those before it were passed, whichever it was.
+pub const STEPS: &[(&str, &[Code])] = &[
+    ("key", &[Code::InsufficientScope]),
+    (
+        "grant",
+        &[
+            Code::GrantNotFound,
+            Code::AmbiguousGrant,
+            Code::JwtValidationError,
+            Code::IdentityProviderInactive,
+            Code::SystemGrantUserTokenMismatch,
+            Code::PolicyDenied,
+            Code::GrantDeleted,
+        ],
+    ),
+    ("lifetime", &[Code::GrantRevoked, Code::GrantExpired]),
+    ("credential", &[Code::CredentialRevoked, Code::CredentialDestroyed]),
+    ("mode", &[Code::RestrictedGrantRequiresProxy]),
+    ("tenant", &[Code::TenantMismatch]),
+    ("destination", &[Code::BlockedDestination]),
+    (
+        "fresh",
+        &[Code::TokenEndpointFailed, Code::ProviderBreakerOpen, Code::TokenRefreshInProgress, Code::KeyUnavailable],
+    ),
+];
+
+/// The place in [`STEPS`] of the step that refuses with this code; `None`: it is of none.
+pub fn step_of(code: Code) -> Option<usize> {
+    STEPS.iter().position(|(_, codes)| codes.contains(&code))
+}
+
 /// A call that speaks for a user reaches what is the user's. One that speaks for nobody is the app's, which answers for its users.
 fn check_owner(principal: Principal, user: Option<&Speaker>) -> Result<(), Error> {
     let Some(user) = user else { return Ok(()) };

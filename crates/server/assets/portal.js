@@ -33,3 +33,34 @@ window.addEventListener("pageshow", () => {
     for (const button of form.querySelectorAll("[aria-busy]")) button.removeAttribute("aria-busy");
   }
 });
+
+// Parts of a page that follow what happens: drawn anew by the server, and put in place of the old. They wait while somebody is at them.
+const LIVE_EVERY_MS = 2000;
+
+async function follow(part) {
+  const { live, liveUntil } = part.dataset;
+  if (liveUntil && part.querySelector(liveUntil)) return;
+  for (;;) {
+    await new Promise((done) => setTimeout(done, LIVE_EVERY_MS));
+    if (document.hidden || part.matches(":hover") || part.contains(document.activeElement)) continue;
+    let fresh;
+    try {
+      const answer = await fetch(live);
+      // Signed out, or gone: the page says so itself.
+      if (answer.redirected || answer.status === 404) return location.reload();
+      if (!answer.ok) continue;
+      fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
+    } catch {
+      continue;
+    }
+    if (!fresh) return;
+    if (liveUntil && fresh.querySelector(liveUntil)) return location.reload();
+    const known = new Set([...part.querySelectorAll("[data-id]")].map((row) => row.dataset.id));
+    for (const row of fresh.querySelectorAll("[data-id]")) {
+      if (known.size && !known.has(row.dataset.id)) row.classList.add("is-new");
+    }
+    part.replaceChildren(...fresh.childNodes);
+  }
+}
+
+for (const part of document.querySelectorAll("[data-live]")) follow(part);

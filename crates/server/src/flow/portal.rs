@@ -37,11 +37,16 @@ pub async fn find(vault: &Vault, cookie: &str, now: TimeMs) -> Result<Option<Vis
     if is_idle || session.expires_at <= now || operator.disabled_at.is_some() {
         return Ok(None);
     }
-    if now.since(session.seen_at) >= SEEN_STEP_MS {
-        let id = session.id;
-        vault.store.write(move |tx| web_sessions::touch(tx, id, now)).await.map_err(of_store)?;
-    }
     Ok(Some(Visitor { session, operator }))
+}
+
+/// Notes that the visitor was there, at most once a minute.
+pub async fn touch(vault: &Vault, visitor: &Visitor, now: TimeMs) -> Result<(), Error> {
+    if now.since(visitor.session.seen_at) < SEEN_STEP_MS {
+        return Ok(());
+    }
+    let id = visitor.session.id;
+    vault.store.write(move |tx| web_sessions::touch(tx, id, now)).await.map_err(of_store)
 }
 
 /// Whom a link would sign in. Asking uses nothing up: whoever looks links over before their reader does must not spoil them.

@@ -259,7 +259,13 @@ fn keys_of_the_portal() -> Vec<String> {
     let mut all = |prefix: &str, names: &[&str]| keys.extend(names.iter().map(|name| format!("portal.{prefix}{name}")));
     all("theme.", &["system", "light", "dark"]);
     all("role.", &["viewer", "developer", "admin"]);
-    all("state.", &["active", "archived", "deleted"]);
+    all("state.", &["active", "archived", "deleted", "expired", "revoked", "in_grace", "rotated"]);
+    all("outcome.", &["allowed", "denied", "error", "unknown"]);
+    all("actor.", &["key", "operator", "scim", "job", "nobody"]);
+    all("principal.", &["system", "user", "group", "agent"]);
+    for (step, _) in grantd_domain::resolve::STEPS {
+        all(&format!("step.{step}."), &["name", "ok"]);
+    }
     all("", &["now"]);
     for unit in ["minutes", "hours", "days"] {
         all(&format!("{unit}_ago."), &["one", "other"]);

@@ -1,9 +1,10 @@
 //! Apps: the list, a new one, and an app's home.
 
 use grantd_wire::Error;
-use grantd_wire::api::{App, AppCreate, Page};
+use grantd_wire::api::{App, AppCreate, CursorPage, Event, Page};
 use serde::Serialize;
 
+use super::audit::Line;
 use super::desk::{Desk, Pager, ROWS, Shown};
 use crate::answer::Answer;
 use crate::routes::Api;
@@ -26,9 +27,8 @@ pub async fn list(desk: &Desk<'_>) -> Result<Answer, Error> {
 }
 
 /// `GET /portal/apps/new`.
-#[expect(clippy::unnecessary_wraps, reason = "handlers have one form")]
-pub fn new(desk: &Desk<'_>) -> Result<Answer, Error> {
-    Ok(desk.page(&Shown::new("portal/app_new.html", "apps", &())))
+pub fn new(desk: &Desk<'_>) -> Answer {
+    desk.page(&Shown::new("portal/app_new.html", "apps", &()))
 }
 
 /// `POST /portal/apps/new`.
@@ -40,7 +40,7 @@ pub async fn create(desk: &Desk<'_>) -> Result<Answer, Error> {
         website_url: form.filled("website_url"),
     };
     match desk.send::<App>(Api::AppsCreate, &[], &ask).await {
-        Ok((app, _)) => Ok(desk.go(&format!("/portal/apps/{}?done=app_created", app.id))),
+        Ok((app, _)) => Ok(desk.go(&format!("/portal/apps/{}/start?done=app_created", app.id))),
         Err(error) => {
             let keep = ["name", "description", "website_url"];
             desk.again(error, &keep, Shown::new("portal/app_new.html", "apps", &()))
@@ -48,8 +48,18 @@ pub async fn create(desk: &Desk<'_>) -> Result<Answer, Error> {
     }
 }
 
+/// Events that an app's home shows.
+const EVENTS: &str = "8";
+
+#[derive(Serialize)]
+struct Home {
+    events: Vec<Line>,
+}
+
 /// `GET /portal/apps/{}`.
 pub async fn home(desk: &Desk<'_>) -> Result<Answer, Error> {
     let app = desk.app().await?;
-    Ok(desk.page(&Shown::of("portal/app_home.html", "home", &app, &())))
+    let found: CursorPage<Event> = desk.load(Api::EventsList, &[&app.id], &[("limit", EVENTS)]).await?;
+    let page = Home { events: found.items.iter().map(Line::of).collect() };
+    Ok(desk.page(&Shown::of("portal/app_home.html", "home", &app, &page)))
 }

@@ -32,6 +32,18 @@ impl Form {
         Some(self.text(name)).filter(|text| !text.is_empty())
     }
 
+    /// Lines of a field, or what its commas separate.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        let text = self.raw(name);
+        text.split(['\n', ',']).map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Fields whose name begins so, without that beginning; empty ones are left out.
+    pub fn under(&self, prefix: &str) -> BTreeMap<String, String> {
+        let fields = self.0.iter().filter_map(|(name, value)| Some((name.strip_prefix(prefix)?, value)));
+        fields.filter(|(_, value)| !value.is_empty()).map(|(n, v)| (n.to_owned(), v.to_string())).collect()
+    }
+
     /// What a page that is drawn again shows in its fields. Only these: a secret is typed again.
     pub fn kept(&self, names: &[&str]) -> BTreeMap<String, String> {
         names.iter().map(|name| ((*name).to_owned(), self.raw(name).to_owned())).collect()
@@ -78,9 +90,11 @@ mod tests {
 
     #[test]
     fn a_form_is_read_as_browsers_send_it() {
-        let form = Form::parse(b"name=+a%20b+&on=");
+        let form = Form::parse(b"name=+a%20b+&on=&hosts=a.example%0D%0Ab.example,+c.example&field_x=1&field_y=");
         assert_eq!(form.text("name"), "a b");
         assert_eq!(form.raw("name"), " a b ");
+        assert_eq!(form.list("hosts"), ["a.example", "b.example", "c.example"]);
+        assert_eq!(form.under("field_"), BTreeMap::from([("x".to_owned(), "1".to_owned())]));
         assert_eq!((form.filled("on"), form.filled("name").as_deref()), (None, Some("a b")));
         assert_eq!(form.kept(&["name"]), BTreeMap::from([("name".to_owned(), " a b ".to_owned())]));
     }

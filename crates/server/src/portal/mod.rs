@@ -4,11 +4,16 @@
 //! form that only a page of this browser's session could have sent; a page asks the management API, and no store.
 
 mod apps;
+mod audit;
 mod cookie;
 mod desk;
 mod form;
+mod grants;
+mod keys;
 pub mod routes;
+mod secrets;
 mod sign_in;
+mod start;
 
 use std::sync::Arc;
 
@@ -58,6 +63,11 @@ pub async fn answer(
 async fn enter(desk: &mut Desk<'_>, content: Body, seen: &mut &'static str) -> Result<Answer, Error> {
     if !desk.cookie.is_empty() {
         desk.visitor = portal::find(desk.vault, &desk.cookie, desk.source.now).await?;
+        // A page that follows what happens by itself keeps nobody signed in.
+        let is_script = desk.parts.headers.get("sec-fetch-dest").is_some_and(|dest| dest == "empty");
+        if let Some(visitor) = desk.visitor.as_ref().filter(|_| !is_script) {
+            portal::touch(desk.vault, visitor, desk.source.now).await?;
+        }
     }
     let method = if desk.parts.method == Method::HEAD { "GET" } else { desk.parts.method.as_str() };
     let row: Row = match find(PORTAL, |row| (row.method, row.path), method, desk.parts.uri.path()) {
@@ -100,9 +110,27 @@ async fn dispatch(desk: &Desk<'_>, screen: Screen) -> Result<Answer, Error> {
         Screen::SignOut => sign_in::sign_out(desk).await,
         Screen::Theme => theme(desk),
         Screen::Apps => apps::list(desk).await,
-        Screen::AppNew => apps::new(desk),
+        Screen::AppNew => Ok(apps::new(desk)),
         Screen::AppCreate => apps::create(desk).await,
         Screen::AppHome => apps::home(desk).await,
+        Screen::AppStart => start::show(desk).await,
+        Screen::Keys => keys::list(desk).await,
+        Screen::KeyNew => keys::new(desk).await,
+        Screen::KeyCreate => keys::create(desk).await,
+        Screen::KeyAskRevoke => keys::ask_revoke(desk).await,
+        Screen::KeyRevoke => keys::revoke(desk).await,
+        Screen::Secrets => secrets::list(desk).await,
+        Screen::SecretCatalogue => secrets::catalogue(desk).await,
+        Screen::SecretNew => secrets::new(desk).await,
+        Screen::SecretCreate => secrets::create(desk).await,
+        Screen::Secret => secrets::show(desk).await,
+        Screen::SecretGrant => secrets::grant(desk).await,
+        Screen::Grants => grants::list(desk).await,
+        Screen::Grant => grants::show(desk).await,
+        Screen::GrantAskRevoke => grants::ask_revoke(desk).await,
+        Screen::GrantRevoke => grants::revoke(desk).await,
+        Screen::Audit => audit::list(desk).await,
+        Screen::Event => audit::show(desk).await,
         Screen::Sessions => sign_in::sessions(desk).await,
         Screen::SessionEnd => sign_in::end_session(desk).await,
     }

@@ -16,6 +16,24 @@ pub enum Screen {
     AppNew,
     AppCreate,
     AppHome,
+    AppStart,
+    Keys,
+    KeyNew,
+    KeyCreate,
+    KeyAskRevoke,
+    KeyRevoke,
+    Secrets,
+    SecretCatalogue,
+    SecretNew,
+    SecretCreate,
+    Secret,
+    SecretGrant,
+    Grants,
+    Grant,
+    GrantAskRevoke,
+    GrantRevoke,
+    Audit,
+    Event,
     Sessions,
     SessionEnd,
 }
@@ -57,6 +75,24 @@ pub const PORTAL: &[Row] = &[
     row(Screen::AppNew, "GET", "/portal/apps/new", DEVELOPER),
     row(Screen::AppCreate, "POST", "/portal/apps/new", DEVELOPER),
     row(Screen::AppHome, "GET", "/portal/apps/{}", VIEWER),
+    row(Screen::AppStart, "GET", "/portal/apps/{}/start", VIEWER),
+    row(Screen::Keys, "GET", "/portal/apps/{}/keys", VIEWER),
+    row(Screen::KeyNew, "GET", "/portal/apps/{}/keys/new", DEVELOPER),
+    row(Screen::KeyCreate, "POST", "/portal/apps/{}/keys/new", DEVELOPER),
+    row(Screen::KeyAskRevoke, "GET", "/portal/apps/{}/keys/{}/revoke", DEVELOPER),
+    row(Screen::KeyRevoke, "POST", "/portal/apps/{}/keys/{}/revoke", DEVELOPER),
+    row(Screen::Secrets, "GET", "/portal/apps/{}/secrets", VIEWER),
+    row(Screen::SecretCatalogue, "GET", "/portal/apps/{}/secrets/new", DEVELOPER),
+    row(Screen::SecretNew, "GET", "/portal/apps/{}/secrets/new/{}", DEVELOPER),
+    row(Screen::SecretCreate, "POST", "/portal/apps/{}/secrets/new/{}", DEVELOPER),
+    row(Screen::Secret, "GET", "/portal/apps/{}/secrets/{}", VIEWER),
+    row(Screen::SecretGrant, "POST", "/portal/apps/{}/secrets/{}/grants", DEVELOPER),
+    row(Screen::Grants, "GET", "/portal/apps/{}/grants", VIEWER),
+    row(Screen::Grant, "GET", "/portal/apps/{}/grants/{}", VIEWER),
+    row(Screen::GrantAskRevoke, "GET", "/portal/apps/{}/grants/{}/revoke", DEVELOPER),
+    row(Screen::GrantRevoke, "POST", "/portal/apps/{}/grants/{}/revoke", DEVELOPER),
+    row(Screen::Audit, "GET", "/portal/apps/{}/audit", VIEWER),
+    row(Screen::Event, "GET", "/portal/apps/{}/audit/{}", VIEWER),
     row(Screen::Sessions, "GET", "/portal/sessions", VIEWER),
     row(Screen::SessionEnd, "POST", "/portal/sessions/{}/end", VIEWER),
 ];
@@ -80,10 +116,18 @@ pub const PLACES: &[Place] =
     &[place("apps", "apps", "/portal/apps"), place("sessions", "terminal", "/portal/sessions")];
 
 /// Places of an app.
-pub const APP_PLACES: &[Place] = &[place("home", "home", "")];
+pub const APP_PLACES: &[Place] = &[
+    place("home", "home", ""),
+    place("start", "book", "/start"),
+    place("keys", "key", "/keys"),
+    place("secrets", "lock", "/secrets"),
+    place("grants", "grant", "/grants"),
+    place("audit", "audit", "/audit"),
+];
 
 /// What a page says at its top when a form of another one has just been done: names of sentences in `portal.done`.
-pub const DONE: &[&str] = &["app_created", "session_ended"];
+pub const DONE: &[&str] =
+    &["app_created", "session_ended", "key_revoked", "secret_created", "grant_created", "grant_revoked"];
 
 #[cfg(test)]
 mod tests {

@@ -54,6 +54,7 @@ mod openapi;
 mod operators;
 mod organization;
 mod portal;
+mod portal_pages;
 mod probe;
 mod providers;
 mod race;

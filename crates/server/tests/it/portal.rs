@@ -58,6 +58,11 @@ impl Browser {
         get(&self.server, &self.cookie, path).await
     }
 
+    /// The page as a browser reads its text.
+    pub async fn page(&self, path: &str) -> String {
+        self.get(path).await.text.replace("&#x2f;", "/").replace("&quot;", "\"")
+    }
+
     /// Sends a form as a page that this browser was shown would.
     pub async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let csrf = csrf(&self.get("/portal/sessions").await.text);
@@ -73,7 +78,7 @@ pub async fn link(server: &Server, email: Option<&str>) -> String {
     url.split_once("?link=").unwrap().1.to_owned()
 }
 
-fn with_cookie(raw: Raw, cookie: &str) -> Raw {
+pub fn with_cookie(raw: Raw, cookie: &str) -> Raw {
     if cookie.is_empty() { raw } else { raw.set("cookie", format!("other=1; grantd_portal={cookie}")) }
 }
 
@@ -109,7 +114,7 @@ fn cookie_of(answer: &Answer) -> String {
     cookie.strip_prefix("grantd_portal=").unwrap().split(';').next().unwrap().to_owned()
 }
 
-fn is_sent_to_sign_in(answer: &Answer) -> bool {
+pub fn is_sent_to_sign_in(answer: &Answer) -> bool {
     answer.status == 303 && answer.header("location").starts_with("/portal/sign-in")
 }
 
@@ -230,19 +235,33 @@ async fn an_operator_has_so_many_links_and_browsers_and_no_more(server: Server) 
 }
 
 /// The row's path, in the world's app.
-fn path_of(row: &Row, world: &World) -> String {
+pub fn path_of(row: &Row, world: &World, event: &str) -> String {
+    if row.screen == Screen::SessionEnd {
+        return row.path.replacen("{}", NO_ID, 1);
+    }
     let object = match row.screen {
-        Screen::SessionEnd => "0199c0de-0000-7000-8000-00000000beef",
-        _ => &world.app,
+        Screen::KeyAskRevoke | Screen::KeyRevoke => &world.key_id,
+        Screen::Grant | Screen::GrantAskRevoke | Screen::GrantRevoke => &world.grant,
+        Screen::SecretNew | Screen::SecretCreate => "stripe",
+        Screen::Event => event,
+        _ => &world.secret_id,
     };
-    row.path.replacen("{}", object, 1)
+    row.path.replacen("{}", &world.app, 1).replacen("{}", object, 1)
+}
+
+const NO_ID: &str = "0199c0de-0000-7000-8000-00000000beef";
+
+/// The event of the app's creation.
+pub async fn an_event(server: &Server, world: &World) -> String {
+    text(&server.told(world, "app.created").await[0], "id")
 }
 
 /// What a form of the row sends beside its proof.
-fn fields_of(row: &Row) -> Vec<(&'static str, &'static str)> {
+pub fn fields_of(row: &Row) -> Vec<(&'static str, &'static str)> {
     match row.screen {
         Screen::Theme => vec![("theme", "dark")],
-        Screen::AppCreate => vec![("name", "New")],
+        Screen::AppCreate | Screen::KeyCreate => vec![("name", "New")],
+        Screen::SecretCreate => vec![("name", "New"), ("value", "sk_test_of_nobody")],
         _ => Vec::new(),
     }
 }
@@ -258,9 +277,10 @@ fn is_done(row: &Row, answer: &Answer) -> bool {
 
 async fn every_row_as_nobody_and_as_each_role(server: Server) {
     let world = server.world().await;
+    let event = an_event(&server, &world).await;
     let roles = [Role::Viewer, Role::Developer, Role::Admin];
     for row in PORTAL.iter().filter(|row| row.screen != Screen::SignOut) {
-        let path = path_of(row, &world);
+        let path = path_of(row, &world, &event);
         let Access::Role(needed) = row.access else { continue };
         let as_nobody = match row.method {
             "GET" => get(&server, "", &path).await,
@@ -296,7 +316,7 @@ async fn a_form_of_another_page_or_origin_changes_nothing(server: Server) {
     let (own, foreign) =
         (csrf(&browser.get("/portal/sessions").await.text), csrf(&other.get("/portal/sessions").await.text));
     for row in PORTAL.iter().filter(|row| row.method == "POST" && matches!(row.access, Access::Role(_))) {
-        let path = row.path.replace("{}", "0199c0de-0000-7000-8000-00000000beef");
+        let path = row.path.replace("{}", NO_ID);
         for wrong in ["", "x", foreign.as_str()] {
             let mut fields = fields_of(row);
             fields.push(("csrf", wrong));
@@ -306,7 +326,7 @@ async fn a_form_of_another_page_or_origin_changes_nothing(server: Server) {
         }
     }
     for row in PORTAL.iter().filter(|row| row.method == "POST") {
-        let path = row.path.replace("{}", "0199c0de-0000-7000-8000-00000000beef");
+        let path = row.path.replace("{}", NO_ID);
         let mut fields = fields_of(row);
         fields.push(("csrf", &own));
         let right = form(&browser.cookie, &path, &fields);
@@ -327,6 +347,7 @@ async fn a_form_of_another_page_or_origin_changes_nothing(server: Server) {
 
 async fn an_operator_of_another_organization_finds_nothing(server: Server) {
     let world = server.world().await;
+    let event = an_event(&server, &world).await;
     let email = "stranger@example.com";
     let stranger = Operator {
         id: OperatorId::from_uuid(new_uuid(&*server.env)),
@@ -347,7 +368,7 @@ async fn an_operator_of_another_organization_finds_nothing(server: Server) {
         .await;
     assert!(browser.get("/portal/apps").await.text.contains("No app yet"));
     for row in PORTAL.iter().filter(|row| row.path.contains("/apps/{}")) {
-        let path = path_of(row, &world);
+        let path = path_of(row, &world, &event);
         let answer = match row.method {
             "GET" => browser.get(&path).await,
             _ => browser.post(&path, &fields_of(row)).await,
@@ -415,10 +436,11 @@ const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>
 async fn every_page_is_sound_and_runs_nothing_that_stands_in_it(server: Server) {
     for name in ["Plain", HOSTILE, &"W".repeat(100)] {
         let world = server.world_named(name).await;
+        let event = an_event(&server, &world).await;
         for role in [Role::Viewer, Role::Admin] {
             let browser = Browser::of(&server, role).await;
             for row in PORTAL.iter().filter(|row| row.method == "GET") {
-                let path = path_of(row, &world);
+                let path = path_of(row, &world, &event);
                 let answer = browser.get(&path).await;
                 if answer.header("content-type").starts_with("text/html") {
                     is_sound(&path, &answer.text);

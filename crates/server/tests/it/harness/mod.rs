@@ -159,6 +159,8 @@ impl Server {
             || (path.starts_with("/sdk/") && path.ends_with("/connect/session") && status == 201)
             || (path.starts_with("/sdk/auth/") && status < 300)
             || (path.starts_with("/sign-in/") && method == "POST")
+            // The page that shows a new key.
+            || (path.starts_with("/portal/apps/") && path.ends_with("/keys/new") && method == "POST")
             // A link that is opened is sent back by the form of its page.
             || path == "/portal/sign-in"
             || (path.starts_with("/api/v1/") && path.ends_with("/connect-sessions") && status == 201)

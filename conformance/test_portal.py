@@ -1,0 +1,188 @@
+"""The portal in a real browser, on `grantd dev`: from the link it prints to the first request, in at most twelve clicks; every page
+judged by axe, on a desktop and a phone, in both themes. Pictures of every page are kept: look at them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alter_sdk import App, GrantRevokedError
+from playwright.async_api import Page
+
+from harness.browser import DESKTOP, PHONE, Browsing, screenshot
+from harness.world import environment
+
+# `dev` is the same whatever database the other tests use.
+pytestmark = pytest.mark.one_engine
+
+CLICKS_MAX = 12
+
+
+@pytest.fixture
+def dev(binary: str, tmp_path: Path) -> Iterator[dict]:
+    """What a `dev` of the test's own says of itself."""
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [binary, "dev", "--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0", "--output", "json"],
+            env={k: v for k, v in os.environ.items() if not k.startswith("GRANTD_")},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        try:
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 0
+
+
+class Clicker:
+    """Somebody who reads, types and clicks, and counts the clicks."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.clicks = page, 0
+
+    async def click(self, role: str, name: str, exact: bool = False) -> None:
+        self.clicks += 1
+        await self.page.get_by_role(role, name=name, exact=exact).first.click()
+
+
+async def sign_in(page: Page, dev: dict) -> Clicker:
+    person = Clicker(page)
+    await page.goto(dev["login_url"])
+    await person.click("button", "Sign in")
+    await page.get_by_role("heading", name="Apps", level=1).wait_for()
+    return person
+
+
+async def test_the_first_request_takes_at_most_twelve_clicks(browsing: Browsing, dev: dict):
+    context = await browsing.person()
+    await context.grant_permissions(["clipboard-read", "clipboard-write"], origin=dev["base_url"])
+    page = await context.new_page()
+    refused: list[str] = []
+    page.on("console", lambda message: refused.append(message.text) if message.type == "error" else None)
+    person = await sign_in(page, dev)
+    await person.click("link", "Create app")
+    await page.get_by_label("Name").fill("Shop")
+    await person.click("button", "Create app")
+    await person.click("button", "Create key")
+    await person.click("button", "Copy")
+    api_key = await page.evaluate("navigator.clipboard.readText()")
+    assert api_key.startswith("alter_rk_")
+    await person.click("link", "I have copied it")
+    await person.click("link", "Choose what to store")
+    # The demo API stands for a vendor that could not be reached from here.
+    await person.click("link", "Something else")
+    await page.get_by_label("Name").fill("Demo")
+    await page.get_by_label("Value").fill("example-value")
+    await page.get_by_label("Allowed hosts").fill(dev["demo_url"].removeprefix("http://"))
+    await person.click("button", "Store secret")
+    await page.get_by_text("No call yet").wait_for()
+    snippet = await page.locator("#snippet-python").text_content()
+    grant_id = snippet.split('grant_id="')[1].split('"')[0]
+    assert dev["demo_url"].rstrip("/") in snippet
+    assert person.clicks <= CLICKS_MAX, person.clicks
+    with environment(ALTER_BASE_URL=dev["base_url"]):
+        vault = App(api_key=api_key)
+    async with vault as app:
+        answer = await app.request("GET", dev["demo_url"].rstrip("/") + "/hello", grant_id=grant_id)
+        assert answer.status_code in (200, 401)
+        # The page says so by itself.
+        await page.get_by_text("It arrived, and was allowed").wait_for()
+        await page.get_by_role("link", name="See why").click()
+        await page.get_by_role("heading", name="token.released").wait_for()
+        await page.get_by_text("The credential may go to this host.").wait_for()
+        # The audit follows, too: what comes now stands there without a reload.
+        await page.get_by_role("link", name="Audit").first.click()
+        await page.get_by_role("link", name="Grants").first.click()
+        await page.get_by_role("link", name="Demo").click()
+        await page.get_by_role("link", name="Revoke grant").click()
+        await page.get_by_label("Reason").fill("a test")
+        await page.get_by_role("button", name="Revoke 1 grant").click()
+        await page.get_by_text("The grant is revoked").wait_for()
+        await page.get_by_role("link", name="Audit").first.click()
+        with pytest.raises(GrantRevokedError):
+            await app.request("GET", dev["demo_url"].rstrip("/") + "/hello", grant_id=grant_id)
+        await page.mouse.move(0, 0)
+        await page.get_by_text("grant_revoked").first.wait_for()
+        await page.locator("tr", has_text="grant_revoked").get_by_role("link").first.click()
+        await page.locator("li.no").get_by_text("The grant was revoked").wait_for()
+    assert refused == []
+
+
+def pages(dev: dict) -> dict[str, str]:
+    app = f"/apps/{dev['app_id']}"
+    return {
+        "apps": "/apps",
+        "app-new": "/apps/new",
+        "home": app,
+        "start": f"{app}/start",
+        "keys": f"{app}/keys",
+        "key-new": f"{app}/keys/new",
+        "secrets": f"{app}/secrets",
+        "catalogue": f"{app}/secrets/new",
+        "secret-new": f"{app}/secrets/new/stripe",
+        "secret-custom": f"{app}/secrets/new/custom",
+        "grants": f"{app}/grants",
+        "grant": f"{app}/grants/{dev['grant_id']}",
+        "grant-revoke": f"{app}/grants/{dev['grant_id']}/revoke",
+        "audit": f"{app}/audit",
+        "sessions": "/sessions",
+        "nothing": "/nothing",
+    }
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("device", ["desktop", "phone"])
+async def test_every_page_is_accessible(browsing: Browsing, dev: dict, device: str, theme: str):
+    page = await browsing.tab({"desktop": {"viewport": {"width": 1440, "height": 900}}, "phone": PHONE}[device], color_scheme=theme)
+    found = {}
+
+    async def look(name: str) -> None:
+        await screenshot(page, f"portal-{name}-{device}-{theme}")
+        violations = [str(violation) for violation in await browsing.violations(page)]
+        wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        if wide > 0:
+            violations.append(f"the page is {wide} px wider than the window")
+        if violations:
+            found[name] = violations
+
+    await page.goto(dev["portal_url"])
+    await look("sign-in")
+    await page.goto(dev["login_url"])
+    await look("link")
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("heading", name="Apps", level=1).wait_for()
+    for name, path in pages(dev).items():
+        await page.goto(dev["portal_url"] + path)
+        await look(name)
+    await page.goto(dev["portal_url"] + pages(dev)["audit"])
+    await page.locator("td.main a").first.click()
+    await page.get_by_text("Proof").wait_for()
+    await look("event")
+    if device == "phone":
+        await page.get_by_role("button", name="Open navigation").click()
+        await look("navigation")
+    assert found == {}
+
+
+async def test_every_page_works_without_script(browsing: Browsing, dev: dict):
+    page = await browsing.tab(DESKTOP, java_script_enabled=False)
+    await sign_in(page, dev)
+    for path in pages(dev).values():
+        answer = await page.goto(dev["portal_url"] + path)
+        assert answer.status == (404 if path == "/nothing" else 200), path
+    app = dev["portal_url"] + f"/apps/{dev['app_id']}"
+    await page.goto(f"{app}/keys/new")
+    await page.get_by_label("Name").fill("Without")
+    await page.get_by_role("button", name="Create key").click()
+    assert (await page.locator("output").text_content()).startswith("alter_rk_")
+    await page.locator("details.menu summary").click()
+    await page.get_by_role("button", name="Dark").click()
+    assert await page.locator("html").get_attribute("data-theme") == "dark"

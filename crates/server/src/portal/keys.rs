@@ -1,0 +1,103 @@
+//! API keys of an app.
+
+use grantd_wire::api::{self, Key, KeyMint, MintedKey};
+use grantd_wire::{Error, TimeMs};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::desk::{Desk, Pager, ROWS, Shown};
+use crate::answer::Answer;
+use crate::routes::Api;
+
+/// How long after it was made a key is still shown to whoever sends the same form again: a double click shows the second answer.
+const SHOWN_AGAIN_MS: i64 = 60_000;
+
+#[derive(Serialize)]
+struct Keys {
+    keys: Vec<Key>,
+    pager: Pager,
+}
+
+/// `GET /portal/apps/{}/keys`.
+pub async fn list(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    let (limit, offset) = (ROWS.to_string(), desk.offset());
+    let found: api::Page<Key> = desk.load(Api::KeysList, &[&app.id], &[("limit", &limit), ("offset", &offset)]).await?;
+    let page = Keys { pager: Pager::of(&found), keys: found.items };
+    Ok(desk.page(&Shown::of("portal/keys.html", "keys", &app, &page)))
+}
+
+/// `GET /portal/apps/{}/keys/new`.
+pub async fn new(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    Ok(desk.page(&Shown::of("portal/key_new.html", "keys", &app, &())))
+}
+
+#[derive(Serialize)]
+struct Minted<'a> {
+    api_key: &'a str,
+    key: &'a Key,
+}
+
+/// `POST /portal/apps/{}/keys/new`: the page that follows shows the key, once.
+pub async fn create(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    let ask = match ask(desk) {
+        Ok(ask) => ask,
+        Err(error) => return again(desk, error, &app),
+    };
+    match desk.send::<MintedKey>(Api::KeysMint, &[&app.id], &ask).await {
+        Ok((minted, true)) if !is_fresh(minted.key.created_at, desk.source.now) => {
+            Ok(desk.go(&format!("/portal/apps/{}/keys", app.id)))
+        }
+        Ok((minted, _)) => {
+            let page = Minted { api_key: &minted.api_key, key: &minted.key };
+            Ok(desk.page(&Shown::of("portal/key_minted.html", "keys", &app, &page)))
+        }
+        Err(error) => again(desk, error, &app),
+    }
+}
+
+fn is_fresh(made: TimeMs, now: TimeMs) -> bool {
+    now.since(made) < SHOWN_AGAIN_MS
+}
+
+fn ask(desk: &Desk<'_>) -> Result<KeyMint, Error> {
+    let form = &desk.form;
+    let networks = form.list("cidr_allowlist");
+    let number = |name: &str| -> Result<Option<i64>, Error> {
+        let Some(text) = form.filled(name) else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| Error::invalid(name, "must be a whole number"))
+    };
+    Ok(KeyMint {
+        name: form.text("name"),
+        cidr_allowlist: (!networks.is_empty()).then_some(networks),
+        rate_limit_rpm: number("rate_limit_rpm")?,
+        expires_in_seconds: number("expires_in_days")?.map(|days| days.saturating_mul(86_400)),
+        ..KeyMint::default()
+    })
+}
+
+fn again(desk: &Desk<'_>, mut error: Error, app: &api::App) -> Result<Answer, Error> {
+    // The form asks in days.
+    if error.details.get("field") == Some(&json!("expires_in_seconds")) {
+        error.message = error.message.replace("expires_in_seconds", "expires_in_days");
+        error = error.detail("field", "expires_in_days");
+    }
+    let keep = ["name", "cidr_allowlist", "rate_limit_rpm", "expires_in_days"];
+    desk.again(error, &keep, Shown::of("portal/key_new.html", "keys", app, &()))
+}
+
+/// `GET /portal/apps/{}/keys/{}/revoke`: what will happen.
+pub async fn ask_revoke(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    let key: Key = desk.load(Api::KeysShow, &[&app.id, &desk.params[1]], &[]).await?;
+    Ok(desk.page(&Shown::of("portal/key_revoke.html", "keys", &app, &key)))
+}
+
+/// `POST /portal/apps/{}/keys/{}/revoke`.
+pub async fn revoke(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let (app, key) = (&desk.params[0], &desk.params[1]);
+    desk.send::<Value>(Api::KeysRevoke, &[app, key], &json!({})).await?;
+    Ok(desk.go(&format!("/portal/apps/{app}/keys?done=key_revoked")))
+}

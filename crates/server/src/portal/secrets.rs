@@ -1,0 +1,172 @@
+//! Managed secrets of an app, and the catalogue of vendors that they are stored from.
+
+use grantd_wire::api::{
+    self, CreatedSecret, CredentialType, GrantCreate, Secret, SecretAccess, SecretCreate, SecretTemplate,
+};
+use grantd_wire::{Error, limits};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::desk::{Desk, Pager, ROWS, Shown};
+use crate::answer::Answer;
+use crate::routes::Api;
+
+/// How the form begins the names of fields beside the value.
+const FIELD: &str = "field_";
+/// The template that is none.
+const CUSTOM: &str = "custom";
+
+#[derive(Serialize)]
+struct Secrets {
+    secrets: Vec<Secret>,
+    search: String,
+    pager: Pager,
+}
+
+/// `GET /portal/apps/{}/secrets`.
+pub async fn list(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let (app, search) = (desk.app().await?, desk.query.text("search"));
+    let (limit, offset) = (ROWS.to_string(), desk.offset());
+    let query = [("limit", limit.as_str()), ("offset", &offset), ("search", &search)];
+    let found: api::Page<Secret> = desk.load(Api::SecretsList, &[&app.id], &query).await?;
+    let page = Secrets { pager: Pager::of(&found), secrets: found.items, search };
+    Ok(desk.page(&Shown::of("portal/secrets.html", "secrets", &app, &page)))
+}
+
+#[derive(Serialize)]
+struct Catalogue {
+    templates: Vec<SecretTemplate>,
+    search: String,
+    total: i64,
+}
+
+/// `GET /portal/apps/{}/secrets/new`: what is to be stored?
+pub async fn catalogue(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let (app, search) = (desk.app().await?, desk.query.text("search"));
+    let most = limits::PAGE_MAX.to_string();
+    let query = [("limit", most.as_str()), ("search", &search)];
+    let found: api::Page<SecretTemplate> = desk.load(Api::TemplatesList, &[], &query).await?;
+    let page = Catalogue { templates: found.items, search, total: found.total };
+    Ok(desk.page(&Shown::of("portal/secret_catalogue.html", "secrets", &app, &page)))
+}
+
+#[derive(Serialize)]
+struct New {
+    /// `None`: of one's own.
+    template: Option<SecretTemplate>,
+    template_id: String,
+    /// Names of its fields, for what is refused elsewhere to be said at the top.
+    names: Vec<String>,
+}
+
+/// Fields of the form, whatever is stored. What was typed into them is kept when the page is drawn again.
+const KEPT: [&str; 5] = ["name", "allowed_hosts", "credential_type", "injection_header", "injection_format"];
+
+async fn template(desk: &Desk<'_>) -> Result<New, Error> {
+    let id = &desk.params[1];
+    let template: Option<SecretTemplate> = match id == CUSTOM {
+        true => None,
+        false => Some(desk.load(Api::TemplatesShow, &[id], &[]).await?),
+    };
+    let fields = template.iter().flat_map(|template| &template.fields).map(|field| format!("{FIELD}{}", field.name));
+    let names = KEPT.iter().map(|name| (*name).to_owned()).chain(["value".to_owned()]).chain(fields).collect();
+    Ok(New { template, template_id: id.clone(), names })
+}
+
+/// `GET /portal/apps/{}/secrets/new/{}`.
+pub async fn new(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    let page = template(desk).await?;
+    Ok(desk.page(&Shown::of("portal/secret_new.html", "secrets", &app, &page)))
+}
+
+/// `POST /portal/apps/{}/secrets/new/{}`: stores it, with its base grant.
+pub async fn create(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    let page = template(desk).await?;
+    match desk.send::<CreatedSecret>(Api::SecretsCreate, &[&app.id], &ask(desk, &page)).await {
+        Ok((made, _)) => {
+            Ok(desk.go(&format!("/portal/apps/{}/start?grant={}&done=secret_created", app.id, made.grant_id)))
+        }
+        Err(mut error) => {
+            if let Some(Value::String(field)) = error.details.get("field").cloned()
+                && let Some(name) = field.strip_prefix("fields.")
+            {
+                error.message = error.message.replace(&field, &format!("{FIELD}{name}"));
+                error = error.detail("field", format!("{FIELD}{name}"));
+            }
+            let shown = page.template.iter().flat_map(|template| &template.fields).filter(|field| !field.secret);
+            let names: Vec<String> = shown.map(|field| format!("{FIELD}{}", field.name)).collect();
+            let keep: Vec<&str> = KEPT.into_iter().chain(names.iter().map(String::as_str)).collect();
+            desk.again(error, &keep, Shown::of("portal/secret_new.html", "secrets", &app, &page))
+        }
+    }
+}
+
+/// What the form asks for. With a template, what the form does not show is as the template has it.
+fn ask(desk: &Desk<'_>, page: &New) -> SecretCreate {
+    let form = &desk.form;
+    let kinds =
+        [CredentialType::BearerToken, CredentialType::HeaderKey, CredentialType::BasicAuth, CredentialType::AwsSigV4];
+    let kind = form.filled("credential_type").and_then(|text| {
+        kinds.into_iter().find(|kind| serde_json::to_value(kind).is_ok_and(|value| value == text.as_str()))
+    });
+    SecretCreate {
+        name: form.text("name"),
+        template: page.template.as_ref().map(|template| template.id.clone()),
+        credential_type: kind,
+        value: form.raw("value").trim_end_matches(['\r', '\n']).to_owned(),
+        fields: form.under(FIELD),
+        injection_header: form.filled("injection_header"),
+        injection_format: form.filled("injection_format"),
+        injections: Vec::new(),
+        allowed_hosts: form.list("allowed_hosts"),
+        allow_any_host: false,
+    }
+}
+
+#[derive(Serialize)]
+struct Detail {
+    secret: Secret,
+    access: Vec<SecretAccess>,
+    pager: Pager,
+}
+
+async fn detail(desk: &Desk<'_>, app: &api::App) -> Result<Detail, Error> {
+    let params = [app.id.as_str(), &desk.params[1]];
+    let (limit, offset) = (ROWS.to_string(), desk.offset());
+    let secret: Secret = desk.load(Api::SecretsShow, &params, &[]).await?;
+    let query = [("limit", limit.as_str()), ("offset", &offset)];
+    let access: api::Page<SecretAccess> = desk.load(Api::SecretsAccess, &params, &query).await?;
+    Ok(Detail { secret, pager: Pager::of(&access), access: access.items })
+}
+
+/// `GET /portal/apps/{}/secrets/{}`.
+pub async fn show(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    let page = detail(desk, &app).await?;
+    Ok(desk.page(&Shown::of("portal/secret.html", "secrets", &app, &page)))
+}
+
+/// `POST /portal/apps/{}/secrets/{}/grants`: one more grant on it, for the app itself.
+pub async fn grant(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    let form = &desk.form;
+    let days = form.filled("expires_in_days").and_then(|days| days.parse::<i64>().ok());
+    let ask = GrantCreate {
+        principal_type: "system".to_owned(),
+        label: form.filled("label"),
+        expires_in_seconds: days.map(|days| days.saturating_mul(86_400)),
+        tenant: None,
+    };
+    match desk.send::<Value>(Api::SecretGrantsCreate, &[&app.id, &desk.params[1]], &ask).await {
+        Ok((made, _)) => {
+            let id = made["grant_id"].as_str().unwrap_or_default();
+            Ok(desk.go(&format!("/portal/apps/{}/grants/{id}?done=grant_created", app.id)))
+        }
+        Err(error) => {
+            let page = detail(desk, &app).await?;
+            desk.again(error, &["label", "expires_in_days"], Shown::of("portal/secret.html", "secrets", &app, &page))
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The way to an app's first request, step by step. Each step ticks itself when it is done.
+
+use grantd_wire::Error;
+use grantd_wire::api::{self, CursorPage, Event, Grant, Key, Secret};
+use serde::Serialize;
+
+use super::audit::Line;
+use super::desk::{Desk, Shown};
+use crate::answer::Answer;
+use crate::routes::Api;
+
+#[derive(Serialize)]
+struct Start {
+    /// The newest key that works.
+    key: Option<Key>,
+    /// The grant to be called with: the one that was just issued, else the newest that works.
+    grant: Option<Grant>,
+    /// What the snippet calls.
+    url: String,
+    /// The newest call of the app.
+    call: Option<Line>,
+}
+
+/// `GET /portal/apps/{}/start`.
+pub async fn show(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    let id = app.id.as_str();
+    let one = ("limit", "1");
+    let keys: api::Page<Key> = desk.load(Api::KeysList, &[id], &[one, ("status", "active")]).await?;
+    let wanted = desk.query.text("grant");
+    let grant = match wanted.is_empty() {
+        true => None,
+        // An id that leads nowhere is no reason to show nothing.
+        false => desk.load::<Grant>(Api::GrantsShow, &[id, &wanted], &[]).await.ok(),
+    };
+    let grant = match grant {
+        Some(grant) => Some(grant),
+        None => {
+            let found: api::Page<Grant> = desk.load(Api::GrantsList, &[id], &[one, ("status", "active")]).await?;
+            found.items.into_iter().next()
+        }
+    };
+    let calls: CursorPage<Event> = desk.load(Api::EventsList, &[id], &[one, ("kind", "token.released")]).await?;
+    let page = Start {
+        key: keys.items.into_iter().next(),
+        url: url(desk, id, grant.as_ref()).await?,
+        grant,
+        call: calls.items.first().map(Line::of),
+    };
+    Ok(desk.page(&Shown::of("portal/start.html", "start", &app, &page)))
+}
+
+/// An address that the credential may go to: its template's harmless call, else its first host.
+async fn url(desk: &Desk<'_>, app: &str, grant: Option<&Grant>) -> Result<String, Error> {
+    let example = || "https://api.example.com/".to_owned();
+    let Some(slug) = grant.and_then(|grant| grant.managed_secret_id.as_deref()) else { return Ok(example()) };
+    let secret: Secret = desk.load(Api::SecretsShow, &[app, slug], &[]).await?;
+    if let Some(template) = &secret.template {
+        let template: api::SecretTemplate = desk.load(Api::TemplatesShow, &[template], &[]).await?;
+        let get = template.probe.as_deref().and_then(|probe| probe.strip_prefix("GET "));
+        if let Some(url) = get.filter(|url| !url.contains('{')) {
+            return Ok(url.to_owned());
+        }
+    }
+    let host = secret.allowed_hosts.first().map_or("api.example.com", |host| host.trim_start_matches("*."));
+    let is_local = host.starts_with("127.0.0.1") || host.starts_with("localhost");
+    Ok(format!("{}://{host}/", if is_local { "http" } else { "https" }))
+}
