@@ -58,7 +58,8 @@ pub fn check_form(form: &[u8], browser: &str, session: impl Display) -> Result<(
     }
 }
 
-fn is_form_token(sent: &str, browser: &str, session: impl Display) -> bool {
+/// Whether it is what a form of this browser and this session carries.
+pub fn is_form_token(sent: &str, browser: &str, session: impl Display) -> bool {
     // Both are hashed first, so that how long the comparison takes tells nothing.
     sha256(sent.as_bytes()) == sha256(form_token(browser, session).as_bytes())
 }
