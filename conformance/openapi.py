@@ -77,9 +77,15 @@ def seed(vault: Vault) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
             vault.make(f"/apps/{made}/archive")
         return made
 
-    def idp(name: str) -> str:
+    def idp(name: str, preset: str = "oidc") -> str:
         issuer = f"https://{name}.example.com"
-        return vault.make(f"{app}/identity-providers", issuer=issuer, audiences=["a"], jwks_url=f"{issuer}/keys")["id"]
+        fields = {"issuer": issuer, "audiences": ["a"], "jwks_url": f"{issuer}/keys"}
+        return vault.make(f"{app}/identity-providers", preset=preset, **fields)["id"]
+
+    def hooked(name: str) -> str:
+        made = idp(name, "auth0")
+        vault.make(f"{app}/identity-providers/{made}/webhook")
+        return made
 
     # Users and groups come from their directory.
     told = idp("told")
@@ -122,6 +128,10 @@ def seed(vault: Vault) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         "deleteIdentityProvider": {"identity_provider_id": idp("deleted")},
         "enableScim": {"identity_provider_id": idp("enabled")},
         "disableScim": {"identity_provider_id": disabled},
+        "showIdpWebhook": {"identity_provider_id": hooked("hooked")},
+        "enableIdpWebhook": {"identity_provider_id": idp("unhooked", "auth0")},
+        "rotateIdpWebhook": {"identity_provider_id": hooked("rehooked")},
+        "disableIdpWebhook": {"identity_provider_id": hooked("dehooked")},
         "deprovisionUser": {"user_id": users[1]},
         "suspendUser": {"user_id": users[2]},
         "deleteProvider": {"provider": provider("slack")},

@@ -61,6 +61,7 @@ BEFORE = {
     "oauth.md": "echo example > secret.txt",
     "secret-templates.md": "echo example > key.txt",
     "scim.md": "grantd idp create --preset okta --issuer https://company.okta.com/oauth2/default --audience a --jwks-url https://company.okta.com/keys",
+    "idp-webhooks.md": "grantd idp create --preset auth0 --issuer https://tenant.eu.auth0.com/ --audience a --jwks-url https://tenant.eu.auth0.com/keys",
     "audit.md": "grantd audit export --out audit.jsonl; grantd audit export --out next-month.jsonl",
     "operations.md": "grantd init --data-dir {directory}/var > init.json",
     "portal.md": "grantd init --data-dir {directory}/var > init.json",

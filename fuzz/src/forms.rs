@@ -7,6 +7,8 @@ use grantd_domain::context::Context;
 use grantd_domain::destination::{OutboundAllow, Rule, Target, allow};
 use grantd_domain::env::Entropy;
 use grantd_domain::seal::{DataKey, Place, RootKey, RootKeys};
+use grantd_domain::webhook::signature::{Headers, Key, verify as verify_webhook};
+use grantd_domain::webhook::{Message, SubjectFrom, Vendor, read};
 use grantd_wire::ids::{AppId, DataKeyId, GrantId, uuid_v7};
 use grantd_wire::scope::Scope;
 use grantd_wire::sign::{SigningKey, ToSign, canonical_target, unhex};
@@ -83,6 +85,36 @@ pub fn keys(data: &[u8]) {
     let signing = SigningKey::derive(text);
     let signature = unhex::<32>(&signing.sign(&to_sign.text())).expect("a signature is hex");
     assert!(signing.verify(&to_sign.text(), &signature));
+}
+
+/// Headers of a signed webhook in the first line, its body below. Nobody signs without the secret, and what is read of a body keeps its
+/// bounds.
+pub fn webhook(data: &[u8]) {
+    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (line, body) = (String::from_utf8_lossy(&data[..end]), data.get(end + 1..).unwrap_or_default());
+    let mut parts = line.splitn(3, '|');
+    let mut part = || parts.next().unwrap_or_default();
+    let headers = Headers { id: part(), timestamp: part(), signature: part() };
+    let key = Key::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a secret");
+    assert!(
+        verify_webhook(&key, &headers, body, TimeMs(1_614_265_330_000)).is_err(),
+        "nobody signs without the secret"
+    );
+    let _ = Key::parse(&line).is_some();
+    let message = Message { id: "m", at: TimeMs(0) };
+    for (vendor, from) in [
+        (Vendor::Auth0, SubjectFrom::Id),
+        (Vendor::Clerk, SubjectFrom::Id),
+        (Vendor::Okta, SubjectFrom::Id),
+        (Vendor::Okta, SubjectFrom::Login),
+    ] {
+        let Ok(told) = read(vendor, from, body, &message) else { continue };
+        assert!(told.len() <= limits::WEBHOOK_EVENTS_MAX);
+        for each in told {
+            assert!((1..=limits::SUBJECT_CHARS_MAX).contains(&each.subject.chars().count()));
+            assert!((1..=limits::SUBJECT_CHARS_MAX).contains(&each.id.chars().count()));
+        }
+    }
 }
 
 struct Zero;

@@ -23,6 +23,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("management", server::management),
     ("sdk", server::sdk),
     ("sealed", forms::sealed),
+    ("webhook", forms::webhook),
 ];
 
 /// The target that the environment names.

@@ -26,3 +26,4 @@ pub mod seal;
 pub mod secret;
 pub mod sign_in;
 pub mod template;
+pub mod webhook;

@@ -109,6 +109,10 @@ pub enum Step {
     CloseScim {
         idp: IdentityProviderId,
     },
+    /// What it is proved with is of no use any more.
+    CloseWebhook {
+        idp: IdentityProviderId,
+    },
     /// Somebody left it: its directory says again who is in it.
     EmptyGroup {
         group: GroupId,
@@ -130,7 +134,7 @@ pub enum UserChange {
 /// What did not come back, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Lost {
-    /// `grant`, `key`, `secret`, `credential`, `identity_provider` or `app`.
+    /// `grant`, `key`, `secret`, `credential`, `identity_provider`, `user`, `scim`, `webhook` or `app`.
     pub kind: &'static str,
     /// Its id, or the slug of a secret.
     pub id: String,
@@ -273,6 +277,9 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::ScimEnabled
         | Kind::ScimRotated
         | Kind::ScimDisabled
+        | Kind::WebhookEnabled
+        | Kind::WebhookRotated
+        | Kind::WebhookDisabled
         | Kind::GroupUpdated
         | Kind::GroupDeleted
         | Kind::ConnectDone
@@ -426,6 +433,19 @@ pub fn plan(happened: &[Happened]) -> Result<Plan, ReadError> {
                         "scim",
                         text("idp_id"),
                         "its token was made after the backup, so SCIM is off: switch it on again",
+                    );
+                }
+            }
+            Kind::WebhookEnabled | Kind::WebhookRotated | Kind::WebhookDisabled => {
+                let idp = IdentityProviderId::parse(text("idp_id"));
+                let idp = idp.ok_or(malformed("the event names no identity provider"))?;
+                plan.forget("webhook", text("idp_id"));
+                plan.steps.push(Step::CloseWebhook { idp });
+                if event.kind != Kind::WebhookDisabled {
+                    plan.lose(
+                        "webhook",
+                        text("idp_id"),
+                        "its secret was made after the backup, so the webhook is off: switch it on again",
                     );
                 }
             }

@@ -21,7 +21,7 @@ use crate::answer::{Answer, json, raw, refusal};
 use crate::caller::{self, Source, Told};
 use crate::routes::{self, Found};
 use crate::vault::Vault;
-use crate::{api, flow, hosted, metrics, openapi, portal, scim, sdk, trace};
+use crate::{api, flow, hosted, metrics, openapi, portal, scim, sdk, trace, webhook};
 
 /// The whole HTTP surface.
 pub fn router(vault: Arc<Vault>) -> Router {
@@ -173,6 +173,10 @@ async fn dispatch(
     if path.starts_with(scim::PREFIX) {
         seen.route = scim::pattern(&path);
         return Ok(Box::pin(scim::answer(vault, &parts, body, source)).await);
+    }
+    if path.starts_with(webhook::PREFIX) {
+        seen.route = webhook::PATTERN;
+        return Box::pin(webhook::answer(vault, &parts, body, source)).await;
     }
     Err(Error::new(Code::UnknownRoute).message("There is nothing here. Applications call /sdk, operators /api/v1."))
 }

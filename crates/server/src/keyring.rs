@@ -46,6 +46,11 @@ pub(crate) fn idp_secret_place<'a>(app: AppId, id: IdentityProviderId, version: 
     Place { table: "identity_providers", app: Some(app), row: *id.as_bytes(), field: "client_secret", version }
 }
 
+/// Where the secret of an identity provider's webhook is sealed for.
+pub(crate) fn webhook_secret_place<'a>(app: AppId, id: IdentityProviderId, version: i64) -> Place<'a> {
+    Place { table: "idp_webhooks", app: Some(app), row: *id.as_bytes(), field: "sealed_secret", version }
+}
+
 impl KeyRing {
     /// A ring over the store's data keys.
     pub fn new(root: RootKeys, store: Store) -> Self {

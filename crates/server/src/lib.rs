@@ -31,6 +31,7 @@ pub mod sdk;
 pub mod sealed;
 mod trace;
 pub mod vault;
+pub mod webhook;
 
 pub use trace::SPANS;
 pub use vault::{Settings, Vault};

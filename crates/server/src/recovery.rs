@@ -18,7 +18,8 @@ use grantd_domain::recovery::{Lost, Plan, ReadError, Step, UserChange, plan, rea
 use grantd_domain::seal::RootKeys;
 use grantd_domain::secret::Secret;
 use grantd_store::{
-    Store, Tx, append_event, apps, grants, groups, identity_providers, keys, operators, recovery, scim, secrets, users,
+    Store, Tx, append_event, apps, grants, groups, identity_providers, idp_webhooks, keys, operators, recovery, scim,
+    secrets, users,
 };
 use grantd_wire::TimeMs;
 use grantd_wire::ids::{AppId, OperatorId, OrganizationId, UserId};
@@ -321,6 +322,7 @@ const KINDS: &[Kind] = &[
     Kind::UserResumed,
     Kind::UserDeprovisioned,
     Kind::ScimDisabled,
+    Kind::WebhookDisabled,
     Kind::GroupUpdated,
     Kind::GroupDeleted,
 ];
@@ -423,6 +425,7 @@ fn take(
             };
             let kind = if *is_deleted {
                 identity_providers::delete(tx, app, *idp, now)?;
+                idp_webhooks::disable(tx, app, *idp)?;
                 Kind::IdentityProviderDeleted
             } else if held.state == ProviderState::Active {
                 held.state = ProviderState::Inactive;
@@ -440,6 +443,13 @@ fn take(
             let closed = scim::disable(tx, app, *idp)?;
             if closed {
                 append_event(tx, &drafts.of(Kind::ScimDisabled).core_id("idp_id", idp).prepare())?;
+            }
+            Ok(closed)
+        }
+        Step::CloseWebhook { idp } => {
+            let closed = idp_webhooks::disable(tx, app, *idp)?;
+            if closed {
+                append_event(tx, &drafts.of(Kind::WebhookDisabled).core_id("idp_id", idp).prepare())?;
             }
             Ok(closed)
         }

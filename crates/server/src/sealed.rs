@@ -6,11 +6,11 @@ use std::fmt;
 
 use grantd_domain::grant::CredentialState;
 use grantd_domain::seal::{DataKey, Place, RootKeys, UnwrapError, key_id};
-use grantd_store::{Store, credentials, data_keys, identity_providers, providers};
+use grantd_store::{Store, credentials, data_keys, identity_providers, idp_webhooks, providers};
 use grantd_wire::ids::{AppId, AppProviderId, CredentialId, DataKeyId, IdentityProviderId};
 use uuid::Uuid;
 
-use crate::keyring::{client_secret_place, idp_secret_place, place};
+use crate::keyring::{client_secret_place, idp_secret_place, place, webhook_secret_place};
 
 /// Values of one read.
 const PAGE: i64 = 500;
@@ -37,6 +37,8 @@ pub enum Value {
     ClientSecret(AppProviderId),
     /// The client secret of an identity provider.
     IdpSecret(IdentityProviderId),
+    /// The secret of an identity provider's webhook.
+    WebhookSecret(IdentityProviderId),
 }
 
 impl fmt::Display for Value {
@@ -45,6 +47,7 @@ impl fmt::Display for Value {
             Self::Credential(id) => write!(f, "credential {id}"),
             Self::ClientSecret(id) => write!(f, "client secret of provider {id}"),
             Self::IdpSecret(id) => write!(f, "client secret of identity provider {id}"),
+            Self::WebhookSecret(id) => write!(f, "webhook secret of identity provider {id}"),
         }
     }
 }
@@ -71,6 +74,7 @@ pub async fn check(store: &Store, root: &RootKeys) -> grantd_store::Result<Seale
     check.credentials().await?;
     check.client_secrets().await?;
     check.idp_secrets().await?;
+    check.webhook_secrets().await?;
     Ok(check.sealed)
 }
 
@@ -127,6 +131,20 @@ impl Check<'_> {
                 let key = key_id(&secret.sealed).ok().map(|id| DataKeyId::from_uuid(Uuid::from_bytes(id)));
                 let place = idp_secret_place(idp.app_id, idp.id, secret.version);
                 self.open(idp.app_id, Value::IdpSecret(idp.id), key, place, &secret.sealed).await?;
+            }
+        }
+    }
+
+    async fn webhook_secrets(&mut self) -> grantd_store::Result<()> {
+        let mut after = None;
+        loop {
+            let page = self.store.read(move |tx| idp_webhooks::list_sealed(tx, after, PAGE)).await?;
+            let Some((app, idp, _)) = page.last() else { return Ok(()) };
+            after = Some((*app, *idp));
+            for (app, idp, secret) in page {
+                let key = key_id(&secret.sealed).ok().map(|id| DataKeyId::from_uuid(Uuid::from_bytes(id)));
+                let place = webhook_secret_place(app, idp, secret.version);
+                self.open(app, Value::WebhookSecret(idp), key, place, &secret.sealed).await?;
             }
         }
     }

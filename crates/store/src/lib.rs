@@ -23,6 +23,7 @@ pub mod groups;
 pub mod hot;
 pub mod idempotency;
 pub mod identity_providers;
+pub mod idp_webhooks;
 mod index;
 pub mod installs;
 pub mod keys;

@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 15, name: "logo", sql: include_str!("migrations/0015_logo.sql") },
     Migration { number: 16, name: "user_keys", sql: include_str!("migrations/0016_user_keys.sql") },
     Migration { number: 17, name: "web_sessions", sql: include_str!("migrations/0017_web_sessions.sql") },
+    Migration { number: 18, name: "idp_webhooks", sql: include_str!("migrations/0018_idp_webhooks.sql") },
 ];
 
 /// Begins a line of a migration that PostgreSQL does not see.

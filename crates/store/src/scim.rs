@@ -184,6 +184,15 @@ pub fn is_told_of(tx: &mut Tx<'_>, app: AppId, user: UserId) -> Result<bool> {
     Ok(tx.count("SELECT COUNT(*) FROM scim_users WHERE app_id = $1 AND user_id = $2", &[id(app), id(user)])? > 0)
 }
 
+/// Somebody else decides of a user now: what the directory did is no longer its to take back.
+pub fn unmark(tx: &mut Tx<'_>, app: AppId, user: UserId) -> Result<bool> {
+    tx.change_one(
+        "UPDATE scim_users SET suspended_at_ms = NULL, version = version + 1 \
+         WHERE app_id = $1 AND user_id = $2 AND suspended_at_ms IS NOT NULL",
+        &[id(app), id(user)],
+    )
+}
+
 /// What an index can be asked for, each where it is given.
 #[derive(Clone, Default, Debug)]
 pub struct Exactly {

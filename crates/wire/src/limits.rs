@@ -288,6 +288,16 @@ pub const SCIM_BODY_BYTES_MAX: usize = 1024 * 1024;
 pub const SCIM_PAGE_MAX: i64 = 200;
 /// Resources that a filter no index helps with is held against; a directory with more is told to ask for one by name or id.
 pub const SCIM_SCAN_MAX: i64 = 10_000;
+/// Bytes of a body that an identity provider's webhook sends.
+pub const WEBHOOK_BODY_BYTES_MAX: usize = 512 * 1024;
+/// Events in one.
+pub const WEBHOOK_EVENTS_MAX: usize = 500;
+/// How far the time of a signed webhook may be from here.
+pub const WEBHOOK_WINDOW_MS: i64 = 5 * 60 * 1000;
+/// How long it is known which events came: one that comes again changes nothing.
+pub const WEBHOOK_MEMORY_MS: i64 = 7 * 86_400_000;
+/// Characters of the challenge with which Okta asks whether anybody is here.
+pub const WEBHOOK_CHALLENGE_CHARS_MAX: usize = 512;
 /// Members of a group.
 pub const GROUP_MEMBERS_MAX: i64 = 50_000;
 /// Members that one page of groups shows; it ends after the group that has more.

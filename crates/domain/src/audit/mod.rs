@@ -101,6 +101,10 @@ kinds! {
     ScimEnabled = "scim.enabled",
     ScimRotated = "scim.rotated",
     ScimDisabled = "scim.disabled",
+    /// An identity provider's webhook may tell what became of users from now on.
+    WebhookEnabled = "idp_webhook.enabled",
+    WebhookRotated = "idp_webhook.rotated",
+    WebhookDisabled = "idp_webhook.disabled",
     /// A directory told of a group.
     GroupCreated = "group.created",
     GroupUpdated = "group.updated",
@@ -202,6 +206,8 @@ pub enum Actor {
     Operator(OperatorId),
     /// The directory of an identity provider.
     Scim(IdentityProviderId),
+    /// The webhook of an identity provider.
+    Webhook(IdentityProviderId),
     /// grantd itself: a job, or a command run on the host.
     Job,
     /// Nobody: authentication failed. The event has no actor.
@@ -282,6 +288,7 @@ impl Event {
             }
             Actor::Operator(id) => event.core.put("actor", &json!({"type": "operator", "id": id})),
             Actor::Scim(id) => event.core.put("actor", &json!({"type": "scim", "id": id})),
+            Actor::Webhook(id) => event.core.put("actor", &json!({"type": "webhook", "id": id})),
             Actor::Job => event.core.put("actor", &json!({"type": "job"})),
             Actor::Nobody => {}
         }

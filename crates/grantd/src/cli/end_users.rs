@@ -9,6 +9,7 @@ use super::apps::{ListArgs, PageArgs};
 use super::context::Context;
 use super::failure::Failure;
 use super::http::{Api, NoQuery};
+use super::idp::parse_idp;
 use super::input::{confirm, confirm_name, parse_reference};
 use super::table::{column, minor};
 
@@ -53,6 +54,9 @@ pub struct UsersListArgs {
     /// E-mail addresses that begin with this, in any case
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
+    /// Only users of this identity provider: its id or issuer
+    #[arg(long, value_name = "IDP", value_parser = parse_idp)]
+    idp: Option<String>,
     #[command(flatten)]
     page: PageArgs,
 }
@@ -120,7 +124,7 @@ pub async fn run(command: EndUsersCommand, context: &mut Context) -> Result<(), 
             });
             let list = ListArgs { search: args.search, page: args.page };
             let mut query = list.query();
-            query.status = status;
+            (query.status, query.idp) = (status, args.idp);
             let page: Page<User> = api.get(&users, &query).await?;
             let columns = [
                 column("ID", "id"),

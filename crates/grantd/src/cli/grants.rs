@@ -198,6 +198,7 @@ pub async fn run(command: GrantsCommand, context: &mut Context) -> Result<(), Fa
                 search: args.search,
                 limit: args.page.limit,
                 offset: args.page.offset,
+                ..ListQuery::default()
             };
             let page: Page<Grant> = api.get(&grants, &query).await?;
             context.show_page(&page, GRANT_COLUMNS)

@@ -16,6 +16,7 @@ use super::http::{Api, NoQuery};
 use super::input::{confirm_name, parse_reference, read_secret};
 use super::scim::{self, ScimCommand};
 use super::table::{column, minor};
+use super::webhook::{self, WebhookCommand};
 
 #[derive(Subcommand)]
 pub enum IdpCommand {
@@ -50,6 +51,9 @@ pub enum IdpCommand {
     /// SCIM: where its directory tells what became of users
     #[command(subcommand, after_help = "Example:\n  grantd idp scim enable https://company.okta.com/oauth2/default")]
     Scim(ScimCommand),
+    /// Webhook: where Auth0, Clerk or Okta tell what became of users
+    #[command(subcommand, after_help = "Example:\n  grantd idp webhook enable https://tenant.eu.auth0.com/")]
+    Webhook(WebhookCommand),
 }
 
 #[derive(Args)]
@@ -70,7 +74,7 @@ impl IdpRef {
 }
 
 /// An id, or an issuer as it stands in tokens.
-fn parse_idp(text: &str) -> Result<String, String> {
+pub fn parse_idp(text: &str) -> Result<String, String> {
     let is_issuer = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if is_issuer || parse_reference(text).is_ok() {
         return Ok(text.to_owned());
@@ -237,6 +241,7 @@ pub async fn run(command: IdpCommand, context: &mut Context) -> Result<(), Failu
             context.show(&deleted)
         }
         IdpCommand::Scim(command) => scim::run(command, &api, &idps, context).await,
+        IdpCommand::Webhook(command) => webhook::run(command, &api, &idps, context).await,
     }
 }
 

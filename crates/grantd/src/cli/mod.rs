@@ -39,6 +39,7 @@ mod tests;
 mod tokens;
 mod trial;
 mod verify;
+mod webhook;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ use grantd_domain::env::new_uuid;
 use grantd_domain::grant::{App, check_text};
 use grantd_domain::identity::{Algorithm, ClaimMapping, Endpoints, IdentityProvider, Preset, ProviderState, check_url};
 use grantd_domain::secret::Secret;
-use grantd_store::{Tx, append_event, apps, identity_providers};
+use grantd_store::{Tx, append_event, apps, identity_providers, idp_webhooks};
 use grantd_wire::api::{self, IdentityProviderCreate, IdentityProviderUpdate, ListQuery};
 use grantd_wire::ids::{AppId, IdentityProviderId};
 use grantd_wire::{Code, Error, limits};
@@ -23,7 +23,7 @@ use crate::outbound::discovery::discover;
 use crate::parse;
 use crate::vault::Vault;
 
-fn missing() -> Error {
+pub(super) fn missing() -> Error {
     Error::new(Code::NotFound)
         .message("The app has no such identity provider.")
         .hint("`grantd idp list` lists those it has; they go by their id or their issuer.")
@@ -221,6 +221,8 @@ pub async fn delete(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         if !identity_providers::delete(tx, app, idp.id, now)? {
             return Err(missing().into());
         }
+        // With its secret; the event says enough.
+        idp_webhooks::disable(tx, app, idp.id)?;
         apps::raise_epoch(tx, app)?;
         append_event(tx, &event.clone().core_id("idp_id", idp.id).prepare())?;
         Ok(idp)

@@ -22,6 +22,7 @@ mod templates;
 mod tokens;
 mod users;
 pub(crate) mod version;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -265,6 +266,10 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::ScimEnable => scim::enable(vault, request, app).await,
         Api::ScimRotate => scim::rotate(vault, request, app).await,
         Api::ScimDisable => scim::disable(vault, request, app).await,
+        Api::WebhookShow => webhooks::show(vault, request, app).await,
+        Api::WebhookEnable => webhooks::enable(vault, request, app).await,
+        Api::WebhookRotate => webhooks::rotate(vault, request, app).await,
+        Api::WebhookDisable => webhooks::disable(vault, request, app).await,
         Api::IdpsList => identity::list(vault, request, app).await,
         Api::IdpsCreate => identity::create(vault, request, app).await,
         Api::IdpsShow => identity::show(vault, request, app).await,

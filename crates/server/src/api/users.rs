@@ -4,7 +4,7 @@ use grantd_domain::audit::Kind;
 use grantd_domain::grant::App;
 use grantd_domain::identity::{Group, User, UserStatus};
 use grantd_store::users::UserFilter;
-use grantd_store::{Tx, append_event, apps, grants, groups, users};
+use grantd_store::{Tx, append_event, apps, grants, groups, identity_providers, idp_webhooks, scim, users};
 use grantd_wire::api::{self, ListQuery};
 use grantd_wire::ids::{AppId, GroupId, UserId};
 use grantd_wire::{Code, Error, limits};
@@ -50,9 +50,15 @@ fn view(user: &User) -> api::User {
 pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
     let query: ListQuery = parse::query(&request.uri)?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
-    let filter = UserFilter { status: query.status, search: query.search, limit, offset, ..UserFilter::default() };
-    let app = app.id;
-    let (found, total) = vault.store.read(move |tx| users::list(tx, app, &filter)).await.map_err(of_store)?;
+    let mut filter = UserFilter { status: query.status, search: query.search, limit, offset, ..UserFilter::default() };
+    let (app, idp) = (app.id, query.idp);
+    let read = move |tx: &mut Tx<'_>| {
+        if let Some(idp) = &idp {
+            filter.idp = Some(identity_providers::find(tx, app, idp)?.ok_or_else(super::identity::missing)?.id);
+        }
+        users::list(tx, app, &filter)
+    };
+    let (found, total) = vault.store.read(read).await.map_err(of_store)?;
     Ok(page(found.iter().map(view).collect(), total, limit, offset))
 }
 
@@ -75,6 +81,9 @@ pub async fn set(vault: &Vault, request: &Request, app: &App, to: UserStatus) ->
                 .message("The user was deprovisioned, for good. Who signs in again later is a new user.")
                 .into());
         }
+        // Whatever suspended the user before: from now on it is an operator's doing, which only an operator takes back.
+        scim::unmark(tx, app, user.id)?;
+        idp_webhooks::unmark(tx, app, user.id)?;
         if users::set_suspended(tx, app, user.id, to, now)? {
             apps::raise_epoch(tx, app)?;
             append_event(tx, &event.clone().user(user.id).prepare())?;

@@ -226,7 +226,11 @@ pub const fn is_tagged(route: Api) -> bool {
         | Api::ScimShow
         | Api::ScimEnable
         | Api::ScimRotate
-        | Api::ScimDisable => false,
+        | Api::ScimDisable
+        | Api::WebhookShow
+        | Api::WebhookEnable
+        | Api::WebhookRotate
+        | Api::WebhookDisable => false,
         Api::OperatorsCreate
         | Api::TokensCreate
         | Api::AppsCreate

@@ -12,7 +12,7 @@ use grantd_domain::scim::group::Change;
 use grantd_domain::scim::user::{Meaning, User as Told, meanings};
 use grantd_domain::scim::{Refused, Wrong};
 use grantd_store::scim::{self as rows, Endpoint, ScimUser};
-use grantd_store::{Result, Tx, append_event, apps, groups, users};
+use grantd_store::{Result, Tx, append_event, apps, groups, idp_webhooks, users};
 use grantd_wire::ids::{AppId, GroupId, ScimUserId, UserId};
 use grantd_wire::{Code, TimeMs, limits};
 use serde_json::Value;
@@ -203,6 +203,9 @@ impl Telling {
                     row.suspended_at = Some(self.now);
                     apps::raise_epoch(tx, app)?;
                     append_event(tx, &self.event(Kind::UserSuspended, user.id).prepare())?;
+                } else if idp_webhooks::unmark(tx, app, user.id)? {
+                    // The webhook was first: a directory that says so, too, takes it back itself.
+                    row.suspended_at = Some(self.now);
                 }
                 Ok(())
             }

@@ -18,6 +18,7 @@ pub mod secrets;
 pub mod session;
 pub mod sign_in;
 pub mod users;
+pub mod webhook;
 
 use std::time::Duration;
 

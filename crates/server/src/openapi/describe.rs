@@ -299,6 +299,25 @@ pub fn describe(route: Api) -> Operation {
             .creates(),
         Api::ScimDisable => gives::<api::ScimDisabled>("disableScim", "scim", "Switches SCIM off for an identity provider")
             .about("The users it told of stay as they are."),
+        Api::WebhookShow => gives::<api::IdpWebhook>("showIdpWebhook", "identity", "Shows the webhook of an identity provider"),
+        Api::WebhookEnable => {
+            gives::<api::IdpWebhookWithToken>("enableIdpWebhook", "identity", "Switches the webhook of an identity provider on")
+                .about("Auth0, Okta and Clerk tell by it what became of users. A token is shown this once; Clerk has a secret of its own.")
+                .creates()
+                .may_take::<api::IdpWebhookEnable>()
+                .refuses(&[Code::Conflict, Code::KeyUnavailable])
+        }
+        Api::WebhookRotate => {
+            gives::<api::IdpWebhookWithToken>("rotateIdpWebhook", "identity", "Gives the webhook of an identity provider another secret")
+                .about("The one before counts no more. A token is shown this once.")
+                .creates()
+                .may_take::<api::IdpWebhookRotate>()
+                .refuses(&[Code::KeyUnavailable])
+        }
+        Api::WebhookDisable => {
+            gives::<api::IdpWebhookDisabled>("disableIdpWebhook", "identity", "Switches the webhook of an identity provider off")
+                .about("Users stay as they are.")
+        }
         Api::IdpsList => {
             gives::<api::Page<api::IdentityProvider>>("listIdentityProviders", "identity", "Lists identity providers")
                 .filtered(SEARCHED)
@@ -327,7 +346,7 @@ pub fn describe(route: Api) -> Operation {
         }
         Api::UsersList => gives::<api::Page<api::User>>("listUsers", "identity", "Lists end users")
             .about("`search` is the beginning of an e-mail address.")
-            .filtered(&["limit", "offset", "search", "status"]),
+            .filtered(&["limit", "offset", "search", "status", "idp"]),
         Api::UsersShow => gives::<api::User>("showUser", "identity", "Shows an end user"),
         Api::UsersSuspend => gives::<api::User>("suspendUser", "identity", "Suspends an end user")
             .about("From now on nothing of the user's is released. Done before, it changes nothing."),

@@ -73,3 +73,4 @@ mod token;
 mod users;
 mod version;
 mod walk;
+mod webhook;

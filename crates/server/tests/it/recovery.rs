@@ -1,5 +1,6 @@
 //! An old copy of the database is made ready: what was taken away since stays away.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use grantd_server::recovery::{self, Ask, RecoveryError, Restored};
@@ -8,11 +9,13 @@ use serde_json::{Value, json};
 
 use crate::harness::database::{Database, directory};
 use crate::harness::world::text;
-use crate::harness::{Server, World, root};
+use crate::harness::{Raw, Server, World, root};
+use crate::webhook::{Vendor, auth0};
 
 on_kept_engines! {
     restore_replays_revocations,
     restore_replays_what_was_rotated_archived_and_deleted,
+    restore_replays_what_became_of_users_and_closes_what_told_of_them,
     restore_locks_out_every_other_operator,
     what_is_given_up_comes_back_and_the_trail_says_so,
     a_changed_database_and_a_wrong_export_are_refused_before_anything_is_done,
@@ -244,6 +247,48 @@ async fn an_old_process_finds_nothing_it_remembers(server: Server) {
     let sealing = "SELECT COUNT(*) FROM data_keys WHERE app_id IS NOT NULL AND retired_at_ms IS NULL";
     assert_eq!(copy.number(sealing).await, 0, "old data keys open, and seal no more");
     copy.remove().await;
+}
+
+async fn restore_replays_what_became_of_users_and_closes_what_told_of_them(server: Server) {
+    let world = server.world().await;
+    let vendor = Vendor::of(&server, &world, "auth0", json!({})).await;
+    let [suspended, deleted, other] =
+        [vendor.user("suspended", None).await, vendor.user("deleted", None).await, vendor.user("other", None).await];
+    let scim = world.path(&format!("identity-providers/{}/scim", vendor.idp));
+    let directory = server.api("POST", &scim, json!({})).await.ok(201);
+    let copy = server.database.copy().await;
+
+    vendor.heard(auth0(&server, "1", "user.updated", "suspended", Some(true), 0)).await;
+    vendor.heard(auth0(&server, "2", "user.deleted", "deleted", None, 0)).await;
+    server.api("POST", &world.path(&format!("users/{other}/suspend")), Value::Null).await.ok(200);
+    server.api("POST", &world.path(&format!("users/{other}/resume")), Value::Null).await.ok(200);
+    let webhook = world.path(&format!("identity-providers/{}/webhook", vendor.idp));
+    let rotated = server.api("POST", &format!("{webhook}/rotate"), Value::Null).await.ok(201);
+    server.api("POST", &format!("{scim}/rotate"), Value::Null).await.ok(201);
+    let exports = Exports::new();
+    let export = exports.of(&server, &world.path("audit/export"), "app.jsonl").await;
+
+    let restored = restore(&server, &copy, replay(&[&export])).await.unwrap();
+    let lost: BTreeSet<&str> = restored.lost.iter().map(|lost| lost.kind).collect();
+    assert_eq!(lost, BTreeSet::from(["scim", "webhook"]), "{:?}", restored.lost);
+    let after = server.restored(copy, restored.pat.reveal()).await;
+    for (user, status) in [(suspended, "suspended"), (deleted, "deprovisioned"), (other, "active")] {
+        let shown = after.api("GET", &world.path(&format!("users/{user}")), Value::Null).await.ok(200);
+        assert_eq!(shown["user_status"], status);
+    }
+    // Neither the tokens that were in the backup nor those made since then open anything.
+    let event = auth0(&after, "3", "user.deleted", "other", None, 0).to_string();
+    for token in [&vendor.token, &text(&rotated, "token")] {
+        let raw = vendor.raw("POST", event.clone()).set("authorization", &**token);
+        after.send(raw).await.refused(Code::SessionRequired);
+    }
+    let users = Raw::new("GET", &format!("/scim/v2/{}/Users", vendor.idp), "");
+    let bearer = format!("Bearer {}", text(&directory, "token"));
+    assert_eq!(after.send(users.set("authorization", bearer)).await.status, 401);
+    for path in [&scim, &webhook] {
+        after.api("GET", path, Value::Null).await.refused(Code::NotFound);
+        after.api("POST", path, json!({})).await.ok(201);
+    }
 }
 
 async fn restore_replays_what_was_rotated_archived_and_deleted(server: Server) {

@@ -31,6 +31,7 @@ in_memory! {
     a_token_that_proves_nothing_is_refused_and_told_of,
     keys_are_fetched_within_their_budget_and_kept,
     a_set_of_keys_that_is_none_is_never_taken_for_one,
+    users_are_listed_by_their_identity_provider,
 }
 
 /// An identity provider on loopback.
@@ -415,4 +416,21 @@ async fn a_deprovisioned_user_is_gone_with_every_grant(server: Server) {
     assert_eq!(server.api("GET", &world.path("users"), Value::Null).await.ok(200)["total"], 2);
     // The app's own grant is untouched.
     ask(&server, &world, json!({"grant_id": world.grant})).await.ok(200);
+}
+
+async fn users_are_listed_by_their_identity_provider(server: Server) {
+    let world = server.world().await;
+    let one = crate::webhook::Vendor::of(&server, &world, "auth0", json!({})).await;
+    let two = crate::webhook::Vendor::of(&server, &world, "okta", json!({})).await;
+    let (ann, bob) = (one.user("ann", None).await, two.user("bob", None).await);
+    for (idp, user) in [
+        (&*one.idp, ann),
+        (&*two.idp, bob),
+        ("https%3A%2F%2Fokta.example.com%2F", bob),
+        ("https://auth0.example.com/&limit=1", ann),
+    ] {
+        let page = server.api("GET", &world.path(&format!("users?idp={idp}")), Value::Null).await.ok(200);
+        assert_eq!((page["total"].as_i64(), &page["items"][0]["id"]), (Some(1), &json!(user.to_string())), "{idp}");
+    }
+    server.api("GET", &world.path("users?idp=https://nobody.example.com"), Value::Null).await.refused(Code::NotFound);
 }

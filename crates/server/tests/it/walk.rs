@@ -308,6 +308,12 @@ async fn api_path(server: &Server, route: &ApiRoute, app: &str, objects: &World)
             server.api(method, &objects.path(&format!("identity-providers/{idp}/scim")), Value::Null).await;
             idp
         }
+        Api::WebhookShow | Api::WebhookEnable | Api::WebhookRotate | Api::WebhookDisable => {
+            let idp = crate::webhook::provider(server, &objects.app, "auth0").await;
+            let method = if route.route == Api::WebhookEnable { "DELETE" } else { "POST" };
+            server.api(method, &objects.path(&format!("identity-providers/{idp}/webhook")), Value::Null).await;
+            idp
+        }
         Api::IdpsShow | Api::IdpsUpdate | Api::IdpsDelete => idp(server, objects).await,
         Api::UsersShow | Api::UsersSuspend | Api::UsersResume | Api::UsersDeprovision => {
             user(server, objects).await.to_string()

@@ -43,6 +43,9 @@ pub struct ListQuery {
     /// Grants that were revoked, by what became of their tokens at the provider: `pending`, `yes` or `failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
+    /// Users: the identity provider, by id or issuer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idp: Option<String>,
     /// Case-insensitive prefix of name, slug or label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<String>,

@@ -182,9 +182,57 @@ async fn scim_is_shown_and_switched_off() {
 }
 
 #[tokio::test]
+async fn a_webhook_is_switched_on_shown_and_switched_off() {
+    let webhook = json!({
+        "identity_provider_id": ID, "url": "https://vault.example.com/webhooks/idp/x", "vendor": "okta", "proof": "token",
+        "subject_from": "id", "created_at": "2025-11-24T10:00:00.000Z", "rotated_at": null, "last_event_at": null,
+    });
+    let made = |token: Value| json!({"token": token, "webhook": webhook});
+    let disabled = json!({"identity_provider_id": ID, "disabled_at": "2025-11-24T10:00:00.000Z"});
+    let server = Server::start(&[
+        (201, made(json!("grantd_hook_abc"))),
+        (201, made(Value::Null)),
+        (200, webhook.clone()),
+        (200, disabled),
+    ])
+    .await;
+    let done = server.run(&["idp", "webhook", "enable", ID, "--subject-from", "login"]).await;
+    assert_eq!((done.exit, done.json()["token"].as_str()), (Exit::Ok, Some("grantd_hook_abc")), "{}", done.err);
+    assert!(done.err.contains("not shown again"), "{}", done.err);
+    let done = server.run(&["idp", "webhook", "rotate", ID, "--secret", "whsec_abc"]).await;
+    assert_eq!((done.exit, done.json()["token"].clone()), (Exit::Ok, Value::Null), "{}", done.err);
+    assert!(!done.err.contains("not shown again") && !done.out.contains("whsec_abc"), "{}", done.err);
+    let done = server.run(&["idp", "webhook", "status", ID]).await;
+    assert_eq!((done.exit, done.json()["vendor"].as_str()), (Exit::Ok, Some("okta")), "{}", done.err);
+    assert_eq!(server.run(&["idp", "webhook", "disable", ID]).await.exit, Exit::Ok);
+    assert_eq!(server.run(&["idp", "webhook", "enable", ID, "--subject-from", "mail"]).await.exit, Exit::Usage);
+    let seen = server.seen();
+    let targets: Vec<String> = seen.iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect();
+    let at = of_app(&format!("identity-providers/{ID}/webhook"));
+    assert_eq!(
+        targets,
+        [format!("POST {at}"), format!("POST {at}/rotate"), format!("GET {at}"), format!("DELETE {at}")]
+    );
+    assert_eq!((&seen[0].body, &seen[1].body), (&json!({"subject_from": "login"}), &json!({"secret": "whsec_abc"})));
+}
+
+#[tokio::test]
 async fn users_are_listed_suspended_and_resumed() {
     let server = Server::start(&[(200, page(&[user()])), (200, user())]).await;
-    let list = ["end-users", "list", "--status", "suspended", "--search", "ada@", "--limit", "5", "--offset", "10"];
+    let list = [
+        "end-users",
+        "list",
+        "--status",
+        "suspended",
+        "--search",
+        "ada@",
+        "--limit",
+        "5",
+        "--offset",
+        "10",
+        "--idp",
+        ID,
+    ];
     assert_eq!(server.run(&list).await.json()["items"][0]["subject"], "00u1abcd");
     for arguments in [["end-users", "show", ID], ["end-users", "suspend", ID], ["end-user", "resume", ID]] {
         let done = server.run(&arguments).await;
@@ -195,7 +243,7 @@ async fn users_are_listed_suspended_and_resumed() {
     assert_eq!(
         seen,
         [
-            format!("GET {users}?limit=5&offset=10&search=ada%40&status=suspended"),
+            format!("GET {users}?idp={ID}&limit=5&offset=10&search=ada%40&status=suspended"),
             format!("GET {users}/{ID}"),
             format!("POST {users}/{ID}/suspend"),
             format!("POST {users}/{ID}/resume"),

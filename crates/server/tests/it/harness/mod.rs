@@ -151,7 +151,9 @@ impl Server {
         let mints = path.ends_with("/keys")
             || (path.contains("/keys/") && path.ends_with("/rotate"))
             || path.ends_with("/scim")
-            || path.ends_with("/scim/rotate");
+            || path.ends_with("/scim/rotate")
+            || path.ends_with("/webhook")
+            || path.ends_with("/webhook/rotate");
         let hands_out = (path.ends_with("/sdk/token") && status == 200)
             || (path == "/api/v1/tokens" && method == "POST" && status == 201)
             || (path.starts_with("/api/v1/") && mints && method == "POST" && status == 201)

@@ -58,7 +58,7 @@ fn word(word: &str, ids: &mut BTreeMap<String, usize>) -> String {
     if let Some(rest) = word.strip_prefix("grantd-golden-") {
         return format!("grantd-golden-{}", "0".repeat(rest.len()));
     }
-    for prefix in ["grantd_pat_", "grantd_scim_", "alter_rk_", "login_"] {
+    for prefix in ["grantd_pat_", "grantd_scim_", "grantd_hook_", "alter_rk_", "login_"] {
         if let Some(rest) = word.strip_prefix(prefix) {
             return format!("{prefix}{}", "#".repeat(rest.len()));
         }

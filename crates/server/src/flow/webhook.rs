@@ -1,0 +1,101 @@
+//! What an identity provider's webhook tells of a user: the change, its events and the app's epoch in one write for each event.
+//!
+//! Invariant: an event counts once, and whoever it suspends or ends may use nothing from the write on that says so.
+
+use grantd_domain::audit::{Event, Kind};
+use grantd_domain::identity::UserStatus;
+use grantd_domain::webhook::{Act, Mark, Told, decide};
+use grantd_store::idp_webhooks::{self as rows, Webhook};
+use grantd_store::{Result, Tx, append_event, apps, grants, users};
+use grantd_wire::{Code, Error, TimeMs, limits};
+
+use crate::answer::of_store;
+use crate::flow::{self, Drafts};
+use crate::vault::Vault;
+
+const KINDS: &[Kind] = &[Kind::UserSuspended, Kind::UserResumed, Kind::UserDeprovisioned];
+/// Grants that may be made between the look and the write.
+const GRANTS_SPARE: usize = 3;
+
+/// Does what follows from an event. `draft` begins an event of whoever called. A user that is not known is nobody here.
+pub async fn tell(vault: &Vault, webhook: &Webhook, mut told: Told, now: TimeMs, draft: &Event) -> Result<(), Error> {
+    // A clock that goes ahead must not make what comes after it look old.
+    told.at = told.at.min(now);
+    for _ in 0..limits::DECISIONS_MAX {
+        let count = grants_of(vault, webhook, &told).await?;
+        let Some(count) = count else { return Ok(()) };
+        let telling = Telling {
+            webhook: webhook.clone(),
+            told: told.clone(),
+            now,
+            drafts: Drafts::new(&*vault.env, draft, KINDS),
+            revokes: (0..count + GRANTS_SPARE)
+                .map(|_| Drafts::new(&*vault.env, draft, flow::grants::REVOKE_KINDS))
+                .collect(),
+        };
+        match vault.store.write(move |tx| telling.apply(tx)).await.map_err(of_store) {
+            // More grants by now.
+            Err(error) if error.code == Code::Conflict => {}
+            done => {
+                grantd_store::crash::step("change.durable");
+                return done;
+            }
+        }
+    }
+    Err(Code::Busy.into())
+}
+
+/// How many grants may end with the user; `None`: there is no such user.
+async fn grants_of(vault: &Vault, webhook: &Webhook, told: &Told) -> Result<Option<usize>, Error> {
+    let (app, idp, subject) = (webhook.app_id, webhook.idp_id, told.subject.clone());
+    let read = move |tx: &mut Tx<'_>| {
+        let Some(user) = users::find_subject(tx, app, idp, &subject)? else { return Ok(None) };
+        Ok(Some(grants::list_unrevoked_of_user(tx, app, user.id)?.len()))
+    };
+    vault.store.read(read).await.map_err(of_store)
+}
+
+/// One event, and what its write may need.
+struct Telling {
+    webhook: Webhook,
+    told: Told,
+    now: TimeMs,
+    drafts: Drafts,
+    revokes: Vec<Drafts>,
+}
+
+impl Telling {
+    fn apply(&self, tx: &mut Tx<'_>) -> Result<()> {
+        let Webhook { app_id: app, idp_id: idp, .. } = self.webhook;
+        let since = self.now.plus_ms(-limits::WEBHOOK_MEMORY_MS);
+        if !rows::remember(tx, &self.webhook, &self.told.id, self.now, since)? {
+            return Ok(());
+        }
+        let Some(user) = users::find_subject(tx, app, idp, &self.told.subject)? else { return Ok(()) };
+        let mark = rows::find_mark(tx, app, user.id)?;
+        let mut next = Mark { told_at: self.told.at, suspended_at: mark.and_then(|mark| mark.suspended_at) };
+        let event =
+            |kind| self.drafts.of(kind).core_id("idp_id", idp).core("webhook_event_at", self.told.at.to_string());
+        let act = decide(Some(&user), mark.as_ref(), &self.told);
+        let (to, kind) = match act {
+            Act::Nothing => return Ok(()),
+            Act::Remember => return rows::set_mark(tx, app, user.id, &next),
+            Act::Deprovision => {
+                let event = event(Kind::UserDeprovisioned);
+                flow::users::deprovision(tx, app, user.id, self.now, &self.revokes, event)?;
+                return rows::set_mark(tx, app, user.id, &next);
+            }
+            Act::Suspend => (UserStatus::Suspended, Kind::UserSuspended),
+            Act::Resume => (UserStatus::Active, Kind::UserResumed),
+        };
+        // An operator may have resumed the user meanwhile: then there is nothing to take back.
+        let is_changed = users::set_suspended(tx, app, user.id, to, self.now)?;
+        next.suspended_at = (act == Act::Suspend && is_changed).then_some(self.now);
+        rows::set_mark(tx, app, user.id, &next)?;
+        if is_changed {
+            apps::raise_epoch(tx, app)?;
+            append_event(tx, &event(kind).user(user.id).prepare())?;
+        }
+        Ok(())
+    }
+}
