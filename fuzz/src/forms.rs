@@ -6,6 +6,10 @@ use grantd_domain::audit::{Terms, Trust, verify};
 use grantd_domain::context::Context;
 use grantd_domain::destination::{OutboundAllow, Rule, Target, allow};
 use grantd_domain::env::Entropy;
+use grantd_domain::scim::filter::Filter;
+use grantd_domain::scim::group as scim_group;
+use grantd_domain::scim::path::{GROUP, USER};
+use grantd_domain::scim::user::User as ScimUser;
 use grantd_domain::seal::{DataKey, Place, RootKey, RootKeys};
 use grantd_domain::webhook::signature::{Headers, Key, verify as verify_webhook};
 use grantd_domain::webhook::{Message, SubjectFrom, Vendor, read};
@@ -13,6 +17,7 @@ use grantd_wire::ids::{AppId, DataKeyId, GrantId, uuid_v7};
 use grantd_wire::scope::Scope;
 use grantd_wire::sign::{SigningKey, ToSign, canonical_target, unhex};
 use grantd_wire::{TimeMs, key, limits};
+use serde_json::{Value, json};
 
 /// An export: never trusted unless it was made by grantd. A verifier that says yes has read at least a header and a footer.
 pub fn audit(data: &[u8]) {
@@ -114,6 +119,25 @@ pub fn webhook(data: &[u8]) {
             assert!((1..=limits::SUBJECT_CHARS_MAX).contains(&each.subject.chars().count()));
             assert!((1..=limits::SUBJECT_CHARS_MAX).contains(&each.id.chars().count()));
         }
+    }
+}
+
+/// A filter in the first line, a document or change below: what a directory may send. What becomes of a user is read back as it is stored,
+/// and a filter says the same of it then.
+pub fn scim(data: &[u8]) {
+    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let line = String::from_utf8_lossy(&data[..end]);
+    let filters = [USER, GROUP].map(|resource| Filter::parse(resource, &line).ok());
+    let Ok(Value::Object(body)) = serde_json::from_slice(data.get(end + 1..).unwrap_or_default()) else { return };
+    let _ = (scim_group::Group::parse(&body).is_ok(), scim_group::changes(&body).is_ok());
+    let before =
+        json!({"userName": "ada", "externalId": "1", "emails": [{"value": "ada@example.com", "type": "work"}]});
+    let before = ScimUser::parse(before.as_object().expect("an object")).expect("a user");
+    for user in [ScimUser::parse(&body), before.replaced(&body), before.changed(&body)].into_iter().flatten() {
+        let stored = ScimUser::stored(&user.text());
+        assert_eq!(stored.as_ref(), Some(&user), "what is stored is what was said");
+        let Ok(Value::Object(document)) = serde_json::from_str(&user.text()) else { panic!("a document is an object") };
+        let _ = filters.iter().flatten().filter(|filter| filter.holds(&document)).count();
     }
 }
 

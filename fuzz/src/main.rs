@@ -22,6 +22,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("keys", forms::keys),
     ("management", server::management),
     ("sdk", server::sdk),
+    ("scim", forms::scim),
     ("sealed", forms::sealed),
     ("webhook", forms::webhook),
 ];

@@ -38,6 +38,8 @@ pub struct Attribute {
     pub is_required: bool,
     pub is_unique: bool,
     pub mutability: Mutability,
+    /// The one value it can have, if it cannot have others.
+    pub only: Option<&'static str>,
     pub description: &'static str,
 }
 
@@ -50,6 +52,7 @@ const fn text(name: &'static str, description: &'static str) -> Attribute {
         is_required: false,
         is_unique: false,
         mutability: Mutability::ReadWrite,
+        only: None,
         description,
     }
 }
@@ -157,7 +160,7 @@ pub const GROUP_ATTRIBUTES: &[Attribute] = &[
                 },
                 Attribute { mutability: Mutability::Immutable, ..reference(text("$ref", "Where the user is.")) },
                 read_only(text("display", "The user's name.")),
-                Attribute { mutability: Mutability::Immutable, ..text("type", "Always `User`.") },
+                Attribute { mutability: Mutability::Immutable, only: Some("User"), ..text("type", "Always `User`.") },
             ],
             "The users that belong to the group.",
         )
@@ -291,6 +294,9 @@ fn described(attribute: &Attribute) -> Value {
             told["uniqueness"] = if attribute.is_unique { "server" } else { "none" }.into();
         }
         Kind::Boolean | Kind::DateTime => {}
+    }
+    if let Some(only) = attribute.only {
+        told["canonicalValues"] = json!([only]);
     }
     if attribute.kind == Kind::Reference {
         told["referenceTypes"] = json!([if attribute.description.contains("group") { "Group" } else { "User" }]);
