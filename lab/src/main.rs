@@ -33,8 +33,17 @@ enum Verb {
     Load(LoadArgs),
     /// Serve the bare axum answer that retrieves are compared with
     Axum(Axum),
+    /// Prove user tokens whose keys are at hand, and print what it costs as JSON; fails past the budget
+    Tokens(Tokens),
     /// Measure, compare and judge; `cargo xtask bench` builds everything and calls this
     Bench(Bench),
+}
+
+#[derive(Args)]
+struct Tokens {
+    /// Tokens of each algorithm that are proved
+    #[arg(long, default_value_t = 20_000)]
+    rounds: usize,
 }
 
 #[derive(Args)]
@@ -151,6 +160,7 @@ fn main() -> ExitCode {
         Verb::Up(args) => up(&args),
         Verb::Load(args) => load(&args),
         Verb::Axum(args) => axum(&args),
+        Verb::Tokens(args) => tokens(&args),
         Verb::Bench(args) => bench(&args),
     };
     match done {
@@ -159,6 +169,18 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn tokens(args: &Tokens) -> Result {
+    let costs = grantd_lab::tokens::measure(args.rounds)?;
+    println!("{}", json!(costs));
+    let budget = grantd_lab::tokens::BUDGET_US;
+    match costs.iter().find(|cost| cost.median_us > budget) {
+        Some(cost) => {
+            Err(Error(format!("{} takes {:.0} µs; at most {budget:.0} are right", cost.algorithm, cost.median_us)))
+        }
+        None => Ok(()),
     }
 }
 
