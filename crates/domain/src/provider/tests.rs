@@ -508,3 +508,21 @@ fn every_behaviour_is_explained_and_some_entry_has_it() {
     let unused: Vec<&Behaviour> = Behaviour::ALL.iter().filter(|b| !of_entries.contains(b)).collect();
     assert!(unused.is_empty(), "{unused:?}: nobody plays them");
 }
+
+/// Connect's page shows them to whoever consents: they speak to that person.
+#[test]
+fn scopes_are_explained_to_the_person_who_consents() {
+    for provider in all() {
+        for (scope, text) in &provider.scopes.known {
+            let words: Vec<String> = text.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase).collect();
+            let about =
+                words.windows(2).find(|pair| matches!((&*pair[0], &*pair[1]), ("the", "user" | "users" | "member")));
+            assert!(about.is_none(), "{}: {scope}: {text:?} speaks of somebody: say you and your", provider.id);
+            assert!(
+                text.starts_with(|c: char| c.is_uppercase()) && !text.ends_with('.'),
+                "{}: {scope}: {text:?}",
+                provider.id
+            );
+        }
+    }
+}
