@@ -9,6 +9,7 @@ use grantd_domain::destination::Target;
 use grantd_domain::provider::{ANSWER_BYTES_MAX, Call, Method};
 use grantd_domain::secret::Secret;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use zeroize::Zeroizing;
 
 use super::Failed;
 use super::client::{Answered, Outgoing, exchange};
@@ -41,7 +42,7 @@ pub async fn send(vault: &Vault, call: &Call, deadline: Duration) -> Result<Answ
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable)?;
         headers.insert(name, sensitive(value).ok_or(unsendable)?);
     }
-    let body = call.body.as_ref().map_or_else(Bytes::new, |body| Bytes::copy_from_slice(body.reveal().as_bytes()));
+    let body = call.body.as_ref().map_or_else(Bytes::new, wiped);
     let outgoing = Outgoing {
         method: match call.method {
             Method::Get => http::Method::GET,
@@ -61,7 +62,12 @@ pub async fn send(vault: &Vault, call: &Call, deadline: Duration) -> Result<Answ
 }
 
 fn sensitive(value: &Secret) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(value.reveal()).ok()?;
+    let mut value = HeaderValue::from_maybe_shared(wiped(value)).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+/// Wiped when the last part of the HTTP client that holds it lets go. What that client and TLS copy into buffers of their own is not.
+fn wiped(secret: &Secret) -> Bytes {
+    Bytes::from_owner(Zeroizing::new(secret.reveal().as_bytes().to_vec()))
 }
