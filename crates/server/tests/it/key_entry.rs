@@ -4,9 +4,9 @@ use grantd_domain::destination::OutboundAllow;
 use grantd_wire::{Code, limits};
 use serde_json::{Value, json};
 
+use crate::harness::browser::{Browser, between};
 use crate::harness::world::{ask as call, merged, text};
 use crate::harness::{Answer, Server, World};
-use crate::harness::browser::{Browser, between};
 use crate::probe::{Vendor, authorities_of_vendor};
 use crate::sign_in::{Idp, acme};
 
