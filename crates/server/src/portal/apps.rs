@@ -10,7 +10,7 @@ use crate::answer::Answer;
 use crate::routes::Api;
 
 #[derive(Serialize)]
-struct Apps {
+struct List {
     apps: Vec<App>,
     search: String,
     pager: Pager,
@@ -22,7 +22,7 @@ pub async fn list(desk: &Desk<'_>) -> Result<Answer, Error> {
     let (limit, offset) = (ROWS.to_string(), desk.offset());
     let query = [("limit", limit.as_str()), ("offset", &offset), ("search", &search)];
     let found: Page<App> = desk.load(Api::AppsList, &[], &query).await?;
-    let page = Apps { pager: Pager::of(&found), apps: found.items, search };
+    let page = List { pager: Pager::of(&found), apps: found.items, search };
     Ok(desk.page(&Shown::new("portal/apps.html", "apps", &page)))
 }
 

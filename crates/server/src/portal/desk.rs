@@ -114,6 +114,11 @@ impl<'a, P> Shown<'a, P> {
     pub fn of(template: &'static str, place: &'static str, app: &'a api::App, page: &'a P) -> Self {
         Self { app: Some(app), ..Self::new(template, place, page) }
     }
+
+    /// The page with what was wrong, and what was typed.
+    fn refused(self, refused: Refused, values: BTreeMap<String, String>) -> Self {
+        Self { refused: Some(refused), values, ..self }
+    }
 }
 
 impl Desk<'_> {
@@ -184,7 +189,7 @@ impl Desk<'_> {
     /// Draws the page that was asked for again, with what was wrong; what the person at it cannot mend is an error.
     pub fn again<P: Serialize>(&self, error: Error, keep: &[&str], shown: Shown<'_, P>) -> Result<Answer, Error> {
         let status = error.code.status();
-        let shown = Shown { refused: Some(Refused::of(error)?), values: self.form.kept(keep), ..shown };
+        let shown = shown.refused(Refused::of(error)?, self.form.kept(keep));
         Ok(self.page_with(status, &shown))
     }
 

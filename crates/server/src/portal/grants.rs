@@ -12,7 +12,7 @@ use crate::routes::Api;
 const CALLS: &str = "10";
 
 #[derive(Serialize)]
-struct Grants {
+struct List {
     grants: Vec<Grant>,
     search: String,
     status: String,
@@ -29,7 +29,7 @@ pub async fn list(desk: &Desk<'_>) -> Result<Answer, Error> {
     let (limit, offset) = (ROWS.to_string(), desk.offset());
     let query = [("limit", limit.as_str()), ("offset", &offset), ("search", &search), ("status", &status)];
     let found: api::Page<Grant> = desk.load(Api::GrantsList, &[&app.id], &query).await?;
-    let page = Grants { pager: Pager::of(&found), grants: found.items, search, status };
+    let page = List { pager: Pager::of(&found), grants: found.items, search, status };
     Ok(desk.page(&Shown::of("portal/grants.html", "grants", &app, &page)))
 }
 

@@ -13,7 +13,7 @@ use crate::routes::Api;
 const SHOWN_AGAIN_MS: i64 = 60_000;
 
 #[derive(Serialize)]
-struct Keys {
+struct List {
     keys: Vec<Key>,
     pager: Pager,
 }
@@ -23,7 +23,7 @@ pub async fn list(desk: &Desk<'_>) -> Result<Answer, Error> {
     let app = desk.app().await?;
     let (limit, offset) = (ROWS.to_string(), desk.offset());
     let found: api::Page<Key> = desk.load(Api::KeysList, &[&app.id], &[("limit", &limit), ("offset", &offset)]).await?;
-    let page = Keys { pager: Pager::of(&found), keys: found.items };
+    let page = List { pager: Pager::of(&found), keys: found.items };
     Ok(desk.page(&Shown::of("portal/keys.html", "keys", &app, &page)))
 }
 

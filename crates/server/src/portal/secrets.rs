@@ -17,7 +17,7 @@ const FIELD: &str = "field_";
 const CUSTOM: &str = "custom";
 
 #[derive(Serialize)]
-struct Secrets {
+struct List {
     secrets: Vec<Secret>,
     search: String,
     pager: Pager,
@@ -29,7 +29,7 @@ pub async fn list(desk: &Desk<'_>) -> Result<Answer, Error> {
     let (limit, offset) = (ROWS.to_string(), desk.offset());
     let query = [("limit", limit.as_str()), ("offset", &offset), ("search", &search)];
     let found: api::Page<Secret> = desk.load(Api::SecretsList, &[&app.id], &query).await?;
-    let page = Secrets { pager: Pager::of(&found), secrets: found.items, search };
+    let page = List { pager: Pager::of(&found), secrets: found.items, search };
     Ok(desk.page(&Shown::of("portal/secrets.html", "secrets", &app, &page)))
 }
 

@@ -132,9 +132,10 @@ async fn lists_are_paged_and_searched(server: Server) {
     assert_eq!((rows(&first), rows(&second)), (25, 6));
     assert_eq!(rows(&browser.page(&format!("{path}?search=label-07")).await), 1);
     assert!(browser.page(&format!("{path}?search=nothing")).await.contains("No grant fits"));
-    for odd in ["offset=-1", "offset=x", "offset=99999999", "status=none", "search=%00"] {
+    for odd in ["offset=-1", "offset=x", "offset=99999999", "status=none"] {
         assert_eq!(browser.get(&format!("{path}?{odd}")).await.status, 200, "{odd}");
     }
+    assert_eq!(browser.get(&format!("{path}?search=%00")).await.status, 422);
     let audit = format!("/portal/apps/{}/audit", world.app);
     let page = browser.page(&audit).await;
     let older = page.split_once("cursor=").unwrap().1[..36].to_owned();
