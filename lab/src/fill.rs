@@ -52,7 +52,7 @@ pub struct EventsRate {
     pub took: Duration,
 }
 
-async fn open(install: &Install) -> Result<Store> {
+pub(crate) async fn open(install: &Install) -> Result<Store> {
     let url = install.database_url();
     let location = Location::parse(&url).map_err(|e| Error(format!("the install's database: {e}")))?;
     let process = new_uuid(&Host).to_string();
@@ -61,7 +61,7 @@ async fn open(install: &Install) -> Result<Store> {
         .map_err(|e| Error::because("cannot open the install's database", e))
 }
 
-fn root_keys(install: &Install) -> Result<RootKeys> {
+pub(crate) fn root_keys(install: &Install) -> Result<RootKeys> {
     let text = fs::read_to_string(install.directory().join("root.key"));
     let text = text.map_err(|e| Error::because("cannot read the install's root key", e))?;
     let material: [u8; 32] = unhex(text.trim()).ok_or_else(|| Error("the root key is not in hex".to_owned()))?;
@@ -127,16 +127,26 @@ fn secret_of(app: AppId, number: usize) -> ManagedSecret {
 fn grant_of(app: AppId, secret: SecretId, data_key: &DataKey) -> (Credential, Grant) {
     let id = CredentialId::from_uuid(new_uuid(&Host));
     let value = SecretValue::new("t".repeat(TOKEN_CHARS), BTreeMap::new()).text();
+    let sealed = sealed(data_key, app, id, value.reveal());
+    pair(app, id, CredentialOf::Secret(secret), CredentialState::Ok { data_key_id: data_key.id(), sealed })
+}
+
+/// What a credential holds, sealed for its place.
+pub(crate) fn sealed(data_key: &DataKey, app: AppId, id: CredentialId, text: &str) -> Vec<u8> {
     let place = Place { table: "credentials", app: Some(app), row: *id.as_bytes(), field: "sealed", version: 1 };
-    let sealed = data_key.seal(&Host, place, value.reveal().as_bytes());
+    data_key.seal(&Host, place, text.as_bytes())
+}
+
+/// A credential and the grant on it.
+pub(crate) fn pair(app: AppId, id: CredentialId, of: CredentialOf, state: CredentialState) -> (Credential, Grant) {
     let credential = Credential {
         id,
         app_id: app,
-        of: CredentialOf::Secret(secret),
+        of,
         user_id: None,
         generation: GenerationId::from_uuid(new_uuid(&Host)),
         version: 1,
-        state: CredentialState::Ok { data_key_id: data_key.id(), sealed },
+        state,
         updated_at: Host.now(),
     };
     let grant = Grant {

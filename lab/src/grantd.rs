@@ -102,6 +102,16 @@ impl Install {
         Server::start(serve, address, &self.directory.join("serve.log"), "/readyz")
     }
 
+    /// Serves it by one more process, which has a data directory of its own. Only on PostgreSQL.
+    pub fn serve_beside(&self, binary: &Path, settings: &[(&str, &str)], number: usize) -> Result<Server> {
+        let directory = self.directory.join(format!("process-{number}"));
+        fs::create_dir(&directory)
+            .map_err(|e| Error::because(format_args!("cannot make {}", directory.display()), e))?;
+        let root_key = format!("file:{}", self.directory.join("root.key").display());
+        let settings = [settings, &[("GRANTD_ROOT_KEY", &root_key)]].concat();
+        Self { directory, ..self.clone() }.serve(binary, &settings)
+    }
+
     /// Makes an app and a key for it.
     pub fn make_access(&self, server: &Server) -> Result<Access> {
         let app: App =

@@ -12,6 +12,7 @@ pub mod load;
 pub mod machine;
 pub mod peers;
 pub mod plan;
+pub mod storm;
 pub mod tokens;
 
 /// What went wrong, in a sentence for whoever runs the lab.

@@ -69,6 +69,12 @@ struct Bench {
     /// Fewer rounds and grants: to see that it works, not to report
     #[arg(long, conflicts_with_all = ["scale", "soak"])]
     quick: bool,
+    /// Only the refresh storm: callers at once for one account whose token has ended
+    #[arg(long, conflicts_with_all = ["scale", "soak"])]
+    storm: bool,
+    /// Callers of a refresh storm [default: 10000; quick: 500]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    callers: Option<u16>,
     /// A million grants and ten million events, or as many as the disk has room for
     #[arg(long, conflicts_with = "soak")]
     scale: bool,
@@ -264,10 +270,10 @@ fn bench(args: &Bench) -> Result {
     // Peers are told whole paths.
     let directory = directory.canonicalize().map_err(|e| failed("find", e))?;
     let failed = |what: &str, e| Error::because(format_args!("cannot {what} {}", directory.display()), e);
-    let (rounds, seconds, grants) = match (args.quick, args.scale) {
-        (true, _) => (1, 0.5, 2_000),
-        (_, true) => (5, 2.0, 1_000_000),
-        _ => (5, 2.0, 20_000),
+    let (rounds, seconds, grants, callers) = match (args.quick, args.scale) {
+        (true, _) => (1, 0.5, 2_000, 500),
+        (_, true) => (5, 2.0, 1_000_000, 10_000),
+        _ => (5, 2.0, 20_000, 10_000),
     };
     let seconds = args.seconds.unwrap_or(seconds);
     if !(0.1..=600.0).contains(&seconds) {
@@ -286,6 +292,7 @@ fn bench(args: &Bench) -> Result {
         connections: usize::from(args.connections),
         grants: args.grants.map_or(grants, |grants| usize::try_from(grants).unwrap_or(usize::MAX)),
         events: args.events,
+        callers: args.callers.map_or(callers, usize::from),
     };
     let runtime = runtime()?;
     let measured = runtime.block_on(async {
@@ -293,6 +300,7 @@ fn bench(args: &Bench) -> Result {
             match (args.scale, args.soak) {
                 (true, _) => bench::scale(&options).await,
                 (_, Some(minutes)) => bench::soak(&options, minutes).await,
+                _ if args.storm => bench::storm(&options).await,
                 _ => bench::standard(&options).await,
             }
         };

@@ -22,6 +22,8 @@ grantd without events, and OpenBao and nginx where they are installed. Everythin
   --quick              one short round: to see that it works, not to report
   --scale              a million grants and ten million events, or as many as the disk has room for
   --soak MINUTES       load for so long, and whether memory grows
+  --storm              only the refresh storm: callers at once for one account whose token has ended
+  --callers N          callers of a storm [default: 10000]
   --bao FILE           OpenBao's program [default: `bao` on PATH]
   --nginx FILE         nginx's program [default: `nginx` on PATH]
   --postgres URL       a PostgreSQL server to use [default: a throwaway one on the same disk, fsync on]

@@ -4,6 +4,7 @@ mod report;
 mod scale;
 mod soak;
 mod standard;
+mod storm;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ pub use report::{CaseResult, Output, Report, Sample, Spread, Target, Verdict};
 pub use scale::scale;
 pub use soak::soak;
 pub use standard::standard;
+pub use storm::storm;
 
 use crate::grantd::{Access, Engine, Install, Server};
 use crate::host::{Host, instant};
@@ -58,6 +60,8 @@ pub struct Options {
     pub grants: usize,
     /// Events; only of a scale run.
     pub events: u64,
+    /// Callers of a refresh storm.
+    pub callers: usize,
 }
 
 impl Options {

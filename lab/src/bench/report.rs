@@ -141,7 +141,7 @@ impl Verdict {
 /// A whole run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// `standard`, `scale` or `soak`.
+    /// `standard`, `storm`, `scale` or `soak`.
     pub kind: &'static str,
     /// When it began.
     pub date: String,

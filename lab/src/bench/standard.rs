@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::report::{Report, Spread, Target, Verdict};
-use super::{CACHE_SETTING, Case, Options, Prepared, blocking, fdatasync_us, progress, settle};
+use super::{CACHE_SETTING, Case, Options, Prepared, blocking, fdatasync_us, progress, settle, storm};
 use crate::grantd::Server;
 use crate::load::{Load, as_float, run};
 use crate::machine::{self, Memory};
@@ -50,8 +50,9 @@ pub async fn standard(options: &Options) -> Result<Report> {
     let mut report = options.report("standard", method);
     let (running, memory, notes) = start(options, &mut report).await?;
     report.notes.extend(notes);
-    let (options, mut report) = (options.clone(), report);
-    blocking(move || {
+    let (given, mut report) = (options, report);
+    let options = options.clone();
+    let mut report = blocking(move || {
         let mut cases = cases(&options, &running);
         let mut durable = Vec::new();
         for round in 1..=options.rounds {
@@ -67,7 +68,10 @@ pub async fn standard(options: &Options) -> Result<Report> {
         stop(running)?;
         Ok(report)
     })
-    .await
+    .await?;
+    report.notes.push(format!("G10: {}.", storm::method(given)));
+    storm::judge(given, &mut report).await?;
+    Ok(report)
 }
 
 /// Starts all servers. What is missing on this machine is noted, and its cases are left out.
