@@ -1,5 +1,5 @@
-"""The pages of signing in, in a real browser: at a real authorization server, on a desktop and a phone, in both themes, with
-and without script; each page judged by axe, and a picture of it kept."""
+"""The pages of signing in, in a real browser: at a real authorization server, on a desktop and a phone, in both themes,
+with and without script; each page judged by axe, and a picture of it kept."""
 
 from __future__ import annotations
 

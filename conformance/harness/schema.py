@@ -262,6 +262,22 @@ def connect_session(value: object) -> None:
         boolean(value.get(name, False), name)
 
 
+def key_session(value: object) -> None:
+    more = {"path", "existing_grant_id", "direct", "secret_slug", "template_slug", "agent_id", "delegable_requested"}
+    keys(value, "session for a key", {"session_token", "connect_url", "expires_in", "expires_at"} | more)
+    for name in ("session_token", "connect_url", "secret_slug"):
+        text(value[name], name)
+    integer(value["expires_in"], "expires_in")
+    moment(value["expires_at"], "expires_at")
+    need(value["path"] in (None, "fast_path", "key_entry", "repair"), "path", value["path"])
+    need((value["existing_grant_id"] is None) == (value["path"] in (None, "key_entry")), "the grant of its path", value)
+    for name in ("existing_grant_id", "agent_id"):
+        or_null(uuid)(value[name], name)
+    or_null(text)(value["template_slug"], "template_slug")
+    for name in ("direct", "delegable_requested"):
+        boolean(value[name], name)
+
+
 CONNECT_FIELDS = {"pending": set(), "completed": {"grants"}, "error": {"error"}, "expired": set()}
 CONNECT_MORE = {"pending": {"declined_providers"}, "completed": {"failed_grants"}}
 
@@ -342,7 +358,7 @@ CODES = {
     400: """restricted_grant_requires_proxy delegated_grant_requires_proxy hitl_grant_requires_proxy
         user_limits_require_proxy invalid_request invalid_context invalid_caller invalid_request_rule
         constraint_not_narrowing caller_agent_mismatch me_requires_agent_key scope_not_allowed
-        invalid_redirect_uri""",
+        invalid_redirect_uri invalid_origin""",
     401: """invalid_key key_revoked key_expired key_rotated_grace_expired key_not_active agent_inactive agent_revoked
         jwt_validation_error signature_invalid timestamp_out_of_range nonce_replayed content_hash_mismatch""",
     403: """insufficient_scope grant_expired grant_revoked credential_revoked grant_not_delegable scope_mismatch
@@ -353,11 +369,12 @@ CODES = {
     405: "method_not_allowed",
     408: "request_timeout",
     409: """ambiguous_grant token_refresh_in_progress sibling_label_conflict conflict credential_id_required
-        credential_destroyed""",
+        credential_destroyed end_user_credential_not_assignable binding_hosts_required no_eligible_grants""",
     410: "grant_deleted",
     413: "body_too_large",
     415: "encoding_unsupported",
-    422: "blocked_destination invalid_value too_many group_principal_unsupported invalid_grant_policy invalid_audience",
+    422: """blocked_destination invalid_value too_many group_principal_unsupported invalid_grant_policy
+        invalid_audience secret_template_mismatch""",
     429: "rate_limit_exceeded quota_exceeded too_many_pending_approvals",
     431: "headers_too_large",
     500: "internal",
@@ -466,6 +483,7 @@ ROUTES: tuple[tuple[str, re.Pattern[str], Callable | None, set[int]], ...] = (
     ("POST", re.compile(r"/sdk/grants/[^/]+/report-scope-mismatch"), None, {204}),
     ("POST", re.compile(r"/sdk/oauth/connect/session"), connect_session, {200, 201}),
     ("POST", re.compile(r"/sdk/oauth/connect/session/poll"), connect_poll, {200}),
+    ("POST", re.compile(r"/sdk/managed-secrets/connect/session"), key_session, {201}),
     ("POST", re.compile(r"/sdk/auth/session"), auth_session, {201}),
     ("POST", re.compile(r"/sdk/auth/poll"), auth_poll, {200}),
     ("POST", re.compile(r"/sdk/auth/verify-token"), verified_token, {200}),

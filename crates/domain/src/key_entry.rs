@@ -62,6 +62,11 @@ impl Path {
         }
     }
 
+    /// Whether this can be asked for the secret: a user's key has a place to go to, and no other.
+    pub fn is_possible(self, secret: &ManagedSecret) -> bool {
+        !secret.any_host || matches!(self, Self::FastPath(_))
+    }
+
     /// The grant that it is about.
     pub const fn grant(self) -> Option<GrantId> {
         match self {
@@ -315,6 +320,19 @@ mod tests {
         assert_eq!(of("k", &[("account", " ")]).unwrap_err(), Wrong::Missing("account".to_owned()));
         assert_eq!(of("k\u{1}k", &[("account", "a")]).unwrap_err(), Wrong::Unfit("key".to_owned()));
         assert_eq!(of("k", &[("account", "a\r\nb")]).unwrap_err(), Wrong::Unfit("account".to_owned()));
+    }
+
+    #[test]
+    fn no_key_is_asked_for_that_could_go_anywhere() {
+        let grant = GrantId::from_uuid(uuid_v7(1, [2; 10]));
+        let bound = secret(&["api.example.com"], &[]);
+        let anywhere = ManagedSecret { any_host: true, ..bound.clone() };
+        for (path, is_possible) in
+            [(Path::FastPath(grant), true), (Path::KeyEntry, false), (Path::Repair(grant), false)]
+        {
+            assert!(path.is_possible(&bound));
+            assert_eq!(path.is_possible(&anywhere), is_possible);
+        }
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub async fn find(vault: &Vault, session: &Session, now: TimeMs) -> Result<Optio
     let standing = vault.store.read(read).await.map_err(of_store)?;
     Ok(standing.and_then(|standing| {
         let path = standing.path(asked, session.request.label.as_deref(), user, now)?;
-        Some((standing, path))
+        path.is_possible(&standing.secret).then_some((standing, path))
     }))
 }
 
@@ -144,7 +144,7 @@ pub async fn begin(
     let key = AskedKey { secret_id: standing.secret.id, repair };
     let path = standing.path(key, label.as_deref(), user.id, now).ok_or(Code::GrantNotFound)?;
     let Standing { secret, template, .. } = standing;
-    if secret.any_host && !matches!(path, Path::FastPath(_)) {
+    if !path.is_possible(&secret) {
         return Err(Code::BindingHostsRequired.into());
     }
     let wanted = Wanted {

@@ -8,6 +8,7 @@ use grantd_domain::identity::{User, UserStatus};
 use grantd_server::sealed;
 use grantd_store::{Location, identity_providers, users};
 use grantd_wire::ids::{AppId, IdentityProviderId, UserId};
+use grantd_wire::sign::hex;
 use grantd_wire::{Code, TimeMs, limits};
 use serde_json::{Value, json};
 
@@ -150,7 +151,7 @@ async fn who_is_blocked_is_suspended_and_let_in_again(server: Server) {
 }
 
 fn blob(server: &Server, user: UserId) -> String {
-    let hex: String = user.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(user.as_bytes());
     if matches!(server.database.location, Location::Postgres(_)) {
         format!("'\\x{hex}'::bytea")
     } else {
