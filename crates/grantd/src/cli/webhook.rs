@@ -19,13 +19,13 @@ pub enum WebhookCommand {
     /// Switch it on: prints the address and, this once, the token to give to the vendor
     #[command(after_help = "Examples:
   grantd idp webhook enable https://tenant.eu.auth0.com/
-  grantd idp webhook enable https://company.okta.com/oauth2/default --subject-from login
-  grantd idp webhook enable https://instance.clerk.accounts.dev --secret @clerk.txt")]
+  grantd idp webhook enable https://company.okta.com --subject-from login
+  grantd idp webhook enable https://app.clerk.accounts.dev --secret @clerk.txt")]
     Enable(EnableArgs),
     /// Replace the token or secret; the one before counts no more from that moment
     #[command(after_help = "Examples:
   grantd idp webhook rotate https://tenant.eu.auth0.com/
-  grantd idp webhook rotate https://instance.clerk.accounts.dev --secret @clerk.txt")]
+  grantd idp webhook rotate https://app.clerk.accounts.dev --secret @clerk.txt")]
     Rotate(RotateArgs),
     /// Switch it off; users stay as they are
     #[command(after_help = "Example:\n  grantd idp webhook disable https://tenant.eu.auth0.com/")]

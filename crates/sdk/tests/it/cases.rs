@@ -6,6 +6,7 @@ const CASES: &str = include_str!("../CASES.md");
 const SOURCES: &[&str] = &[
     include_str!("conformance.rs"),
     include_str!("connect.rs"),
+    include_str!("key_entry.rs"),
     include_str!("main.rs"),
     include_str!("../../src/signing.rs"),
     include_str!("../../../grantd/tests/sdk/connect.rs"),

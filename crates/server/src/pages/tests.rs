@@ -261,7 +261,7 @@ fn keys_of_the_portal() -> Vec<String> {
     all("role.", &["viewer", "developer", "admin"]);
     all("state.", &["active", "archived", "deleted", "expired", "revoked", "in_grace", "rotated"]);
     all("outcome.", &["allowed", "denied", "error", "unknown"]);
-    all("actor.", &["key", "operator", "scim", "job", "nobody"]);
+    all("actor.", &["key", "operator", "scim", "webhook", "job", "nobody"]);
     all("principal.", &["system", "user", "group", "agent"]);
     for (step, _) in grantd_domain::resolve::STEPS {
         all(&format!("step.{step}."), &["name", "ok"]);

@@ -25,8 +25,8 @@ pub struct Line {
     /// What was called, for a call.
     call: Option<String>,
     method: Option<String>,
-    /// `key`, `operator`, …
-    actor: Option<String>,
+    /// `key`, `operator`, …; `nobody` of an event without an actor.
+    actor: String,
     /// By what it is known in a list.
     by: Option<String>,
 }
@@ -46,7 +46,7 @@ impl Line {
             code: text("code"),
             method: call.as_ref().and_then(|_| text("method")),
             call,
-            actor: actor_text("type"),
+            actor: actor_text("type").unwrap_or_else(|| "nobody".to_owned()),
             by: text("caller").or_else(|| text("key_prefix")).or_else(|| actor_text("id")),
         }
     }

@@ -59,7 +59,7 @@ fn word(word: &str, ids: &mut BTreeMap<String, usize>) -> String {
         return format!("grantd-golden-{}", "0".repeat(rest.len()));
     }
     for prefix in ["grantd_pat_", "grantd_scim_", "grantd_hook_", "alter_rk_", "login_"] {
-        if let Some(rest) = word.strip_prefix(prefix) {
+        if let Some(rest) = word.strip_prefix(prefix).filter(|_| word != "login_url") {
             return format!("{prefix}{}", "#".repeat(rest.len()));
         }
     }
