@@ -41,7 +41,7 @@ pub enum BrandingCommand {
     Get,
     /// Change how it looks
     #[command(
-        after_help = "Example:\n  grantd branding set --display-name Shop --accent-color '#0a7cff' --logo shop.png"
+        after_help = "Example:\n  grantd branding set --accent-color '#0a7cff' --logo shop.png"
     )]
     Set(SetArgs),
     /// Back to grantd's own look
