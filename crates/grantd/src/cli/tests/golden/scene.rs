@@ -247,6 +247,8 @@ async fn serve(directory: &Path, clock: Ticking, provider: &str) -> (Server, Str
             auth_failures_per_minute: config.auth_failures_per_minute,
             retention: config.retention,
         };
+        // The install was made by the host's clock: what the story does comes after it, however long that took.
+        clock.0.fetch_max(Host.now().0 + 1, Ordering::Relaxed);
         let keys = boot::load_root_keys(&config, &context.env)?;
         let vault = Vault::open(store, keys, Arc::new(clock), settings).await;
         let vault = vault.map_err(|error| boot::install_failure(&error))?;
