@@ -40,9 +40,7 @@ pub enum BrandingCommand {
     #[command(after_help = "Example:\n  grantd branding get")]
     Get,
     /// Change how it looks
-    #[command(
-        after_help = "Example:\n  grantd branding set --accent-color '#0a7cff' --logo shop.png"
-    )]
+    #[command(after_help = "Example:\n  grantd branding set --accent-color '#0a7cff' --logo shop.png")]
     Set(SetArgs),
     /// Back to grantd's own look
     #[command(after_help = "Example:\n  grantd branding reset")]
