@@ -28,16 +28,18 @@ pub struct Visitor {
     pub operator: Operator,
 }
 
+/// When a session is over if nothing more is asked for in it.
+pub fn ends_at(session: &WebSession) -> TimeMs {
+    session.expires_at.min(session.seen_at.plus_seconds(limits::WEB_SESSION_IDLE_S))
+}
+
 /// Who is signed in with this cookie, if its session is good and its operator not disabled.
 pub async fn find(vault: &Vault, cookie: &str, now: TimeMs) -> Result<Option<Visitor>, Error> {
     let hash = sha256(cookie.as_bytes());
     let found = vault.store.read(move |tx| web_sessions::find(tx, &hash)).await.map_err(of_store)?;
     let Some((session, operator)) = found else { return Ok(None) };
-    let is_idle = session.seen_at.plus_seconds(limits::WEB_SESSION_IDLE_S) <= now;
-    if is_idle || session.expires_at <= now || operator.disabled_at.is_some() {
-        return Ok(None);
-    }
-    Ok(Some(Visitor { session, operator }))
+    let is_good = ends_at(&session) > now && operator.disabled_at.is_none();
+    Ok(is_good.then_some(Visitor { session, operator }))
 }
 
 /// Notes that the visitor was there, at most once a minute.
@@ -134,10 +136,7 @@ async fn end_one(
 pub async fn list(vault: &Vault, visitor: &Visitor, now: TimeMs) -> Result<Vec<WebSession>, Error> {
     let operator = visitor.operator.id;
     let found = vault.store.read(move |tx| web_sessions::list(tx, operator, limits::WEB_SESSIONS_MAX)).await;
-    let is_good = |session: &WebSession| {
-        session.expires_at > now && session.seen_at.plus_seconds(limits::WEB_SESSION_IDLE_S) > now
-    };
-    Ok(found.map_err(of_store)?.into_iter().filter(is_good).collect())
+    Ok(found.map_err(of_store)?.into_iter().filter(|session| ends_at(session) > now).collect())
 }
 
 fn event(vault: &Vault, operator: &Operator, kind: Kind, session: WebSessionId, source: &Source) -> Event {

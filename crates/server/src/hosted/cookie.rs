@@ -22,8 +22,13 @@ const AGE_S: i64 = 86_400;
 
 /// The browser's own secret, if it sends one that could be ours.
 pub fn read(headers: &HeaderMap) -> Option<String> {
+    read_token(headers, NAME)
+}
+
+/// The token without prefix in the cookie of this name, if it holds one.
+pub fn read_token(headers: &HeaderMap, name: &str) -> Option<String> {
     let is_ours = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
-    find(headers, NAME).filter(|value| value.len() == VALUE_CHARS && value.bytes().all(is_ours))
+    find(headers, name).filter(|value| value.len() == VALUE_CHARS && value.bytes().all(is_ours))
 }
 
 /// The first cookie of this name.

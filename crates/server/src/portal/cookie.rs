@@ -2,14 +2,12 @@
 
 use http::HeaderMap;
 
-use crate::hosted::cookie::find;
+use crate::hosted::cookie::{find, read_token};
 use crate::vault::Vault;
 use grantd_wire::limits;
 
 const THEME: &str = "grantd_theme";
 const THEME_AGE_S: i64 = 365 * 86_400;
-/// Of a token without prefix.
-const VALUE_CHARS: usize = 43;
 
 /// Behind TLS the browser itself sees to it that no other host, and nothing unencrypted, has set it.
 fn name(vault: &Vault) -> &'static str {
@@ -22,8 +20,7 @@ fn is_secure(vault: &Vault) -> bool {
 
 /// The session's secret, if the browser sends one that could be ours.
 pub fn read(vault: &Vault, headers: &HeaderMap) -> Option<String> {
-    let is_ours = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
-    find(headers, name(vault)).filter(|value| value.len() == VALUE_CHARS && value.bytes().all(is_ours))
+    read_token(headers, name(vault))
 }
 
 /// The header that gives it to the browser; no other site's request takes it along.

@@ -1,7 +1,7 @@
 //! Signing in and out, and where else one is signed in.
 
 use grantd_wire::ids::WebSessionId;
-use grantd_wire::{Code, Error, TimeMs, limits};
+use grantd_wire::{Code, Error, TimeMs};
 use serde::Serialize;
 
 use super::desk::{Desk, Shown};
@@ -86,7 +86,7 @@ pub async fn sessions(desk: &Desk<'_>) -> Result<Answer, Error> {
         is_this: session.id == visitor.session.id,
         auth_at: session.auth_at,
         seen_at: session.seen_at,
-        ends_at: session.expires_at.min(session.seen_at.plus_seconds(limits::WEB_SESSION_IDLE_S)),
+        ends_at: portal::ends_at(&session),
         ip: session.ip,
         browser: session.user_agent.as_deref().and_then(browser).map(str::to_owned),
     });

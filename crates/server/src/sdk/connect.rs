@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use grantd_domain::audit::{Event, Kind, Outcome};
+use grantd_domain::audit::{Event, Kind, Outcome, Prepared};
 use grantd_domain::connect::Asker;
 use grantd_store::append_event;
 use grantd_store::hot::use_nonce;
@@ -38,14 +38,24 @@ pub async fn create(vault: &Arc<Vault>, call: &Call) -> Result<Answer, Error> {
         single_provider: begun.session.request.is_single(),
         direct: begun.session.request.is_direct,
     };
+    keep(vault, call, begun, event).await?;
+    Ok(answer(201, &body))
+}
+
+/// Keeps a session that an app asked for, with its event.
+pub(super) async fn keep(
+    vault: &Vault,
+    call: &Call,
+    begun: flow::session::Begun,
+    event: Prepared,
+) -> Result<(), Error> {
     let nonce = call.nonce;
     let write = move |tx: &mut grantd_store::Tx<'_>| {
         use_nonce(tx, &nonce)?;
         grantd_store::connect::insert(tx, &begun.token_hash, &begun.session)?;
         append_event(tx, &event)
     };
-    vault.store.write(write).await.map_err(of_store)?;
-    Ok(answer(201, &body))
+    vault.store.write(write).await.map_err(of_store)
 }
 
 /// What needs parts that are not built yet: ignoring it would make something else than was asked for.

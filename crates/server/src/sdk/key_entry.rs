@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use grantd_domain::audit::{Kind, Outcome};
 use grantd_domain::connect::Asker;
-use grantd_store::append_event;
-use grantd_store::hot::use_nonce;
 use grantd_wire::sdk::{KeySession, KeySessionRequest};
 use grantd_wire::{Code, Error, limits};
 use serde_json::json;
 
-use crate::answer::{Answer, json as answer, of_store};
+use super::connect;
+use crate::answer::{Answer, json as answer};
 use crate::caller::Call;
 use crate::flow::identity;
 use crate::flow::key_entry::{BegunKey, begin};
@@ -49,13 +48,7 @@ pub async fn create(vault: &Arc<Vault>, call: &Call) -> Result<Answer, Error> {
         agent_id: None,
         delegable_requested: false,
     };
-    let nonce = call.nonce;
-    let write = move |tx: &mut grantd_store::Tx<'_>| {
-        use_nonce(tx, &nonce)?;
-        grantd_store::connect::insert(tx, &begun.token_hash, &begun.session)?;
-        append_event(tx, &event)
-    };
-    vault.store.write(write).await.map_err(of_store)?;
+    connect::keep(vault, call, begun, event).await?;
     Ok(answer(201, &body))
 }
 
