@@ -1,5 +1,5 @@
 //! Every page and form of the portal, and the role it needs; and what the navigation shows. A further page is a row here, an arm in
-//! [`super::dispatch`], a handler, a context and a template. What it asks of the management API needs the role that says there, too.
+//! `super::dispatch`, a handler, a context and a template. What it asks of the management API needs the role that says there, too.
 
 use grantd_store::operators::Role;
 use serde::Serialize;
