@@ -34,14 +34,20 @@ from signing import Request, invent_key
         lambda b: b"".join(b"%%%02x" % c for c in b),
     ],
 )
-@pytest.mark.parametrize("secret", [canary.token(), canary.password(), canary.access_key_id()])
+@pytest.mark.parametrize(
+    "secret",
+    [canary.token(), canary.password(), canary.access_key_id()],
+    ids=["token", "password", "access_key_id"],
+)
 def test_scan_finds_a_secret_in_every_form(secret: str, encode):
     planted = b"\x00\xffsome text " + encode(secret.encode()) + b" more text"
     assert canary.scan("planted", planted)
 
 
 @pytest.mark.parametrize(
-    "text", [invent_key(), invent_key("ak"), "alter_key_" + "a" * 40, "grantd_pat_" + "A-_" * 14 + "x"]
+    "text",
+    [invent_key(), invent_key("ak"), "alter_key_" + "a" * 40, "grantd_pat_" + "A-_" * 14 + "x"],
+    ids=["rk", "ak", "alter_key", "grantd_pat"],
 )
 def test_scan_finds_keys_and_tokens(text: str):
     assert canary.scan("planted", b"... " + text.encode() + b" ...")

@@ -5,7 +5,7 @@
 //!
 //! Built in the plain way, without the fuzzer, it runs the files it is given and ends: that is how a failure is looked into. Its
 //! tests run every input of `corpus/`.
-#![cfg_attr(fuzzing, no_main)]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 #![expect(clippy::expect_used, reason = "a target that cannot go on has found something")]
 
 mod forms;
@@ -42,13 +42,13 @@ fn target() -> Target {
     )
 }
 
-#[cfg(fuzzing)]
+#[cfg(feature = "libfuzzer")]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     static TARGET: std::sync::OnceLock<Target> = std::sync::OnceLock::new();
     TARGET.get_or_init(target)(data);
 });
 
-#[cfg(not(any(fuzzing, test)))]
+#[cfg(not(any(feature = "libfuzzer", test)))]
 fn main() {
     let target = target();
     for file in std::env::args_os().skip(1) {

@@ -6,6 +6,9 @@ use std::process::{Command, Stdio};
 
 use crate::{Result, repository};
 
+/// Features that users may build with, and a plain build is without.
+pub const OPTIONAL: &str = "grantd/otlp";
+
 /// A command in the repository's root, without what cargo told this process about itself: build scripts
 /// that watch those variables would rebuild their C code on every other run.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
@@ -23,6 +26,26 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 /// `cargo` of the toolchain that runs us.
 pub fn cargo() -> Command {
     command("cargo")
+}
+
+/// `cargo VERB` for what is built of the whole workspace, with everything that users may build with. Every step builds with the same packages
+/// chosen, so that cargo gives each dependency the same features and compiles it once for all steps.
+pub fn workspace(verb: &str, features: &[&str]) -> Command {
+    let mut cargo = cargo();
+    cargo.args([verb, "--locked", "--workspace", "--features"]);
+    cargo.arg([&[OPTIONAL], features].concat().join(","));
+    cargo
+}
+
+/// What builds these programs for other programs to run. A test is named beside them because cargo then gives dependencies the features that
+/// they have in tests, and compiles none anew.
+pub fn programs(names: &[&str], features: &[&str]) -> Command {
+    let mut cargo = workspace("build", features);
+    cargo.args(["--test", "cluster"]);
+    for name in names {
+        cargo.args(["--bin", name]);
+    }
+    cargo
 }
 
 /// Prints the command, runs it with our output, and fails unless it succeeds.

@@ -140,20 +140,13 @@ pub struct Programs {
 impl Programs {
     /// Builds both; copies, so that no later build replaces what runs.
     pub fn build() -> Result<Self> {
-        let mut cargo = command::cargo();
-        cargo.args(["build", "--locked", "--package", "grantd", "--package", "grantd-crash"]);
-        command::run(cargo.args(["--features", "grantd/crash-steps"]))?;
+        command::run(&mut command::programs(&["grantd", "grantd-crash"], &["grantd/crash-steps"]))?;
         let directory = repository::target().join("crash");
-        std::fs::create_dir_all(&directory)?;
-        let copy = |name: &str| -> Result<PathBuf> {
-            let (from, to) = (repository::target().join("debug").join(name), directory.join(name));
-            if to.exists() {
-                std::fs::remove_file(&to)?;
-            }
-            std::fs::copy(from, &to)?;
-            Ok(to)
-        };
-        Ok(Self { crash: copy("grantd-crash")?, grantd: copy("grantd")?, directory: directory.clone() })
+        Ok(Self {
+            crash: repository::keep("grantd-crash", "crash")?,
+            grantd: repository::keep("grantd", "crash")?,
+            directory,
+        })
     }
 
     /// A verb of the program that breaks, told where the other one is and where to work.

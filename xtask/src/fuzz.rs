@@ -1,6 +1,7 @@
 //! `cargo xtask fuzz`: every target of `fuzz/` for some seconds, two at a time.
 //!
-//! The instrumentation is what stable rustc has (LLVM's coverage pass), so nothing but Rust and a C++ compiler is needed.
+//! Nothing but Rust and a C++ compiler is needed. Only this workspace is instrumented (`fuzz/rustc-instrumented`): what it depends on is
+//! compiled once, for the tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,17 +25,6 @@ const SECONDS_MAX: u64 = 7 * 86_400;
 const TOGETHER: usize = 2;
 /// Memory of one run in MiB; a target that needs more has failed.
 const MEMORY_MB: u32 = 2_048;
-
-/// What makes libFuzzer see where an input leads.
-const FLAGS: &[&str] = &[
-    "--cfg=fuzzing",
-    "-Cpasses=sancov-module",
-    "-Cllvm-args=-sanitizer-coverage-level=4",
-    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
-    "-Cllvm-args=-sanitizer-coverage-pc-table",
-    "-Cllvm-args=-sanitizer-coverage-trace-compares",
-    "-Clink-dead-code",
-];
 
 struct Options {
     seconds: u64,
@@ -87,20 +77,13 @@ fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Copied, so that the next plain build of the workspace does not replace it.
 fn build() -> Result<PathBuf> {
-    let host = host()?;
-    let directory = repository::target().join("fuzz/build");
-    let mut cargo = command::cargo();
-    cargo.args(["build", "--locked", "--profile", "fuzz", "--package", "grantd-fuzz", "--target", &host]);
-    cargo.arg("--target-dir").arg(&directory).env("RUSTFLAGS", FLAGS.join(" "));
+    let mut cargo = command::workspace("build", &["grantd-fuzz/libfuzzer"]);
+    cargo.args(["--bin", "grantd-fuzz"]);
+    cargo.env("RUSTC_WORKSPACE_WRAPPER", repository::root().join("fuzz/rustc-instrumented"));
     command::run(&mut cargo)?;
-    Ok(directory.join(host).join("fuzz/grantd-fuzz"))
-}
-
-fn host() -> Result<String> {
-    let said = command::output(command::command("rustc").arg("-vV"))?;
-    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.ok_or("rustc does not say what it builds for")?.to_owned())
+    repository::keep("grantd-fuzz", "fuzz")
 }
 
 struct Running {

@@ -31,7 +31,7 @@ cargo xtask VERB
   clippy       clippy on every target, warnings are errors
   edges        who may depend on whom, how long a file may be, no path that leaves the repository
   test         cargo test --workspace on SQLite and PostgreSQL; words after `--` go to cargo test
-  build        the binary the conformance tests run: target/quick/grantd
+  build        the binary the conformance tests run: target/check/grantd
   replicas     three servers on one PostgreSQL: what one revokes, none releases; 10,000 interleavings
   promotion    the primary dies under load, its standby is promoted: what was answered is there
   conformance  the official clients, Python and browser, against that binary; words after `--` go to pytest

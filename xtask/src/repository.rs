@@ -23,6 +23,18 @@ pub fn target() -> PathBuf {
     }
 }
 
+/// Copies a program that was built into a room of its own below the target directory, where no later build replaces it.
+pub fn keep(program: &str, room: &str) -> Result<PathBuf> {
+    let directory = target().join(room);
+    std::fs::create_dir_all(&directory)?;
+    let (built, kept) = (target().join("debug").join(program), directory.join(program));
+    if kept.exists() {
+        std::fs::remove_file(&kept)?;
+    }
+    std::fs::copy(built, &kept)?;
+    Ok(kept)
+}
+
 /// Every file that belongs to the project's own text, in a stable order.
 pub fn files() -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
