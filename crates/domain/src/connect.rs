@@ -234,6 +234,12 @@ pub fn is_origin(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| is_web(&url) && url.origin().ascii_serialization() == text)
 }
 
+/// Whether an address is of one of these origins; of none, when there are any. Without origins every address is.
+pub fn is_of(address: &str, origins: &[String]) -> bool {
+    let of = |url: Url| origins.contains(&url.origin().ascii_serialization());
+    origins.is_empty() || Url::parse(address).is_ok_and(of)
+}
+
 fn is_web(url: &Url) -> bool {
     match url.scheme() {
         "https" => url.host().is_some(),
@@ -269,6 +275,26 @@ mod tests {
             "",
         ] {
             assert!(!is_return_url(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_of_an_origin_that_is_listed_or_none_is() {
+        let listed = ["https://app.example.com".to_owned(), "http://localhost:3000".to_owned()];
+        for good in ["https://app.example.com/done?x=1", "https://APP.example.com:443", "http://localhost:3000/x"] {
+            assert!(is_of(good, &listed) && is_of(good, &[]), "{good}");
+        }
+        for bad in [
+            "https://app.example.com.evil.example/",
+            "https://evil.example/https://app.example.com",
+            "https://app.example.com@evil.example/",
+            "https://app.example.com:8443/",
+            "http://app.example.com/",
+            "http://localhost:3001/",
+            "https://sub.app.example.com/",
+            "",
+        ] {
+            assert!(!is_of(bad, &listed), "{bad}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use grantd_wire::TimeMs;
-use grantd_wire::api::{CredentialType, Retrieve, TenantMode};
+use grantd_wire::api::{ConnectSignIn, CredentialType, Retrieve, TenantMode};
 use grantd_wire::ids::{
     AppId, CredentialId, DataKeyId, GenerationId, GrantId, GroupId, KeyId, OrganizationId, SecretId, UserId,
 };
@@ -54,6 +54,9 @@ pub struct App {
     pub retrieve: Retrieve,
     /// Context keys that audit queries find by index, the tenant key aside.
     pub indexed_context_keys: Vec<String>,
+    pub connect_sign_in: ConnectSignIn,
+    /// Origins that browsers may be sent back to, and that windows which are told may be of. Empty: any.
+    pub return_origins: Vec<String>,
     pub created_at: TimeMs,
     pub version: i64,
 }

@@ -1,22 +1,25 @@
 //! Signing in: which identity provider users of an app are sent to, and what came of it.
 
 use grantd_wire::api::CustomProvider;
-use grantd_wire::ids::KeyId;
+use grantd_wire::ids::{ConnectSessionId, IdentityProviderId, KeyId};
 use grantd_wire::{Code, Error};
 use serde::{Deserialize, Serialize};
 
 use crate::connect;
-use crate::identity::{Endpoints, IdentityProvider, ProviderState};
+use crate::identity::{Endpoints, IdentityProvider, ProviderState, User, UserStatus};
 use crate::provider::{Provider, of_custom};
 
 /// Of several identity providers that can sign users in, the one with this name does.
 pub const DEFAULT_NAME: &str = "default";
 
-/// What a sign-in was asked with. Stored as it is.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Asked {
-    /// The key that asked.
-    pub key_id: KeyId,
+/// Who asked for a sign-in. Stored as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    /// An app, by this key: it is handed the user's token.
+    KeyId(KeyId),
+    /// A page, before the user of this session connects anything: nobody is handed a token.
+    Connect(ConnectSessionId),
 }
 
 /// Why no identity provider of an app can sign its users in.
@@ -69,7 +72,7 @@ impl NoSignIn {
 }
 
 /// Whether users can sign in there.
-fn can_sign_in(provider: &IdentityProvider) -> Result<(), NoSignIn> {
+pub fn can_sign_in(provider: &IdentityProvider) -> Result<(), NoSignIn> {
     let Endpoints { authorize_url, token_url, .. } = &provider.endpoints;
     match () {
         () if provider.state != ProviderState::Active || provider.is_deleted => Err(NoSignIn::NoProvider),
@@ -129,6 +132,8 @@ pub enum Why {
     Token(String),
     /// The user may not sign in any more, or for now.
     Barred,
+    /// It is somebody else than the user whom the session is for.
+    OtherUser,
     /// The identity provider was switched off, or deleted, meanwhile.
     Inactive,
     /// This server could not keep it.
@@ -147,6 +152,7 @@ impl Why {
             Self::Unclear => "invalid_response",
             Self::Token(_) => "invalid_token",
             Self::Barred => "user_not_active",
+            Self::OtherUser => "other_user",
             Self::Inactive => "identity_provider_inactive",
         }
     }
@@ -168,12 +174,24 @@ impl Why {
                 "The identity provider's ID token is not accepted here ({check}). An operator compares issuer, audiences and algorithms with `grantd idp show`."
             ),
             Self::Barred => "The user is suspended, or was deprovisioned.".to_owned(),
+            Self::OtherUser => {
+                "Somebody else signed in than the user whom the session is for. Let that user open the link.".to_owned()
+            }
             Self::Inactive => {
                 "The identity provider was switched off. An operator switches it on with `grantd idp update --state active`."
                     .to_owned()
             }
             Self::Internal => "The sign-in could not be kept here. Let the user try again.".to_owned(),
         }
+    }
+}
+
+/// Why the user of a connect session, as they are now, is not who this token speaks for; `None`: they are.
+pub fn other_than(expected: Option<&User>, idp: IdentityProviderId, subject: &str) -> Option<Why> {
+    match expected {
+        Some(user) if (user.idp_id, &*user.subject) != (idp, subject) => Some(Why::OtherUser),
+        Some(user) if user.status == UserStatus::Active => None,
+        _ => Some(Why::Barred),
     }
 }
 
@@ -191,5 +209,57 @@ impl From<connect::Outcome> for Why {
             Outcome::Failed { why: Of::Unclear | Of::NoAccount | Of::OtherAccount | Of::Barred }
             | Outcome::Partial { .. } => Self::Unclear,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use grantd_wire::TimeMs;
+    use grantd_wire::ids::{AppId, UserId, uuid_v7};
+
+    use super::*;
+
+    #[test]
+    fn who_asked_is_kept_by_name() {
+        let id = uuid_v7(0, [2; 10]);
+        for (asked, name) in [
+            (Asked::KeyId(KeyId::from_uuid(id)), "key_id"),
+            (Asked::Connect(ConnectSessionId::from_uuid(id)), "connect"),
+        ] {
+            let stored = serde_json::to_value(asked).unwrap();
+            assert_eq!(stored, serde_json::json!({name: id.to_string()}));
+            assert_eq!(serde_json::from_value::<Asked>(stored).unwrap(), asked);
+        }
+    }
+
+    #[test]
+    fn only_the_active_user_of_the_same_provider_and_subject_is_the_one() {
+        let idp = |n| IdentityProviderId::from_uuid(uuid_v7(n, [0; 10]));
+        let user = |status| User {
+            id: UserId::from_uuid(uuid_v7(0, [0; 10])),
+            app_id: AppId::from_uuid(uuid_v7(0, [0; 10])),
+            idp_id: idp(1),
+            subject: "ann".to_owned(),
+            status,
+            email: None,
+            name: None,
+            roles: BTreeSet::new(),
+            told_at: None,
+            told_hash: None,
+            last_seen_at: None,
+            created_at: TimeMs(0),
+            updated_at: TimeMs(0),
+            version: 1,
+        };
+        let ann = user(UserStatus::Active);
+        assert_eq!(other_than(Some(&ann), idp(1), "ann"), None);
+        assert_eq!(other_than(Some(&ann), idp(1), "ben"), Some(Why::OtherUser));
+        assert_eq!(other_than(Some(&ann), idp(2), "ann"), Some(Why::OtherUser));
+        for status in [UserStatus::Suspended, UserStatus::Deprovisioned { at: TimeMs(1) }] {
+            assert_eq!(other_than(Some(&user(status)), idp(1), "ann"), Some(Why::Barred));
+        }
+        assert_eq!(other_than(None, idp(1), "ann"), Some(Why::Barred));
     }
 }

@@ -521,6 +521,8 @@ fn update_app(
             "indexed_context_keys" => {
                 new.indexed_context_keys = serde_json::from_value(value.clone()).map_err(malformed)?;
             }
+            "connect_sign_in" => new.connect_sign_in = serde_json::from_value(value.clone()).map_err(malformed)?,
+            "return_origins" => new.return_origins = serde_json::from_value(value.clone()).map_err(malformed)?,
             _ => {
                 return Err(grantd_wire::Error::impossible(
                     field,

@@ -2,7 +2,7 @@
 
 use grantd_domain::grant::{App, AppState};
 use grantd_wire::TimeMs;
-use grantd_wire::api::{Retrieve, TenantMode};
+use grantd_wire::api::{ConnectSignIn, Retrieve, TenantMode};
 use grantd_wire::ids::{AppId, OrganizationId};
 
 use crate::error::{Error, Result};
@@ -45,6 +45,13 @@ fn retrieve_text(retrieve: Retrieve) -> &'static str {
     }
 }
 
+fn connect_sign_in_text(demand: ConnectSignIn) -> &'static str {
+    match demand {
+        ConnectSignIn::Off => "off",
+        ConnectSignIn::Required => "required",
+    }
+}
+
 /// Reads the columns `id … version`, as every statement here lists them.
 pub(crate) fn read(row: &mut Row) -> Result<App> {
     Ok(App {
@@ -62,6 +69,10 @@ pub(crate) fn read(row: &mut Row) -> Result<App> {
             _ => None,
         })?,
         indexed_context_keys: row.json("apps.indexed_context_keys")?,
+        connect_sign_in: row.parsed("apps.connect_sign_in", |text| {
+            [ConnectSignIn::Off, ConnectSignIn::Required].into_iter().find(|demand| connect_sign_in_text(*demand) == text)
+        })?,
+        return_origins: row.json("apps.return_origins")?,
         created_at: row.time("apps.created_at_ms")?,
         version: row.int("apps.version")?,
     })
@@ -71,8 +82,8 @@ pub(crate) fn read(row: &mut Row) -> Result<App> {
 pub fn insert(tx: &mut Tx<'_>, app: &App) -> Result<()> {
     tx.execute(
         "INSERT INTO apps (id, organization_id, name, name_search, description, website_url, state, epoch, policy_version, \
-         tenant_key, tenant_mode, retrieve, indexed_context_keys, created_at_ms, version) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, 1, 1, $8, $9, $10, $11, $12, $13)",
+         tenant_key, tenant_mode, retrieve, indexed_context_keys, connect_sign_in, return_origins, created_at_ms, version) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 1, 1, $8, $9, $10, $11, $12, $13, $14, $15)",
         &[
             id(app.id),
             id(app.organization_id),
@@ -85,6 +96,8 @@ pub fn insert(tx: &mut Tx<'_>, app: &App) -> Result<()> {
             tenant_mode_text(app.tenant_mode).into(),
             retrieve_text(app.retrieve).into(),
             json(&app.indexed_context_keys),
+            connect_sign_in_text(app.connect_sign_in).into(),
+            json(&app.return_origins),
             app.created_at.into(),
             app.version.into(),
         ],
@@ -101,7 +114,7 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Value {
 pub fn update(tx: &mut Tx<'_>, app: &App, version: i64) -> Result<()> {
     let changed = tx.change_one(
         "UPDATE apps SET name = $3, name_search = $4, description = $5, website_url = $6, tenant_key = $7, tenant_mode = $8, \
-         retrieve = $9, indexed_context_keys = $10, version = version + 1, epoch = epoch + 1 WHERE id = $1 AND version = $2",
+         retrieve = $9, indexed_context_keys = $10, connect_sign_in = $11, return_origins = $12, version = version + 1, epoch = epoch + 1 WHERE id = $1 AND version = $2",
         &[
             id(app.id),
             version.into(),
@@ -113,6 +126,8 @@ pub fn update(tx: &mut Tx<'_>, app: &App, version: i64) -> Result<()> {
             tenant_mode_text(app.tenant_mode).into(),
             retrieve_text(app.retrieve).into(),
             json(&app.indexed_context_keys),
+            connect_sign_in_text(app.connect_sign_in).into(),
+            json(&app.return_origins),
         ],
     )?;
     if changed { Ok(()) } else { Err(Error::from(grantd_wire::Code::Conflict)) }
@@ -148,7 +163,7 @@ pub fn raise_epoch(tx: &mut Tx<'_>, app: AppId) -> Result<()> {
 /// An app of the organization.
 pub fn find(tx: &mut Tx<'_>, organization: OrganizationId, app: AppId) -> Result<Option<App>> {
     let sql = "SELECT id, organization_id, name, description, website_url, state, tenant_key, tenant_mode, retrieve, \
-        indexed_context_keys, created_at_ms, version FROM apps WHERE organization_id = $1 AND id = $2";
+        indexed_context_keys, connect_sign_in, return_origins, created_at_ms, version FROM apps WHERE organization_id = $1 AND id = $2";
     tx.query_opt("apps", sql, &[id(organization), id(app)])?.map(|mut row| read(&mut row)).transpose()
 }
 
@@ -166,7 +181,7 @@ pub fn list(
         &[id(organization), low.clone(), high.clone()],
     )?;
     let sql = "SELECT id, organization_id, name, description, website_url, state, tenant_key, tenant_mode, retrieve, \
-        indexed_context_keys, created_at_ms, version FROM apps \
+        indexed_context_keys, connect_sign_in, return_origins, created_at_ms, version FROM apps \
         WHERE organization_id = $1 AND name_search >= $2 AND name_search < $3 ORDER BY id LIMIT $4 OFFSET $5";
     let rows = tx.query("apps", sql, &[id(organization), low, high, limit.into(), offset.into()])?;
     let apps = rows.into_iter().map(|mut row| read(&mut row)).collect::<Result<_>>()?;

@@ -96,7 +96,7 @@ impl Store {
             k.rate_limit_rpm, k.unsigned_identity_at_ms, k.parent_key_id, k.created_at_ms, k.expires_at_ms, k.grace_until_ms, \
             k.deprecated_at_ms, k.revoked_at_ms, \
             a.id, a.organization_id, a.name, a.description, a.website_url, a.state, a.tenant_key, a.tenant_mode, a.retrieve, \
-            a.indexed_context_keys, a.created_at_ms, a.version \
+            a.indexed_context_keys, a.connect_sign_in, a.return_origins, a.created_at_ms, a.version \
             FROM api_keys k JOIN apps a ON a.id = k.app_id JOIN organizations o ON o.id = a.organization_id WHERE k.key_hash = $1";
         let (era, rows) = self.fetch_in_era("api_keys", sql, vec![key_hash.as_slice().into()]).await?;
         rows.into_iter().next().map(|row| known(era, row)).transpose()

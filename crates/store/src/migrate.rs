@@ -33,6 +33,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 16, name: "user_keys", sql: include_str!("migrations/0016_user_keys.sql") },
     Migration { number: 17, name: "web_sessions", sql: include_str!("migrations/0017_web_sessions.sql") },
     Migration { number: 18, name: "idp_webhooks", sql: include_str!("migrations/0018_idp_webhooks.sql") },
+    Migration { number: 19, name: "connect_sign_in", sql: include_str!("migrations/0019_connect_sign_in.sql") },
 ];
 
 /// Begins a line of a migration that PostgreSQL does not see.

@@ -82,6 +82,7 @@ codes! {
     NoEligibleGrants = "no_eligible_grants", 409, "The template names no single secret of the app, and the user holds none that it could mean.", "Name the secret by its slug as `provider`.";
     AmbiguousGrant = "ambiguous_grant", 409, "Several grants fit.", "Name one by `account`, by `label` or as `grant_id`: `candidates` lists them.";
     IdentityProviderInactive = "identity_provider_inactive", 409, "The identity provider of this user is switched off.", "An operator switches it on with `grantd idp update --state active`.";
+    IdpSigninNotConfigured = "idp_signin_not_configured", 409, "The app demands that users sign in before they connect, and this user's identity provider cannot sign them in.", "`details.reason` says what is missing, and docs/sign-in.md what to do about it.";
     CredentialDestroyed = "credential_destroyed", 409, "The stored value was destroyed with its last grant.", "Store a new one with `grantd managed-secrets rotate`.";
     TokenRefreshInProgress = "token_refresh_in_progress", 409, "The access token is being renewed.", "Retry in a second.";
     GrantDeleted = "grant_deleted", 410, "What this grant stood on is gone.", "Issue a new one.";

@@ -59,6 +59,8 @@ pub const REQUEST_RULE_CHARS_MAX: usize = 4096;
 pub const ACTORS_PER_APP_MAX: i64 = 10_000;
 /// Context keys of an app that audit queries find by index.
 pub const INDEXED_CONTEXT_KEYS_MAX: usize = 8;
+/// Origins of an app that users are sent back to.
+pub const RETURN_ORIGINS_MAX: usize = 20;
 
 /// Characters of `reason`.
 pub const REASON_CHARS_MAX: usize = 2_000;

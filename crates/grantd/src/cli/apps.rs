@@ -2,7 +2,7 @@
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
-use grantd_wire::api::{App, AppCreate, AppUpdate, ListQuery, Page, Retrieve, TenantMode};
+use grantd_wire::api::{App, AppCreate, AppUpdate, ConnectSignIn, ListQuery, Page, Retrieve, TenantMode};
 use reqwest::Method;
 use serde_json::json;
 
@@ -27,7 +27,8 @@ pub enum AppsCommand {
     /// Change an app
     #[command(after_help = "Examples:
   grantd apps update --tenant-key user_id --tenant-mode observe
-  grantd apps update --retrieve off")]
+  grantd apps update --retrieve off
+  grantd apps update --connect-sign-in required --return-origin https://shop.example")]
     Update(UpdateArgs),
     /// Switch an app off: every call with its keys fails, until it is taken back
     #[command(after_help = "Example:\n  grantd apps archive 0199c0de-0000-7000-8000-00000000beef")]
@@ -134,6 +135,13 @@ pub struct UpdateArgs {
         value_delimiter = ','
     )]
     indexed_context_keys: Option<Vec<String>>,
+    /// Whether a user must sign in at their identity provider before they connect an account or give a key
+    #[arg(long, value_name = "OFF|REQUIRED", group = "change")]
+    connect_sign_in: Option<Demand>,
+    /// Origin that browsers may be sent back to when they have connected; give it again for each, at most 20. Replaces the present
+    /// ones; an empty one removes all: then any will do
+    #[arg(long = "return-origin", value_name = "ORIGIN", group = "change")]
+    return_origins: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -141,6 +149,12 @@ enum Mode {
     Off,
     Observe,
     Enforce,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Demand {
+    Off,
+    Required,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -216,6 +230,14 @@ pub async fn run(command: AppsCommand, context: &mut Context) -> Result<(), Fail
                     Switch::Off => Retrieve::Off,
                 }),
                 indexed_context_keys: args.indexed_context_keys,
+                connect_sign_in: args.connect_sign_in.map(|demand| match demand {
+                    Demand::Off => ConnectSignIn::Off,
+                    Demand::Required => ConnectSignIn::Required,
+                }),
+                return_origins: args.return_origins.map(|origins| match &origins[..] {
+                    [only] if only.is_empty() => Vec::new(),
+                    _ => origins,
+                }),
             };
             let app: App = api.send(Method::PATCH, &["apps", &id], &body).await?;
             context.show(&app)

@@ -17,6 +17,7 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("grace_seconds", &["grace"]),
     ("fields", &["field"]),
     ("indexed_context_keys", &["index"]),
+    ("return_origins", &["return-origin"]),
     ("injection_format", &["format"]),
     ("injection_header", &["header"]),
     ("injections", &["injection"]),

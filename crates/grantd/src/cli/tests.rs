@@ -362,7 +362,7 @@ async fn hostile_text_from_the_server_does_not_reach_the_terminal() {
 async fn the_only_app_is_chosen_and_several_are_listed() {
     let app = |id: &str, name: &str| {
         json!({"id": id, "name": name, "description": null, "website_url": null, "state": "active", "tenant_key": null,
-            "tenant_mode": "off", "retrieve": "on", "indexed_context_keys": [],
+            "tenant_mode": "off", "retrieve": "on", "indexed_context_keys": [], "connect_sign_in": "off", "return_origins": [],
             "created_at": "2025-11-24T10:00:00.000Z", "version": 1})
     };
     let env = [("GRANTD_PAT", PAT)];

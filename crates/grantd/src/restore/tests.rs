@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::grant::{App, AppState};
 use grantd_store::{append_event, apps};
-use grantd_wire::api::{Retrieve, TenantMode};
+use grantd_wire::api::{ConnectSignIn, Retrieve, TenantMode};
 use grantd_wire::ids::AppId;
 use serde_json::Value;
 
@@ -73,6 +73,8 @@ fn app(id: AppId, organization_id: grantd_wire::ids::OrganizationId) -> App {
         tenant_mode: TenantMode::Off,
         retrieve: Retrieve::On,
         indexed_context_keys: Vec::new(),
+        connect_sign_in: ConnectSignIn::Off,
+        return_origins: Vec::new(),
         created_at: Host.now(),
         version: 1,
     }

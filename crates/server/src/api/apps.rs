@@ -1,11 +1,12 @@
 //! Apps.
 
 use grantd_domain::audit::{Kind, Owner};
+use grantd_domain::connect;
 use grantd_domain::env::new_uuid;
 use grantd_domain::grant::{App, AppState, check_text};
 use grantd_domain::seal::WrappedKey;
 use grantd_store::{Tx, append_event, apps, data_keys, retention};
-use grantd_wire::api::{AppCreate, AppUpdate, ListQuery, Retrieve, TenantMode};
+use grantd_wire::api::{AppCreate, AppUpdate, ConnectSignIn, ListQuery, Retrieve, TenantMode};
 use grantd_wire::ids::{AppId, DataKeyId};
 use grantd_wire::{Code, Error, api, limits};
 use serde_json::json;
@@ -32,6 +33,8 @@ pub fn view(app: &App) -> api::App {
         tenant_mode: app.tenant_mode,
         retrieve: app.retrieve,
         indexed_context_keys: app.indexed_context_keys.clone(),
+        connect_sign_in: app.connect_sign_in,
+        return_origins: app.return_origins.clone(),
         created_at: app.created_at,
         version: app.version,
     }
@@ -76,6 +79,8 @@ pub async fn create(vault: &Vault, request: &Request) -> Result<Answer, Error> {
         tenant_mode: TenantMode::Off,
         retrieve: Retrieve::On,
         indexed_context_keys: INDEXED_DEFAULT.map(str::to_owned).to_vec(),
+        connect_sign_in: ConnectSignIn::Off,
+        return_origins: Vec::new(),
         created_at: request.source.now,
         version: 1,
     };
@@ -166,11 +171,25 @@ pub async fn set_state(vault: &Vault, request: &Request, app: &App, to: AppState
     Ok(shown(200, &view(&app)))
 }
 
+fn return_origins(origins: Vec<String>) -> Result<Vec<String>, Error> {
+    if origins.len() > limits::RETURN_ORIGINS_MAX {
+        return Err(Error::impossible("return_origins", &format!("must be at most {}", limits::RETURN_ORIGINS_MAX)));
+    }
+    if let Some(bad) = origins.iter().find(|origin| !connect::is_origin(origin)) {
+        let why = "must each be an origin such as https://app.example.com, without a slash at its end; http only on loopback";
+        return Err(Error::impossible("return_origins", why).detail("value", bad.clone()));
+    }
+    Ok(origins)
+}
+
 fn updated(request: &Request, old: &App, ask: AppUpdate) -> Result<App, Error> {
     check(ask.name.as_deref(), ask.description.as_deref(), ask.website_url.as_deref())?;
     let mut app = old.clone();
     if ask.tenant_mode.is_some() || ask.tenant_key.is_some() {
         request.admin_only("change the tenant guard")?;
+    }
+    if ask.connect_sign_in.is_some() || ask.return_origins.is_some() {
+        request.admin_only("change who may connect, and where they are sent back to")?;
     }
     if let Some(name) = ask.name {
         app.name = name;
@@ -198,6 +217,10 @@ fn updated(request: &Request, old: &App, ask: AppUpdate) -> Result<App, Error> {
             check_text("indexed_context_keys", key, limits::CONTEXT_KEY_CHARS_MAX)?;
         }
         app.indexed_context_keys = keys;
+    }
+    app.connect_sign_in = ask.connect_sign_in.unwrap_or(app.connect_sign_in);
+    if let Some(origins) = ask.return_origins {
+        app.return_origins = return_origins(origins)?;
     }
     if app.tenant_key.is_none() && app.tenant_mode != TenantMode::Off {
         return Err(Error::impossible("tenant_key", "is needed while tenant_mode is not off")

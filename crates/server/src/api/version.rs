@@ -310,8 +310,8 @@ mod tests {
         let fields: [(&str, &str, &str); 19] = [
             (
                 "App",
-                "created_at description id indexed_context_keys name retrieve state tenant_key \
-                 tenant_mode version website_url",
+                "connect_sign_in created_at description id indexed_context_keys name retrieve return_origins state \
+                 tenant_key tenant_mode version website_url",
                 "",
             ),
             ("AppRetention", "is_default retention updated_at", ""),

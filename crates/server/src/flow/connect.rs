@@ -15,6 +15,7 @@ use grantd_domain::seal::Place;
 use grantd_domain::secret::Secret;
 use grantd_store::connect::{self as rows, SessionState, StepState};
 use grantd_store::{Tx, append_event, apps, providers};
+use grantd_wire::api::ConnectSignIn;
 use grantd_wire::ids::{AppId, ConnectSessionId};
 use grantd_wire::sdk::{ConnectError, ConnectPoll, ConnectedGrant, DeclinedProvider, FailedGrant, StoredPolicy};
 use grantd_wire::sign::sha256;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer::of_store;
 use crate::caller::Source;
+use crate::flow::sign_in;
 use crate::vault::Vault;
 
 /// A session of ours.
@@ -90,6 +92,8 @@ pub struct Opened {
     pub steps: Vec<Step>,
     pub app: App,
     pub branding: grantd_wire::api::Branding,
+    /// Before anything is connected, its user must prove who they are.
+    pub owes_sign_in: bool,
 }
 
 impl Opened {
@@ -107,7 +111,9 @@ pub async fn find(vault: &Vault, id: ConnectSessionId, browser_hash: [u8; 32]) -
         let steps = rows::list_steps(tx, session.id)?;
         let Some(app) = apps::find(tx, organization, session.app_id)? else { return Ok(None) };
         let branding = grantd_store::organizations::find_branding(tx, session.app_id)?;
-        Ok(Some(Opened { session, steps, app, branding }))
+        let demands = app.connect_sign_in == ConnectSignIn::Required && session.user_id.is_some();
+        let owes_sign_in = demands && !sign_in::is_proved(tx, id, browser_hash)?;
+        Ok(Some(Opened { session, steps, app, branding, owes_sign_in }))
     };
     vault.store.read(read).await.map_err(of_store)
 }

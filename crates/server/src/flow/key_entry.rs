@@ -131,15 +131,21 @@ pub async fn begin(
         None => None,
     };
     let (named, of_template, user_id) = (ask.provider.clone(), ask.template_slug.clone(), user.id);
+    let organization = vault.organization_id;
     let read = move |tx: &mut Tx<'_>| {
+        let settings = apps::find(tx, organization, app)?.ok_or(Code::KeyNotActive)?;
         let named = match (named.as_deref(), of_template.as_deref()) {
             (Some(slug), of_template) => slug_of(tx, app, slug, of_template)?,
             (None, Some(template)) => only_of_template(tx, app, template, user_id, now)?,
             (None, None) => return Err(Error::invalid("provider", "must name a managed secret by its slug").into()),
         };
-        load(tx, app, &named, user_id, now)?.ok_or_else(|| Code::SecretNotFound.into())
+        let standing = load(tx, app, &named, user_id, now)?.ok_or(Code::SecretNotFound)?;
+        Ok((settings, standing))
     };
-    let standing = vault.store.read(read).await.map_err(of_store)?;
+    let (settings, standing) = vault.store.read(read).await.map_err(of_store)?;
+    let allowed_origin = ask.allowed_origin.as_deref().map(without_slash);
+    session::check_origins(&settings, ask.return_url.as_deref(), allowed_origin)?;
+    session::check_sign_in(vault, &settings, user.id).await?;
     let label = ask.requested_grant.map(|grant| grant.label);
     let key = AskedKey { secret_id: standing.secret.id, repair };
     let path = standing.path(key, label.as_deref(), user.id, now).ok_or(Code::GrantNotFound)?;
@@ -159,7 +165,7 @@ pub async fn begin(
         is_direct: ask.direct || repair.is_some(),
         switches_account: false,
         return_url: ask.return_url,
-        allowed_origin: ask.allowed_origin.map(|origin| without_slash(&origin).to_owned()),
+        allowed_origin: allowed_origin.map(str::to_owned),
         label,
         lifetime,
         repair: None,

@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use grantd_domain::account::AppProvider;
 use grantd_domain::connect::{self, Asked, Asker, Repair, Wanted};
 use grantd_domain::env::{new_token, new_uuid};
-use grantd_domain::grant::{GrantStatus, Principal, check_text};
+use grantd_domain::grant::{App, GrantStatus, Principal, check_text};
 use grantd_domain::identity::User;
 use grantd_domain::secret::Secret;
+use grantd_domain::sign_in::{NoSignIn, can_sign_in};
 use grantd_store::connect::SessionState;
-use grantd_store::{Tx, grants, providers};
+use grantd_store::{Tx, apps, grants, providers};
+use grantd_wire::api::ConnectSignIn;
 use grantd_wire::ids::{AppId, ConnectSessionId, GrantId, UserId};
 use grantd_wire::sdk::{ConnectSessionRequest, Lifetime, RequestedGrant};
 use grantd_wire::sign::sha256;
@@ -18,6 +20,7 @@ use serde_json::json;
 
 use crate::answer::of_store;
 use crate::flow::connect::Session;
+use crate::flow::sign_in;
 use crate::vault::Vault;
 
 /// What begins a session's token.
@@ -80,12 +83,15 @@ pub async fn begin(
         Some(id) => Some(GrantId::parse(id).ok_or(Code::GrantNotFound)?),
         None => None,
     };
+    let organization = vault.organization_id;
     let read = move |tx: &mut Tx<'_>| {
+        let settings = apps::find(tx, organization, app)?.ok_or(Code::KeyNotActive)?;
         let (registered, _) = providers::list(tx, app, None, limits::PROVIDERS_MAX, 0)?;
         let mended = repair.map(|grant| grants::find(tx, app, grant)).transpose()?.flatten();
-        Ok((registered, mended))
+        Ok((settings, registered, mended))
     };
-    let (registered, mended) = vault.store.read(read).await.map_err(of_store)?;
+    let (settings, registered, mended) = vault.store.read(read).await.map_err(of_store)?;
+    check_origins(&settings, ask.return_url.as_deref(), ask.allowed_origin.as_deref())?;
     let wanted = wanted(&ask, named.as_ref(), &registered)?;
     let mut owner = user.map(|user| user.id);
     let repair = match (repair, mended) {
@@ -108,6 +114,12 @@ pub async fn begin(
         }
         (Some(_), None) => return Err(Code::GrantNotFound.into()),
     };
+    match owner {
+        Some(owner) => check_sign_in(vault, &settings, owner).await?,
+        // Mending takes the account that was connected before and no other; an operator speaks for the app.
+        None if repair.is_some() || matches!(by, Asker::OperatorId(_)) => {}
+        None => check_bound(&settings)?,
+    }
     let asked = Asked {
         by,
         is_direct: ask.direct && wanted.len() == 1,
@@ -152,6 +164,45 @@ pub fn check_return_url(url: Option<&str>) -> Result<(), Error> {
             Err(Error::new(Code::InvalidRedirectUri).detail("field", "return_url"))
         }
         _ => Ok(()),
+    }
+}
+
+/// Refuses to send a browser to, or to tell a window of, an origin that is none of the app's, where the app names its own.
+pub fn check_origins(app: &App, return_url: Option<&str>, allowed_origin: Option<&str>) -> Result<(), Error> {
+    let refused = |code, field: &str| {
+        let what = format!("`{field}`: is of an origin that this app does not list");
+        let next = "An operator adds it with `grantd apps update --return-origin`.";
+        Err(Error::new(code).message(format!("{what}. {next}")).detail("field", field))
+    };
+    let is_foreign = |address: Option<&str>| address.is_some_and(|address| !connect::is_of(address, &app.return_origins));
+    if is_foreign(return_url) {
+        return refused(Code::InvalidRedirectUri, "return_url");
+    }
+    if is_foreign(allowed_origin) {
+        return refused(Code::InvalidOrigin, "allowed_origin");
+    }
+    Ok(())
+}
+
+/// Refuses a session whose user could not sign in, where the app demands that they do.
+pub async fn check_sign_in(vault: &Vault, app: &App, user: UserId) -> Result<(), Error> {
+    if app.connect_sign_in == ConnectSignIn::Off {
+        return Ok(());
+    }
+    let provider = sign_in::provider_of(vault, app.id, user).await?;
+    let able = provider.as_ref().ok_or(NoSignIn::NoProvider).and_then(can_sign_in);
+    able.map_err(|why| why.refused(Code::IdpSigninNotConfigured))
+}
+
+/// Refuses a session for whoever opens it, where the app demands that users sign in: nobody could say whether it is the right one.
+fn check_bound(app: &App) -> Result<(), Error> {
+    match app.connect_sign_in {
+        ConnectSignIn::Off => Ok(()),
+        ConnectSignIn::Required => Err(Error::invalid(
+            "user_token",
+            "is missing: this app demands that users sign in before they connect (connect_sign_in)",
+        )
+        .hint("Send the token of the user who will connect, or have an operator run `grantd connect` for the app itself.")),
     }
 }
 

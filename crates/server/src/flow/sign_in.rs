@@ -2,6 +2,8 @@
 //!
 //! A sign-in belongs to the browser that opened it first, and the provider answers to a `state` that is good once. The token is kept
 //! sealed, handed out to the app for a minute, and then erased.
+//!
+//! The user of a connect session signs in the same way where the app demands it. Then no token is kept: what counts is that it was theirs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +15,10 @@ use grantd_domain::identity::{IdentityProvider, Invalid, ProviderState};
 use grantd_domain::provider::{Client, Link, new_verifier};
 use grantd_domain::seal::Place;
 use grantd_domain::secret::Secret;
-use grantd_domain::sign_in::{Asked, Why, client_facts};
+use grantd_domain::sign_in::{Asked, Why, client_facts, other_than};
 use grantd_store::auth_sessions::{self as rows, AuthSession, AuthState};
-use grantd_store::{Tx, append_event, apps, identity_providers};
-use grantd_wire::ids::{AppId, AuthSessionId};
+use grantd_store::{Tx, append_event, apps, identity_providers, users};
+use grantd_wire::ids::{AppId, AuthSessionId, ConnectSessionId, Id as _, UserId};
 use grantd_wire::sdk::{AuthPoll, UserInfo};
 use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error, TimeMs, limits};
@@ -28,7 +30,7 @@ use zeroize::Zeroizing;
 use crate::answer::of_store;
 use crate::caller::Source;
 use crate::flow::callback::{self, Next, Returned};
-use crate::flow::connect::{Carried, Claim, redirect_uri};
+use crate::flow::connect::{self, Carried, Claim, redirect_uri};
 use crate::flow::identity::{self, Proved};
 use crate::keyring::idp_secret_place;
 use crate::vault::Vault;
@@ -195,11 +197,104 @@ fn moved(session: Session, now: TimeMs) -> Session {
     Session { version: session.version + 1, updated_at: now, ..session }
 }
 
+/// Whether the user of this connect session signed in, in this browser.
+pub fn is_proved(tx: &mut Tx<'_>, connect: ConnectSessionId, browser_hash: [u8; 32]) -> grantd_store::Result<bool> {
+    let found = rows::find::<Asked, Why>(tx, id_for(connect))?;
+    Ok(found.is_some_and(|session| {
+        let is_for = session.request == Asked::Connect(connect) && session.browser_hash == Some(browser_hash);
+        is_for && session.state == AuthState::Completed
+    }))
+}
+
+/// Under which the user of a connect session signs in: so there is one sign-in for it, however often it is tried.
+fn id_for(connect: ConnectSessionId) -> AuthSessionId {
+    AuthSessionId::from_bytes(connect.bytes())
+}
+
+/// Where this user signs in; `None`: they are gone, or it is.
+pub async fn provider_of(vault: &Vault, app: AppId, user: UserId) -> Result<Option<IdentityProvider>, Error> {
+    let read = move |tx: &mut Tx<'_>| {
+        let Some(user) = users::find(tx, app, user)? else { return Ok(None) };
+        let provider = identity_providers::find_row(tx, app, user.idp_id)?;
+        Ok(provider.filter(|provider| !provider.is_deleted))
+    };
+    vault.store.read(read).await.map_err(of_store)
+}
+
+/// Begins the trip of a connect session's user to their identity provider: the link they follow.
+pub async fn start_for(
+    vault: &Vault,
+    opened: &connect::Opened,
+    provider: &IdentityProvider,
+    now: TimeMs,
+) -> Result<String, Error> {
+    let connect::Session { id: connect, app_id: app, browser_hash, user_id, expires_at, .. } = opened.session;
+    let id = id_for(connect);
+    let found = vault.store.read(move |tx| rows::find::<Asked, Why>(tx, id)).await.map_err(of_store)?;
+    let prompt = if found.is_some() { Prompt::Login } else { Prompt::AsItLikes };
+    let session = match found {
+        Some(session) => {
+            let is_under_way = session.state == AuthState::Exchanging && session.lease_until.is_some_and(|until| until > now);
+            if is_under_way || session.state == AuthState::Completed {
+                return Err(Code::Conflict.into());
+            }
+            session
+        }
+        None => {
+            let new = Session {
+                id,
+                app_id: app,
+                idp_id: provider.id,
+                request: Asked::Connect(connect),
+                state: AuthState::Open,
+                state_hash: None,
+                browser_hash: None,
+                sealed: None,
+                lease_until: None,
+                outcome: None,
+                user_id: None,
+                result: None,
+                result_until: None,
+                created_at: now,
+                updated_at: now,
+                expires_at,
+                version: 1,
+            };
+            // Nobody is given its token: it is reached through the connect session alone.
+            let token_hash = sha256(new_token(&*vault.env, "").reveal().as_bytes());
+            let stored = new.clone();
+            match vault.store.write(move |tx| rows::insert(tx, &token_hash, &stored)).await {
+                Err(grantd_store::Error::Duplicate) => return Err(Code::Conflict.into()),
+                other => other.map_err(of_store)?,
+            }
+            new
+        }
+    };
+    // As it is begun: whoever is deprovisioned meanwhile loses it.
+    let session = Session { state: AuthState::Open, outcome: None, lease_until: None, browser_hash, user_id, ..session };
+    start(vault, &session, provider, prompt, now).await
+}
+
+/// What the identity provider does with whoever is signed in there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Prompt {
+    AsItLikes,
+    /// It asks who they are all the same (OpenID Connect Core 3.1.2.1): who came as somebody else would else come as the same again.
+    Login,
+}
+
 /// Begins the trip to the identity provider: the link the user follows. One that was begun before is good no more.
-pub async fn start(vault: &Vault, opened: &Opened, now: TimeMs) -> Result<String, Error> {
-    let Opened { session, provider, .. } = opened;
-    let provider = provider.as_ref().ok_or(Code::NotFound)?;
-    let facts = client_facts(provider).ok_or(Code::NotFound)?;
+pub async fn start(
+    vault: &Vault,
+    session: &Session,
+    provider: &IdentityProvider,
+    prompt: Prompt,
+    now: TimeMs,
+) -> Result<String, Error> {
+    let mut facts = client_facts(provider).ok_or(Code::NotFound)?;
+    if prompt == Prompt::Login {
+        facts.authorize.params.insert("prompt".to_owned(), "login".to_owned());
+    }
     let client_id = provider.client_id.as_deref().ok_or(Code::NotFound)?;
     let env = &*vault.env;
     let (state, nonce, verifier) = (new_token(env, ""), new_token(env, ""), new_verifier(env));
@@ -302,9 +397,10 @@ pub async fn take(
             let carried = carried(&vault, &taken, sealed.as_deref(), sealed_at).await;
             let obtain = obtain(&vault, provider.as_ref(), carried, &returned);
             let obtained = tokio::time::timeout(deadline, obtain).await.unwrap_or(Err(Why::Unreachable));
-            match obtained {
-                Ok(brought) => Box::pin(keep(&vault, taken, brought, &source)).await,
-                Err(why) => fail(&vault, taken, why, &source).await,
+            match (obtained, taken.request) {
+                (Ok(brought), Asked::Connect(_)) => vouch(&vault, taken, &brought.proved, &source).await,
+                (Ok(brought), Asked::KeyId(_)) => Box::pin(keep(&vault, taken, brought, &source)).await,
+                (Err(why), _) => fail(&vault, taken, why, &source).await,
             }
         }
     };
@@ -416,6 +512,26 @@ async fn keep(vault: &Arc<Vault>, session: Session, obtained: Obtained, source: 
     vault.store.write(write).await.map_err(of_store)?;
     vault.sign_ins.finished.notify_waiters();
     Ok(())
+}
+
+/// Notes that the user of a connect session has shown who they are, if it is they. Somebody else is no user of anything by it.
+async fn vouch(vault: &Vault, session: Session, proved: &Proved, source: &Source) -> Result<(), Error> {
+    let (app, user) = (session.app_id, session.user_id);
+    let find = move |tx: &mut Tx<'_>| user.map(|user| users::find(tx, app, user)).transpose();
+    let expected = vault.store.read(find).await.map_err(of_store)?.flatten();
+    if let Some(why) = other_than(expected.as_ref(), proved.idp.id, &proved.claims.subject) {
+        return fail(vault, session, why, source).await;
+    }
+    let done = event(vault, &session, Kind::SignInDone, Outcome::Allowed, source);
+    let done = user.into_iter().fold(done, Event::user).prepare();
+    let next = Session { state: AuthState::Completed, lease_until: None, ..moved(session, vault.env.now()) };
+    let write = move |tx: &mut Tx<'_>| {
+        if rows::replace(tx, &next, next.version - 1)? {
+            append_event(tx, &done)?;
+        }
+        Ok(())
+    };
+    vault.store.write(write).await.map_err(of_store)
 }
 
 impl Drop for Brought {

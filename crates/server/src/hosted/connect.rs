@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::body::Body;
 use grantd_domain::connect::{Outcome, Why};
 use grantd_domain::grant::AppState;
+use grantd_domain::identity::IdentityProvider;
+use grantd_domain::sign_in::can_sign_in;
 use grantd_store::connect::{SessionState, StepState};
 use grantd_store::organizations;
 use grantd_wire::ids::{AppId, ConnectSessionId};
@@ -22,8 +24,9 @@ use crate::flow::callback::{Next, Returned, take};
 use crate::flow::connect::{self, Claim, Opened, Step};
 use crate::flow::sign_in;
 use crate::pages::{
-    self, App, Consent, Csp, Declined, Ending, Failed, Finished, Granted, Leaving, Offer, OfferState, Open, Operation,
-    Page, Partial, Picker, Provider, Reason, ScopeLine, Session, Site, Stale, Support, Trouble, TroubleKind,
+    self, App, ConnectSignIn, Consent, Csp, Declined, Ending, Failed, Finished, Granted, Leaving, Offer, OfferState, Open, Operation,
+    Page, Partial, Picker, Provider, Reason, ScopeLine, Session, SignInEnd, SignedIn, Site, Stale, Support, Trouble,
+    TroubleKind,
 };
 use crate::vault::Vault;
 
@@ -247,6 +250,9 @@ pub async fn show(
         }
         SessionState::Open | SessionState::Claimed => {}
     }
+    if opened.owes_sign_in {
+        return sign_in_first(vault, &view, source).await;
+    }
     if session.request.key.is_some() {
         return key_entry::show(vault, &view, &Typed::default(), source).await;
     }
@@ -267,6 +273,51 @@ pub async fn show(
         Some(step) => Ok(outcome(vault, &view, step, source)),
         None => consent(vault, &view, &wanted.provider_id).await,
     }
+}
+
+/// Asks the user to prove who they are, before they are asked for anything else.
+async fn sign_in_first(vault: &Vault, view: &View<'_>, source: &Source) -> Result<Answer, Error> {
+    let Some(provider) = idp_of(vault, view.opened).await? else {
+        return Ok(cannot_sign_in(vault, view, source));
+    };
+    let only = match &view.opened.session.request.providers[..] {
+        [only] => Some(Provider { id: &only.provider_id, name: &only.name }),
+        _ => None,
+    };
+    let provider = Provider { id: "", name: &provider.name };
+    let shown = ConnectSignIn { app: view.app(), session: view.session(), provider, only };
+    Ok(page(vault, 200, &Page::ConnectSignIn(shown)))
+}
+
+/// Where the session's user can sign in, as it is now.
+async fn idp_of(vault: &Vault, opened: &Opened) -> Result<Option<IdentityProvider>, Error> {
+    let Some(user) = opened.session.user_id else { return Ok(None) };
+    let provider = sign_in::provider_of(vault, opened.app.id, user).await?;
+    Ok(provider.filter(|provider| can_sign_in(provider).is_ok()))
+}
+
+fn cannot_sign_in(vault: &Vault, view: &View<'_>, source: &Source) -> Answer {
+    let request_id = source.request_id.to_string();
+    let support = Support { code: Code::IdpSigninNotConfigured.as_str(), request_id: &request_id };
+    let shown = SignedIn { app: view.app(), end: SignInEnd::Setup, again: None, support };
+    page(vault, 200, &Page::SignedIn(shown))
+}
+
+/// `POST /connect/{id}/sign-in`.
+async fn sign_in(vault: &Vault, opened: &Opened, browser: &str, source: &Source) -> Result<Answer, Error> {
+    let here = format!("/connect/{}", opened.session.id);
+    let Some(provider) = idp_of(vault, opened).await?.filter(|_| opened.owes_sign_in) else {
+        return Ok(redirect(vault, &here));
+    };
+    let link = match sign_in::start_for(vault, opened, &provider, source.now).await {
+        Ok(link) => link,
+        // It was begun twice at once, or is done by now: its page says which.
+        Err(e) if matches!(e.code, Code::Conflict | Code::NotFound) => return Ok(redirect(vault, &here)),
+        Err(e) => return Err(e),
+    };
+    let view = View::new(opened, browser);
+    let provider = Provider { id: "", name: &provider.name };
+    Ok(page(vault, 200, &Page::Leaving(Leaving { app: view.app(), provider, url: &link })))
 }
 
 fn picker(vault: &Vault, view: &View<'_>) -> Answer {
@@ -411,13 +462,15 @@ fn finished(vault: &Vault, view: &View<'_>) -> Answer {
         "connect_denied" => Ending::Declined { code, description },
         _ => Ending::Failed { code, description },
     };
+    // An origin that was taken from the app meanwhile is told nothing.
+    let of_app = |address: &&String| grantd_domain::connect::is_of(address, &view.opened.app.return_origins);
     let shown = Finished {
         app: view.app(),
         ending,
         is_key: session.request.key.is_some(),
         left_out: &left_out,
-        target_origin: session.request.allowed_origin.as_deref(),
-        return_url: session.request.return_url.as_deref(),
+        target_origin: session.request.allowed_origin.as_ref().filter(of_app).map(String::as_str),
+        return_url: session.request.return_url.as_ref().filter(of_app).map(String::as_str),
     };
     page(vault, 200, &Page::Finished(shown))
 }
@@ -448,7 +501,7 @@ fn granted(step: &Step) -> Option<Made<'_>> {
     })
 }
 
-/// `POST /connect/{id}/{start,decline,finish,key,approve}`.
+/// `POST /connect/{id}/{sign-in,start,decline,finish,key,approve}`.
 pub async fn change(
     vault: &Arc<Vault>,
     parts: &Parts,
@@ -470,6 +523,9 @@ pub async fn change(
     let provider = field(form, "provider").unwrap_or_default();
     match action {
         "start" | "finish" if session.request.key.is_some() => Err(Code::NotFound.into()),
+        "sign-in" => sign_in(vault, &opened, &browser, source).await,
+        // Nothing is connected by somebody who has not shown who they are.
+        "start" | "key" | "approve" if opened.owes_sign_in => Ok(redirect(vault, &here)),
         "key" | "approve" => {
             let typed = key_entry::change(vault, &View::new(&opened, &browser), action, form, source).await?;
             let again = key_entry::again(vault, &opened).await?.filter(|opened| !opened.is_over());

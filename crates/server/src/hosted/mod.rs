@@ -125,11 +125,11 @@ async fn dispatch(
             let form = body(parts, content, FORM_BYTES_MAX).await?;
             connect::claim(vault, parts, &form, &source).await
         }
-        Hosted::Session { id, action: action @ ("start" | "decline" | "finish" | "key" | "approve") } if is_post => {
+        Hosted::Session { id, action: action @ ("sign-in" | "start" | "decline" | "finish" | "key" | "approve") } if is_post => {
             let form = body(parts, content, FORM_BYTES_MAX).await?;
             connect::change(vault, parts, (id, action), &form, &source).await
         }
-        Hosted::Session { action: "start" | "decline" | "finish" | "key" | "approve", .. }
+        Hosted::Session { action: "sign-in" | "start" | "decline" | "finish" | "key" | "approve", .. }
         | Hosted::SignIn { action: "start" | "decline", .. }
         | Hosted::Claim => Err(not_allowed("POST")),
         Hosted::Session { action: "" | "outcome", .. }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use grantd_domain::grant::AppState;
-use grantd_domain::sign_in::Why;
+use grantd_domain::sign_in::{Asked, Why};
 use grantd_store::auth_sessions::AuthState;
 use grantd_wire::ids::AuthSessionId;
 use grantd_wire::sign::sha256;
@@ -14,7 +14,7 @@ use super::connect::{elsewhere, page, redirect, shown};
 use super::cookie;
 use crate::answer::Answer;
 use crate::caller::Source;
-use crate::flow::sign_in::{self, Opened};
+use crate::flow::sign_in::{self, Opened, Prompt};
 use crate::pages::{self, Leaving, Open, Page, Provider, Session, SignIn, SignInEnd, SignedIn, Stale, Support};
 use crate::vault::Vault;
 
@@ -49,10 +49,22 @@ pub async fn show(vault: &Arc<Vault>, parts: &Parts, id: &str, source: &Source) 
     let href = pages::brand_href(&opened.app.id.to_string(), &opened.branding);
     let app = shown(&opened.app, &opened.branding, href.as_deref());
     let request_id = source.request_id.to_string();
+    // A connect session has a page of its own, where the user goes on or tries again.
+    let connect = match session.request {
+        Asked::Connect(connect) => Some(format!("/connect/{connect}")),
+        Asked::KeyId(_) => None,
+    };
     let ended = |end, code| {
         let support = Support { code, request_id: &request_id };
-        page(vault, 200, &Page::SignedIn(SignedIn { app, end, support }))
+        page(vault, 200, &Page::SignedIn(SignedIn { app, end, again: connect.as_deref(), support }))
     };
+    let is_cut = session.state == AuthState::Exchanging && session.lease_until.is_none_or(|until| until <= source.now);
+    if let Some(connect) = &connect
+        && session.state != AuthState::Error
+        && !is_cut
+    {
+        return Ok(redirect(vault, connect));
+    }
     let is_over = session.expires_at <= source.now;
     Ok(match (session.state, &opened.provider) {
         (AuthState::Completed, _) => ended(SignInEnd::Done, "done"),
@@ -80,6 +92,7 @@ const fn end(why: &Why) -> SignInEnd {
         Why::Configuration(_) | Why::Token(_) | Why::Inactive => SignInEnd::Setup,
         Why::Interrupted => SignInEnd::Interrupted,
         Why::Barred => SignInEnd::Barred,
+        Why::OtherUser => SignInEnd::OtherUser,
         Why::Internal => SignInEnd::Internal,
     }
 }
@@ -99,6 +112,9 @@ pub async fn change(
     let session = &opened.session;
     cookie::check_form(form, &browser, session.id)?;
     let here = format!("/sign-in/{}", session.id);
+    if let Asked::Connect(connect) = session.request {
+        return Ok(redirect(vault, &format!("/connect/{connect}")));
+    }
     if session.state != AuthState::Open || session.expires_at <= source.now {
         return Ok(redirect(vault, &here));
     }
@@ -106,7 +122,8 @@ pub async fn change(
         sign_in::fail(vault, session.clone(), Why::Declined, source).await?;
         return Ok(redirect(vault, &here));
     }
-    let link = match sign_in::start(vault, &opened, source.now).await {
+    let Some(provider) = &opened.provider else { return Ok(redirect(vault, &here)) };
+    let link = match sign_in::start(vault, session, provider, Prompt::AsItLikes, source.now).await {
         Ok(link) => link,
         // It was begun twice at once, or its provider is gone by now: its page says which.
         Err(e) if matches!(e.code, Code::Conflict | Code::NotFound) => return Ok(redirect(vault, &here)),
@@ -114,6 +131,6 @@ pub async fn change(
     };
     let href = pages::brand_href(&opened.app.id.to_string(), &opened.branding);
     let app = shown(&opened.app, &opened.branding, href.as_deref());
-    let name = opened.provider.as_ref().map_or("", |provider| &provider.name);
-    Ok(page(vault, 200, &Page::Leaving(Leaving { app, provider: Provider { id: "", name }, url: &link })))
+    let provider = Provider { id: "", name: &provider.name };
+    Ok(page(vault, 200, &Page::Leaving(Leaving { app, provider, url: &link })))
 }

@@ -101,6 +101,8 @@ pub enum Page<'a> {
     KeyKnown(KeyKnown<'a>),
     /// Before the user proves to an identity provider who they are.
     SignIn(SignIn<'a>),
+    /// The same, before the user connects anything.
+    ConnectSignIn(ConnectSignIn<'a>),
     /// What came of that.
     SignedIn(SignedIn<'a>),
     /// The link is too old, used, or unknown.
@@ -129,11 +131,24 @@ pub struct SignIn<'a> {
     pub provider: Provider<'a>,
 }
 
+/// Whom the user of a connect session proves who they are to, before they are asked for anything else.
+#[derive(Clone, Copy, Serialize)]
+pub struct ConnectSignIn<'a> {
+    pub app: App<'a>,
+    pub session: Session<'a>,
+    /// The identity provider.
+    pub provider: Provider<'a>,
+    /// The only thing that is asked for, if there is no choice.
+    pub only: Option<Provider<'a>>,
+}
+
 /// The end of a sign-in.
 #[derive(Clone, Copy, Serialize)]
 pub struct SignedIn<'a> {
     pub app: App<'a>,
     pub end: SignInEnd,
+    /// Where it can be tried again, under the base; none: in the app.
+    pub again: Option<&'a str>,
     pub support: Support<'a>,
 }
 
@@ -153,12 +168,14 @@ pub enum SignInEnd {
     Interrupted,
     /// The user may not sign in.
     Barred,
+    /// Somebody else than the user whom the link is for.
+    OtherUser,
     Internal,
 }
 
 impl SignInEnd {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Done,
         Self::Declined,
         Self::Unreachable,
@@ -166,6 +183,7 @@ impl SignInEnd {
         Self::Setup,
         Self::Interrupted,
         Self::Barred,
+        Self::OtherUser,
         Self::Internal,
     ];
 }
@@ -427,6 +445,7 @@ fn html(site: &Site<'_>, page: &Page<'_>) -> String {
         Page::KeyEntry(page) => draw("key_entry.html", site, Some(page.app), Some(page.session), *page),
         Page::KeyKnown(page) => draw("key_known.html", site, Some(page.app), Some(page.session), page),
         Page::SignIn(page) => draw("sign_in.html", site, Some(page.app), Some(page.session), page),
+        Page::ConnectSignIn(page) => draw("connect_sign_in.html", site, Some(page.app), Some(page.session), page),
         Page::SignedIn(page) => draw("signed_in.html", site, Some(page.app), None, page),
         Page::Expired(page) => draw("expired.html", site, page.app, None, page),
         Page::WrongBrowser(page) => draw("wrong_browser.html", site, page.app, None, page),

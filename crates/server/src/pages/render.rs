@@ -20,6 +20,7 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     ("key_entry.html", include_str!("../../templates/key_entry.html")),
     ("key_known.html", include_str!("../../templates/key_known.html")),
     ("sign_in.html", include_str!("../../templates/sign_in.html")),
+    ("connect_sign_in.html", include_str!("../../templates/connect_sign_in.html")),
     ("signed_in.html", include_str!("../../templates/signed_in.html")),
     ("leaving.html", include_str!("../../templates/leaving.html")),
     ("partial.html", include_str!("../../templates/partial.html")),

@@ -41,7 +41,7 @@ pub async fn session(vault: &Vault, call: &Call) -> Result<Answer, Error> {
         id: AuthSessionId::from_uuid(new_uuid(env)),
         app_id: app,
         idp_id: provider.id,
-        request: Asked { key_id: call.known.key.id },
+        request: Asked::KeyId(call.known.key.id),
         state: AuthState::Open,
         state_hash: None,
         browser_hash: None,

@@ -43,11 +43,7 @@ async fn poll(server: &Server, world: &World, session: &Value) -> Value {
 
 /// Sends a form of the session's page.
 async fn send(server: &Server, browser: &mut Browser, path: &str, action: &str, form: &[(&str, &str)]) -> Answer {
-    let page = browser.get(server, path).await;
-    assert_eq!(page.status, 200, "{}", page.text);
-    let csrf = between(&page.text, r#"name="csrf" value=""#, "\"");
-    let form: Vec<(&str, &str)> = form.iter().copied().chain([("csrf", csrf.as_str())]).collect();
-    browser.post(server, &format!("{path}/{action}"), &form).await
+    browser.form(server, path, action, form).await
 }
 
 /// Enters a key that is kept; what the app is told.

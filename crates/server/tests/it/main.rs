@@ -36,6 +36,7 @@ mod assertion;
 mod audit;
 mod cache;
 mod connect_sessions;
+mod connect_sign_in;
 mod failure;
 mod grants;
 mod harness;

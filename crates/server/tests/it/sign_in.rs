@@ -39,7 +39,7 @@ in_memory! {
 
 /// An identity provider and the key it signs with.
 pub struct Idp {
-    issuer: Issuer,
+    pub issuer: Issuer,
     key: EcdsaKeyPair,
 }
 
@@ -65,7 +65,7 @@ impl Idp {
     }
 
     /// What the next code is exchanged for.
-    fn issues(&self, id_token: &str) {
+    pub fn issues(&self, id_token: &str) {
         self.issuer.says(json!({"expires_in": 3600, "id_token": id_token}));
     }
 

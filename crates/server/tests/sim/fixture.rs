@@ -9,7 +9,7 @@ use grantd_domain::grant::{App, AppState, Credential, CredentialOf, CredentialSt
 use grantd_domain::provider::{self, Expiry, RefreshKind};
 use grantd_domain::seal::WrappedKey;
 use grantd_store::{Location, Store, apps, installs, providers};
-use grantd_wire::api::{CustomProvider, Retrieve, TenantMode};
+use grantd_wire::api::{ConnectSignIn, CustomProvider, Retrieve, TenantMode};
 use grantd_wire::ids::{AppId, AppProviderId, CredentialId, DataKeyId, GenerationId, OrganizationId};
 
 use crate::chance::{NOW, World};
@@ -140,6 +140,8 @@ fn app(organization_id: OrganizationId, env: &World) -> App {
         tenant_mode: TenantMode::Off,
         retrieve: Retrieve::On,
         indexed_context_keys: Vec::new(),
+        connect_sign_in: ConnectSignIn::Off,
+        return_origins: Vec::new(),
         created_at: NOW,
         version: 1,
     }

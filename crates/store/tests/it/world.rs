@@ -18,7 +18,7 @@ use grantd_store::{
     Append, Confirm, Error, Result, Store, Tx, apps, audit, credentials, grants, installs, keys, secrets,
 };
 use grantd_wire::TimeMs;
-use grantd_wire::api::{CredentialType, Retrieve, TenantMode};
+use grantd_wire::api::{ConnectSignIn, CredentialType, Retrieve, TenantMode};
 use grantd_wire::ids::{
     AppId, AppProviderId, CredentialId, DataKeyId, GenerationId, GrantId, KeyId, OperatorId, OrganizationId, SecretId,
     SigningKeyId, uuid_v7,
@@ -85,6 +85,8 @@ pub fn app(organization_id: OrganizationId, name: &str) -> App {
         tenant_mode: TenantMode::Off,
         retrieve: Retrieve::On,
         indexed_context_keys: vec!["user_id".to_owned()],
+        connect_sign_in: ConnectSignIn::Off,
+        return_origins: Vec::new(),
         created_at: NOW,
         version: 1,
     }

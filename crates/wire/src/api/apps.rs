@@ -23,6 +23,15 @@ pub enum Retrieve {
     Off,
 }
 
+/// Whether a user for whom a connect session is must sign in on its page before anything is connected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectSignIn {
+    Off,
+    Required,
+}
+
 /// An app.
 #[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -37,6 +46,9 @@ pub struct App {
     pub tenant_mode: TenantMode,
     pub retrieve: Retrieve,
     pub indexed_context_keys: Vec<String>,
+    pub connect_sign_in: ConnectSignIn,
+    /// Origins that a browser may be sent back to, and that a window which is told may be of. Empty: any.
+    pub return_origins: Vec<String>,
     pub created_at: TimeMs,
     pub version: i64,
 }
@@ -72,4 +84,8 @@ pub struct AppUpdate {
     pub retrieve: Option<Retrieve>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub indexed_context_keys: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_sign_in: Option<ConnectSignIn>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_origins: Option<Vec<String>>,
 }

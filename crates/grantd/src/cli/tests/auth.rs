@@ -81,7 +81,7 @@ async fn a_file_of_tokens_that_others_can_read_is_refused() {
 async fn a_directory_is_linked_to_an_app() {
     let app = json!({
         "id": APP, "name": "shop", "description": null, "website_url": null, "state": "active", "tenant_key": null,
-        "tenant_mode": "off", "retrieve": "on", "indexed_context_keys": [], "created_at": "2025-11-24T10:00:00.000Z",
+        "tenant_mode": "off", "retrieve": "on", "indexed_context_keys": [], "connect_sign_in": "off", "return_origins": [], "created_at": "2025-11-24T10:00:00.000Z",
         "version": 1,
     });
     let (directory, server) = (Scratch::new(), Server::start(&[(200, app)]).await);

@@ -70,7 +70,7 @@ async fn what_is_no_creation_is_not_sent_again() {
 async fn what_is_confirmed_is_deleted_only_as_it_was_read() {
     let app = json!({
         "id": APP, "name": "shop", "description": null, "website_url": null, "state": "archived", "tenant_key": null,
-        "tenant_mode": "off", "retrieve": "on", "indexed_context_keys": [], "created_at": "2026-11-24T10:00:00Z", "version": 1,
+        "tenant_mode": "off", "retrieve": "on", "indexed_context_keys": [], "connect_sign_in": "off", "return_origins": [], "created_at": "2026-11-24T10:00:00Z", "version": 1,
     });
     let server = Server::start(&[(200, app)]).await;
     let done = server.run(&["apps", "delete", APP, "--confirm", "shop"]).await;

@@ -111,7 +111,7 @@ async fn what_is_meant_must_be_said_and_named() {
     assert_eq!(server.seen()[1].body, json!({"managed_secret": "stripe"}));
     let app = json!({
         "id": APP, "name": "shop", "description": null, "website_url": null, "state": "active", "tenant_key": null,
-        "tenant_mode": "off", "retrieve": "on", "indexed_context_keys": [], "created_at": "2025-11-24T10:00:00.000Z", "version": 1,
+        "tenant_mode": "off", "retrieve": "on", "indexed_context_keys": [], "connect_sign_in": "off", "return_origins": [], "created_at": "2025-11-24T10:00:00.000Z", "version": 1,
     });
     let server = Server::start(&[(200, app)]).await;
     let done = server.run(&["grants", "revoke", "--all"]).await;

@@ -61,8 +61,14 @@ impl Words {
         for app in [bare, self.app()] {
             let (session, provider) = (self.session(false), self.provider());
             see("sign_in", &Page::SignIn(SignIn { app, session, provider }));
+            for several in [false, true] {
+                let (session, only) = (self.session(several), (!several).then(|| self.provider()));
+                see("connect_sign_in", &Page::ConnectSignIn(ConnectSignIn { app, session, provider, only }));
+            }
             for end in SignInEnd::ALL {
-                see("signed_in", &Page::SignedIn(SignedIn { app, end, support: self.support() }));
+                for again in [None, Some("/connect/x")] {
+                    see("signed_in", &Page::SignedIn(SignedIn { app, end, again, support: self.support() }));
+                }
             }
         }
         self.keys(&mut see);

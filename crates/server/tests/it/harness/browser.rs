@@ -45,40 +45,61 @@ impl Browser {
 
     /// Consents here and is sent to the provider; the query of that link.
     pub async fn start(&mut self, server: &Server, path: &str, provider: &str) -> BTreeMap<String, String> {
-        let link = self.link(server, path, provider).await;
-        let (_, query) = link.split_once('?').unwrap_or_else(|| panic!("{link} has no query"));
-        form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+        query_of(&self.link(server, path, provider).await)
     }
 
     /// Consents here and is sent to the provider; that link.
     pub async fn link(&mut self, server: &Server, path: &str, provider: &str) -> String {
-        let page = self.get(server, path).await;
-        assert_eq!(page.status, 200, "{}", page.text);
-        let csrf = between(&page.text, r#"name="csrf" value=""#, "\"");
-        let left = self.post(server, &format!("{path}/start"), &[("provider", provider), ("csrf", &csrf)]).await;
+        let left = self.form(server, path, "start", &[("provider", provider)]).await;
         assert_eq!(left.status, 200, "{}", left.text);
-        between(&left.text, "url=", "\"").replace("&#x2f;", "/").replace("&amp;", "&")
+        link_of(&left.text)
+    }
+
+    /// Is sent to the identity provider, before anything is connected; the query of that link.
+    pub async fn sign_in(&mut self, server: &Server, path: &str) -> BTreeMap<String, String> {
+        let left = self.form(server, path, "sign-in", &[]).await;
+        assert_eq!(left.status, 200, "{}", left.text);
+        query_of(&link_of(&left.text))
     }
 
     /// Says no on the page at `path`; the answer.
     pub async fn decline(&mut self, server: &Server, path: &str, provider: &str) -> Answer {
+        self.form(server, path, "decline", &[("provider", provider)]).await
+    }
+
+    /// Sends a form of the page at `path`; the answer.
+    pub async fn form(&mut self, server: &Server, path: &str, action: &str, fields: &[(&str, &str)]) -> Answer {
         let page = self.get(server, path).await;
+        assert_eq!(page.status, 200, "{}", page.text);
         let csrf = between(&page.text, r#"name="csrf" value=""#, "\"");
-        self.post(server, &format!("{path}/decline"), &[("provider", provider), ("csrf", &csrf)]).await
+        let fields: Vec<(&str, &str)> = fields.iter().copied().chain([("csrf", csrf.as_str())]).collect();
+        self.post(server, &format!("{path}/{action}"), &fields).await
     }
 
     /// The provider sends the browser back with this.
     pub async fn back(&mut self, server: &Server, params: &[(&str, &str)]) -> Answer {
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
-        let answer = self.get(server, &format!("/oauth/callback?{query}")).await;
-        match answer.headers.get("location") {
-            Some(location) => {
-                let location = location.to_str().unwrap().to_owned();
-                self.get(server, &location).await
-            }
-            None => answer,
+        let mut answer = self.get(server, &format!("/oauth/callback?{query}")).await;
+        for _ in 0..REDIRECTS_MAX {
+            let Some(location) = answer.headers.get("location") else { break };
+            let location = location.to_str().unwrap().to_owned();
+            answer = self.get(server, &location).await;
         }
+        answer
     }
+}
+
+/// To the page of a sign-in, and on to that of the session it is for.
+const REDIRECTS_MAX: usize = 2;
+
+/// Where a page takes the browser by itself.
+fn link_of(page: &str) -> String {
+    between(page, "url=", "\"").replace("&#x2f;", "/").replace("&amp;", "&")
+}
+
+fn query_of(link: &str) -> BTreeMap<String, String> {
+    let (_, query) = link.split_once('?').unwrap_or_else(|| panic!("{link} has no query"));
+    form_urlencoded::parse(query.as_bytes()).into_owned().collect()
 }
 
 /// What stands between two texts.

@@ -78,6 +78,7 @@ pub const STORY: &[Step] = &[
     step("apps show"),
     fails("apps show 0199c0de-0000-7000-8000-00000000beef", Exit::NotFound),
     step("apps update --tenant-key user_id --tenant-mode observe --index run_id,user_id"),
+    step("apps update --connect-sign-in required --return-origin https://shop.example"),
     fails("apps update", Exit::Usage),
     fails("apps delete $BLOG --confirm blog", Exit::Conflict),
     step("apps archive $BLOG"),
