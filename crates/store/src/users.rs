@@ -153,7 +153,8 @@ pub fn find_subject(tx: &mut Tx<'_>, app: AppId, idp: IdentityProviderId, subjec
     let sql = concat!(
         "SELECT ",
         user_columns!(),
-        " FROM users u WHERE u.app_id = $1 AND u.idp_id = $2 AND u.subject = $3 ORDER BY u.id DESC LIMIT 1"
+        " FROM users u WHERE u.app_id = $1 AND u.idp_id = $2 AND u.subject = $3 \
+         ORDER BY CASE WHEN u.deprovisioned_at_ms IS NULL THEN 0 ELSE 1 END, u.id DESC LIMIT 1"
     );
     let row = tx.query_opt("users", sql, &[id(app), id(idp), subject.into()])?;
     row.map(|mut row| read(&mut row)).transpose()
@@ -218,23 +219,26 @@ pub fn count_living(tx: &mut Tx<'_>, app: AppId, idp: IdentityProviderId) -> Res
 }
 
 impl Store {
-    /// The newest row of a subject, and the epochs of that moment. `None`: the app is gone.
+    /// The row of a subject that is not deprovisioned, else the newest one; when the subject was deprovisioned last; and the epochs of
+    /// that moment. `None`: the app is gone.
     pub async fn find_subject(
         &self,
         app: AppId,
         idp: IdentityProviderId,
         subject: &str,
-    ) -> Result<Option<(Epochs, Option<User>)>> {
+    ) -> Result<Option<(Epochs, Option<User>, Option<TimeMs>)>> {
         let sql = concat!(
-            "SELECT o.epoch, a.epoch, ",
+            "SELECT o.epoch, a.epoch, (SELECT MAX(g.deprovisioned_at_ms) FROM users g \
+             WHERE g.app_id = a.id AND g.idp_id = $2 AND g.subject = $3), ",
             user_columns!(),
             " FROM apps a JOIN organizations o ON o.id = a.organization_id \
              LEFT JOIN users u ON u.app_id = a.id AND u.idp_id = $2 AND u.subject = $3 \
-             WHERE a.id = $1 ORDER BY u.id DESC LIMIT 1"
+             WHERE a.id = $1 ORDER BY CASE WHEN u.deprovisioned_at_ms IS NULL THEN 0 ELSE 1 END, u.id DESC LIMIT 1"
         );
         let (era, rows) = self.fetch_in_era("users", sql, vec![id(app), id(idp), subject.into()]).await?;
         let Some(mut row) = rows.into_iter().next() else { return Ok(None) };
         let epochs = hot::epochs(era, &mut row)?;
-        Ok(Some((epochs, read_opt(&mut row)?)))
+        let gone_at = row.opt_time("users.deprovisioned_at_ms")?;
+        Ok(Some((epochs, read_opt(&mut row)?, gone_at)))
     }
 }

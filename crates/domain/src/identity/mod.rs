@@ -252,16 +252,16 @@ pub enum Seen<'a> {
     Known(&'a User),
 }
 
-/// Whom a verified token speaks for. `known`: the newest row of its subject, deprovisioned or not.
-pub fn seen<'a>(known: Option<&'a User>, claims: &Claims) -> Result<Seen<'a>, Refused> {
-    match known {
-        None => Ok(Seen::New),
-        Some(user) => match user.status {
-            UserStatus::Active => Ok(Seen::Known(user)),
-            UserStatus::Suspended => Err(Refused::Suspended),
-            // A token that was in somebody's hands before proves nothing of what came after.
-            UserStatus::Deprovisioned { at } if claims.issued_at.is_some_and(|issued| issued > at) => Ok(Seen::New),
-            UserStatus::Deprovisioned { .. } => Err(Refused::Deprovisioned),
-        },
+/// Whom a verified token speaks for. `known`: the subject's row that is not deprovisioned, else the newest one. `gone_at`: when the
+/// subject was deprovisioned last.
+pub fn seen<'a>(known: Option<&'a User>, gone_at: Option<TimeMs>, claims: &Claims) -> Result<Seen<'a>, Refused> {
+    // A token that was in somebody's hands before proves nothing of what came after, whoever made the row that is there now.
+    if gone_at.is_some_and(|at| claims.issued_at.is_none_or(|issued| issued <= at)) {
+        return Err(Refused::Deprovisioned);
+    }
+    match known.map(|user| (user, user.status)) {
+        None | Some((_, UserStatus::Deprovisioned { .. })) => Ok(Seen::New),
+        Some((_, UserStatus::Suspended)) => Err(Refused::Suspended),
+        Some((user, UserStatus::Active)) => Ok(Seen::Known(user)),
     }
 }

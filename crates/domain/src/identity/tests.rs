@@ -451,15 +451,21 @@ fn an_old_token_does_not_bring_a_deprovisioned_user_back() {
         verify(&signer.token(Algorithm::Es256, &with(changes)), &set(&[&signer]), &idp())
             .unwrap_or_else(|e| panic!("{e}"))
     };
-    let at = |ms: i64| user(UserStatus::Deprovisioned { at: NOW.plus_ms(ms) });
     let now = issued(json!({}));
-    assert_eq!(seen(None, &now), Ok(Seen::New));
-    assert!(matches!(seen(Some(&user(UserStatus::Active)), &now), Ok(Seen::Known(_))));
-    assert_eq!(seen(Some(&user(UserStatus::Suspended)), &now), Err(Refused::Suspended));
-    assert_eq!(seen(Some(&at(1)), &now), Err(Refused::Deprovisioned));
-    assert_eq!(seen(Some(&at(0)), &now), Err(Refused::Deprovisioned));
-    assert_eq!(seen(Some(&at(-1)), &now), Ok(Seen::New));
-    assert_eq!(seen(Some(&at(-1)), &issued(json!({"iat": null}))), Err(Refused::Deprovisioned));
+    let (active, suspended) = (user(UserStatus::Active), user(UserStatus::Suspended));
+    assert_eq!(seen(None, None, &now), Ok(Seen::New));
+    assert!(matches!(seen(Some(&active), None, &now), Ok(Seen::Known(_))));
+    assert_eq!(seen(Some(&suspended), None, &now), Err(Refused::Suspended));
+    let gone = user(UserStatus::Deprovisioned { at: NOW });
+    for (ms, is_of_before) in [(1, true), (0, true), (-1, false)] {
+        let at = Some(NOW.plus_ms(ms));
+        // A directory may have made a row anew meanwhile.
+        let expected = if is_of_before { Err(Refused::Deprovisioned) } else { Ok(Seen::New) };
+        assert_eq!(seen(Some(&gone), at, &now), expected);
+        assert_eq!(seen(Some(&active), at, &now).is_err(), is_of_before);
+        assert_eq!(seen(Some(&gone), at, &issued(json!({"iat": null}))), Err(Refused::Deprovisioned));
+        assert_eq!(seen(Some(&active), at, &issued(json!({"iat": null}))), Err(Refused::Deprovisioned));
+    }
 }
 
 #[test]

@@ -116,8 +116,8 @@ pub async fn user(vault: &Vault, proved: &Proved, draft: &(dyn Fn() -> Event + S
     let (app, idp) = (proved.idp.app_id, proved.idp.id);
     for _ in 0..limits::DECISIONS_MAX {
         let found = vault.store.find_subject(app, idp, &proved.claims.subject).await.map_err(of_store)?;
-        let (epochs, known) = found.ok_or(Code::KeyNotActive)?;
-        match seen(known.as_ref(), &proved.claims) {
+        let (epochs, known, gone_at) = found.ok_or(Code::KeyNotActive)?;
+        match seen(known.as_ref(), gone_at, &proved.claims) {
             Ok(Seen::Known(user)) if !is_news(proved, user, vault.env.now()) => return Ok((epochs, user.clone())),
             Ok(Seen::Known(user)) => Told::of(vault, proved, Some(user), draft).write(vault).await?,
             Ok(Seen::New) => Told::of(vault, proved, None, draft).write(vault).await?,

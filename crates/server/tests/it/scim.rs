@@ -2,13 +2,14 @@
 
 use grantd_domain::env::new_uuid;
 use grantd_domain::identity::{ClaimMapping, Endpoints, IdentityProvider, Preset, ProviderState};
-use grantd_store::identity_providers;
-use grantd_wire::Code;
+use grantd_store::{Location, identity_providers};
+use grantd_wire::{Code, limits};
 use grantd_wire::ids::{AppId, IdentityProviderId};
 use serde_json::{Value, json};
 
 use crate::harness::world::text;
 use crate::harness::{Answer, Raw, Server, World};
+use crate::sign_in::acme;
 
 in_memory! {
     a_token_opens_its_own_identity_provider_and_nothing_else,
@@ -29,6 +30,10 @@ on_every_engine! {
 
 on_kept_engines! {
     a_deprovisioned_users_grant_is_gone_at_the_next_call,
+    what_was_issued_before_a_user_was_forgotten_speaks_for_nobody_after,
+    a_group_has_fifty_thousand_members_and_no_more,
+    a_page_of_groups_ends_with_fifty_thousand_members,
+    a_filter_is_held_against_ten_thousand_resources_and_no_more,
 }
 
 const PATCH: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
@@ -249,6 +254,152 @@ async fn a_deprovisioning_that_is_taken_back_makes_a_new_user(server: Server) {
     assert_ne!(users[0]["user_id"], users[1]["user_id"]);
 }
 
+async fn what_was_issued_before_a_user_was_forgotten_speaks_for_nobody_after(server: Server) {
+    let (server, world, idp) = acme(&server).await;
+    let directory = Directory::at(&server, &world, &idp.url(), json!({})).await;
+    let ask = async |token: &str| {
+        let body = json!({"include_profile": false, "user_token": token});
+        server.send(server.sign_as(&world).post("/sdk/identity/resolve", &body)).await
+    };
+    let living = "SELECT COUNT(*) FROM users WHERE deprovisioned_at_ms IS NULL";
+    // One is seen by a token first, the other is only ever told of by the directory.
+    for subject in ["seen", "untold"] {
+        let token = idp.token(&server, json!({"sub": subject}));
+        if subject == "seen" {
+            ask(&token).await.ok(200);
+        }
+        let forget = async |user: &Value| {
+            let path = format!("/Users/{}", text(user, "id"));
+            assert_eq!(directory.call("DELETE", &path, Value::Null).await.status, 204);
+        };
+        forget(&directory.user(subject, subject).await).await;
+        let refused = ask(&token).await.refused(Code::JwtValidationError);
+        assert_eq!(refused["details"]["check"], "user_deprovisioned");
+        assert_eq!(server.database.number(living).await, 0);
+        // Told of anew, in the same millisecond: a living user, for whom the token of before does not speak either.
+        let again = directory.user(subject, subject).await;
+        assert_eq!(server.database.number(living).await, 1);
+        let refused = ask(&token).await.refused(Code::JwtValidationError);
+        assert_eq!(refused["details"]["check"], "user_deprovisioned");
+        server.advance_ms(1_000);
+        ask(&idp.token(&server, json!({"sub": subject}))).await.ok(200);
+        assert_eq!(server.database.number(living).await, 1);
+        forget(&again).await;
+    }
+}
+
+/// Puts rows in by one statement: `make` says what a row is of `n`, and of `blob(n)`, 16 bytes that are its own.
+async fn fill(server: &Server, count: i64, make: impl Fn(&str) -> String) {
+    let blob = match server.database.location {
+        Location::Postgres(_) => "decode(lpad(to_hex(n), 32, '0'), 'hex')",
+        // A cast turns the digits into their bytes.
+        _ => "CAST(printf('%016d', n) AS BLOB)",
+    };
+    let (insert, select) = make(blob).split_once(" SELECT ").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let numbers = format!("WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count})");
+    server.database.behind_its_back(&format!("{insert} {numbers} SELECT {select}")).await;
+}
+
+/// Users that the directory told of, as Ada is stored: other ids and names.
+async fn fill_users(server: &Server, count: i64) {
+    fill(server, count, |blob| {
+        format!(
+            "INSERT INTO scim_users (app_id, id, idp_id, user_id, user_name_search, document, created_at_ms, updated_at_ms, version) \
+             SELECT s.app_id, {blob}, s.idp_id, {blob}, 'filler' || n, s.document, 0, 0, 1 FROM scim_users s, numbers \
+             WHERE s.user_name_search = 'ada'"
+        )
+    })
+    .await;
+}
+
+async fn a_group_has_fifty_thousand_members_and_no_more(server: Server) {
+    let world = server.world().await;
+    let directory = Directory::of(&server, &world, json!({})).await;
+    let (ada, bob) = (text(&directory.user("a", "ada").await, "id"), text(&directory.user("b", "bob").await, "id"));
+    let group = directory.call("POST", "/Groups", json!({"displayName": "Everybody"})).await.ok(201);
+    let path = format!("/Groups/{}?excludedAttributes=members", text(&group, "id"));
+    fill(&server, limits::GROUP_MEMBERS_MAX - 1, |blob| {
+        format!(
+            "INSERT INTO group_members (app_id, group_id, user_id, source, since_ms) \
+             SELECT g.app_id, g.id, {blob}, 'directory', 0 FROM groups g, numbers"
+        )
+    })
+    .await;
+    let add = |user: &str| json!([{"op": "add", "path": "members", "value": [{"value": user}]}]);
+    let members = "SELECT COUNT(*) FROM group_members";
+    directory.patch(&path, add(&ada)).await.ok(200);
+    assert_eq!(server.database.number(members).await, limits::GROUP_MEMBERS_MAX);
+    refused(&directory.patch(&path, add(&bob)).await, 400, "tooMany");
+    assert_eq!(server.database.number(members).await, limits::GROUP_MEMBERS_MAX);
+    // Who is in it already makes it no larger.
+    directory.patch(&path, add(&ada)).await.ok(200);
+    let remove = json!([{"op": "remove", "path": format!("members[value eq \"{ada}\"]")}]);
+    directory.patch(&path, remove).await.ok(200);
+    directory.patch(&path, add(&bob)).await.ok(200);
+}
+
+async fn a_page_of_groups_ends_with_fifty_thousand_members(server: Server) {
+    let world = server.world().await;
+    let directory = Directory::of(&server, &world, json!({})).await;
+    directory.user("a", "ada").await;
+    for name in ["one", "two"] {
+        directory.call("POST", "/Groups", json!({"displayName": name})).await.ok(201);
+        // Ids of one millisecond are in no order.
+        server.advance_ms(1);
+    }
+    let (many, most) = (limits::GROUP_MEMBERS_MAX - 1, i64::try_from(limits::SCIM_PAGE_MEMBERS_MAX).unwrap());
+    assert_eq!(many + 1, most, "one member more fills the page");
+    fill_users(&server, many).await;
+    fill(&server, many, |blob| {
+        format!(
+            "INSERT INTO group_members (app_id, group_id, user_id, source, since_ms) \
+             SELECT g.app_id, g.id, {blob}, 'directory', 0 FROM groups g, numbers WHERE g.name = 'one'"
+        )
+    })
+    .await;
+    let shown = async || directory.get("/Groups?attributes=displayName,members.value").await["itemsPerPage"].clone();
+    assert_eq!(shown().await, 2);
+    let ada = "INSERT INTO group_members SELECT g.app_id, g.id, s.user_id, 'directory', 0 FROM groups g, scim_users s \
+               WHERE g.name = 'one' AND s.user_name_search = 'ada'";
+    server.database.behind_its_back(ada).await;
+    assert_eq!(shown().await, 1);
+    // What was left out begins the next page; without members there is no such end.
+    let next = directory.get("/Groups?startIndex=2&attributes=displayName").await;
+    assert_eq!((&next["Resources"][0]["displayName"], &next["itemsPerPage"]), (&json!("two"), &json!(1)));
+    assert_eq!(directory.get("/Groups?excludedAttributes=members").await["itemsPerPage"], 2);
+}
+
+async fn a_filter_is_held_against_ten_thousand_resources_and_no_more(server: Server) {
+    let world = server.world().await;
+    let directory = Directory::of(&server, &world, json!({})).await;
+    directory.user("a", "ada").await;
+    fill_users(&server, limits::SCIM_SCAN_MAX - 1).await;
+    fill(&server, limits::SCIM_SCAN_MAX, |blob| {
+        format!(
+            "INSERT INTO groups (app_id, id, idp_id, external_id, name, name_search, created_at_ms, updated_at_ms, version) \
+             SELECT s.app_id, {blob}, s.idp_id, 'g' || n, 'g' || n, 'g' || n, 0, 0, 1 FROM scim_users s, numbers \
+             WHERE s.user_name_search = 'ada'"
+        )
+    })
+    .await;
+    let count = async |list: &str, filter: &str| {
+        directory.call("GET", &format!("/{list}?count=1&filter={}", form(filter)), Value::Null).await
+    };
+    for (list, name) in [("Users", "userName"), ("Groups", "displayName")] {
+        let scan = format!("{name} pr");
+        assert_eq!(count(list, &scan).await.ok(200)["totalResults"], limits::SCIM_SCAN_MAX);
+        match list {
+            "Users" => drop(directory.user("b", "bob").await),
+            _ => drop(directory.call("POST", "/Groups", json!({"displayName": "more"})).await.ok(201)),
+        }
+        refused(&count(list, &scan).await, 400, "tooMany");
+    }
+    // What an index finds is not held against all of them, and a list without a filter is read page by page.
+    assert_eq!(count("Users", "userName eq \"bob\"").await.ok(200)["totalResults"], 1);
+    assert_eq!(count("Groups", "displayName eq \"more\"").await.ok(200)["totalResults"], 1);
+    assert_eq!(directory.get("/Users?count=1").await["totalResults"], limits::SCIM_SCAN_MAX + 1);
+}
+
 async fn groups_have_the_members_that_the_directory_says(server: Server) {
     let world = server.world().await;
     let directory = Directory::of(&server, &world, json!({})).await;
@@ -460,6 +611,6 @@ async fn bodies_are_bounded(server: Server) {
         format!("{start}{}\"}}", "y".repeat(bytes - start.len() - 2))
     };
     let raw = |bytes: usize| directory.raw("POST", "/Users", &json!({})).with_body(body(bytes));
-    server.send(raw(grantd_wire::limits::SCIM_BODY_BYTES_MAX)).await.ok(201);
-    refused(&server.send(raw(grantd_wire::limits::SCIM_BODY_BYTES_MAX + 1)).await, 413, "");
+    server.send(raw(limits::SCIM_BODY_BYTES_MAX)).await.ok(201);
+    refused(&server.send(raw(limits::SCIM_BODY_BYTES_MAX + 1)).await, 413, "");
 }

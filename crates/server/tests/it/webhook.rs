@@ -31,6 +31,8 @@ on_kept_engines! {
     a_directory_that_suspends_as_well_lets_in_again_itself,
     a_deleted_identity_provider_and_an_archived_app_hear_nothing,
     a_secret_that_does_not_open_is_found,
+    deliveries_at_once_count_as_their_events_happened,
+    what_was_issued_before_a_user_was_deleted_speaks_for_nobody_after,
 }
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -443,4 +445,81 @@ async fn a_secret_that_does_not_open_is_found(server: Server) {
     assert_eq!(named, format!("webhook secret of identity provider {}", vendor.idp));
     let event = json!({"type": "user.deleted", "data": {"id": "u"}});
     server.send(clerk(&vendor, SECRET, "m", &event, 0)).await.refused(Code::KeyUnavailable);
+}
+
+/// Users over whom two deliveries race, for each kind of race.
+const ROUNDS: usize = 10;
+
+/// Delivers it as a vendor does: again, if the server had no time for it.
+async fn delivered(server: Server, raw: Raw) {
+    loop {
+        match server.send(raw.clone()).await.status {
+            204 => return,
+            status => assert_eq!(status, 503),
+        }
+    }
+}
+
+async fn deliveries_at_once_count_as_their_events_happened(server: Server) {
+    let world = server.world().await;
+    let replica = server.another("replica", |_| {}).await;
+    let vendor = Vendor::of(&server, &world, "auth0", json!({})).await;
+    server.advance_ms(1_000);
+    let at = |user: &str, id: &str, blocked: bool, ms: i64| {
+        auth0(&server, &format!("{user}-{id}"), "user.updated", user, Some(blocked), ms)
+    };
+    let (mut suspended, mut resumed) = (0, 0);
+    for round in 0..ROUNDS {
+        for (race, ends) in [("same", "suspended"), ("let-in-last", "active"), ("blocked-last", "suspended")] {
+            let subject = format!("{race}-{round}");
+            let user = vendor.user(&subject, None).await;
+            let events = match race {
+                "same" => [at(&subject, "1", true, -2), at(&subject, "1", true, -2)],
+                "let-in-last" => [at(&subject, "1", true, -2), at(&subject, "2", false, -1)],
+                _ => [at(&subject, "1", false, -2), at(&subject, "2", true, -1)],
+            };
+            let racing = [&server, &replica].into_iter().zip(&events);
+            let racing: Vec<_> = racing
+                .map(|(server, event)| tokio::spawn(delivered(server.clone(), vendor.raw("POST", event.to_string()))))
+                .collect();
+            for delivery in racing {
+                delivery.await.unwrap();
+            }
+            assert_eq!(vendor.status(user).await, ends, "{subject}");
+            // Delivered once more, late: nothing changes.
+            for event in events {
+                vendor.heard(event).await;
+            }
+            assert_eq!(vendor.status(user).await, ends, "{subject}");
+            let told = async |kind: &str| {
+                let told = server.told(&world, kind).await;
+                told.iter().filter(|event| event["user_id"] == user.to_string()).count()
+            };
+            let (off, on) = (told("user.suspended").await, told("user.resumed").await);
+            // Whoever was let in last was suspended before, or not at all.
+            assert_eq!((off - on, off <= 1), (usize::from(ends == "suspended"), true), "{subject}");
+            suspended += off;
+            resumed += on;
+        }
+    }
+    assert_eq!((vendor.told("user.suspended").await, vendor.told("user.resumed").await), (suspended, resumed));
+}
+
+async fn what_was_issued_before_a_user_was_deleted_speaks_for_nobody_after(server: Server) {
+    let (server, world, idp) = crate::sign_in::acme(&server).await;
+    let token = idp.token(&server, json!({}));
+    let ask = async || {
+        let body = json!({"include_profile": false, "user_token": token});
+        server.send(server.sign_as(&world).post("/sdk/identity/resolve", &body)).await
+    };
+    ask().await.ok(200);
+    server.database.behind_its_back("UPDATE identity_providers SET preset = 'auth0'").await;
+    let idps = server.api("GET", &world.path("identity-providers"), Value::Null).await.ok(200);
+    let id = text(&idps["items"][0], "id");
+    let made = server.api("POST", &world.path(&format!("identity-providers/{id}/webhook")), json!({})).await.ok(201);
+    let vendor = Vendor { server: &server, world: &world, idp: id, token: text(&made, "token") };
+    vendor.heard(auth0(&server, "gone", "user.deleted", "user-1", None, 0)).await;
+    let refused = ask().await.refused(Code::JwtValidationError);
+    assert_eq!(refused["details"]["check"], "user_deprovisioned");
+    assert_eq!(server.database.number("SELECT COUNT(*) FROM users WHERE deprovisioned_at_ms IS NULL").await, 0);
 }
