@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,15 @@ class Clicker:
     async def click(self, role: str, name: str, exact: bool = False) -> None:
         self.clicks += 1
         await self.page.get_by_role(role, name=name, exact=exact).first.click()
+
+
+PASSWORD = "violet kettle moth"
+
+
+def an_hour_later(dev: dict) -> None:
+    """Everybody proved an hour earlier who they are."""
+    with sqlite3.connect(Path(dev["data_dir"]) / "grantd.db", timeout=10) as database:
+        database.execute("UPDATE web_sessions SET auth_at_ms = auth_at_ms - 3600000")
 
 
 async def sign_in(page: Page, dev: dict) -> Clicker:
@@ -134,6 +144,7 @@ def pages(dev: dict) -> dict[str, str]:
         "grant-revoke": f"{app}/grants/{dev['grant_id']}/revoke",
         "audit": f"{app}/audit",
         "sessions": "/sessions",
+        "account": "/account",
         "nothing": "/nothing",
     }
 
@@ -166,10 +177,54 @@ async def test_every_page_is_accessible(browsing: Browsing, dev: dict, device: s
     await page.locator("td.main a").first.click()
     await page.get_by_text("Proof").wait_for()
     await look("event")
+    await page.goto(dev["portal_url"] + "/account")
+    await page.get_by_label("New password").fill("too short")
+    await page.get_by_role("button", name="Set password").click()
+    await page.get_by_text("at least 15").wait_for()
+    await look("account-refused")
+    await page.get_by_label("New password").fill(PASSWORD)
+    await page.get_by_role("button", name="Set password").click()
+    await page.get_by_text("The password is set").wait_for()
+    await look("account-set")
+    an_hour_later(dev)
+    await page.get_by_role("button", name="Remove password").click()
+    await page.get_by_role("heading", name="Is it still you?").wait_for()
+    await look("confirm")
     if device == "phone":
         await page.get_by_role("button", name="Open navigation").click()
         await look("navigation")
     assert found == {}
+
+
+@pytest.mark.parametrize("script", [True, False])
+async def test_a_password_signs_in_and_is_asked_again(browsing: Browsing, dev: dict, script: bool):
+    page = await browsing.tab(DESKTOP, java_script_enabled=script)
+    await sign_in(page, dev)
+    email = "operator@localhost"
+    await page.get_by_role("link", name="Set a password").click()
+    await page.get_by_label("New password").fill(PASSWORD)
+    await page.get_by_role("button", name="Set password").click()
+    await page.get_by_text("The password is set").wait_for()
+    other = await browsing.tab(PHONE, java_script_enabled=script)
+    keys = dev["portal_url"] + f"/apps/{dev['app_id']}/keys"
+    await other.goto(keys)
+    await other.get_by_label("E-mail address").fill(email)
+    await other.get_by_label("Password").fill("not this one at all")
+    await other.get_by_role("button", name="Sign in").click()
+    await other.get_by_text("password is wrong").wait_for()
+    assert await other.get_by_label("E-mail address").input_value() == email
+    await other.get_by_label("Password").fill(PASSWORD)
+    await other.get_by_role("button", name="Sign in").click()
+    # Where they wanted to go.
+    await other.get_by_role("heading", name="API keys", level=1).wait_for()
+    an_hour_later(dev)
+    await other.goto(keys)
+    await other.get_by_role("link", name="Revoke").first.click()
+    await other.get_by_role("button", name="Revoke key").click()
+    await other.get_by_role("heading", name="Is it still you?").wait_for()
+    await other.get_by_label("Password").fill(PASSWORD)
+    await other.get_by_role("button", name="Go on").click()
+    await other.get_by_text("The key is revoked").wait_for()
 
 
 async def test_every_page_works_without_script(browsing: Browsing, dev: dict):

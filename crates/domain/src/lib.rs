@@ -15,6 +15,7 @@ pub mod identity;
 pub mod inject;
 pub mod key_entry;
 pub mod operator;
+pub mod password;
 pub mod provider;
 pub mod rate;
 pub mod recovery;

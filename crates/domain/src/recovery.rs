@@ -222,6 +222,11 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::OperatorSignedIn
         | Kind::OperatorSignedOut
         | Kind::WebSessionEnded
+        // Of a restore nobody has another way to sign in than a link.
+        | Kind::OperatorConfirmed
+        | Kind::SignInMethodAdded
+        | Kind::SignInMethodChanged
+        | Kind::SignInMethodRemoved
         | Kind::BackupMade
         | Kind::DatabaseRestored
         | Kind::RootKeyRotated

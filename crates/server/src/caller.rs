@@ -418,7 +418,8 @@ fn take_rate(vault: &Vault, key: &ApiKey, now: TimeMs, told: &mut Told) -> Resul
     }
 }
 
-fn too_fast(scope: &str, per_minute: u32, retry_after_ms: i64) -> Error {
+/// The refusal of what comes too often.
+pub fn too_fast(scope: &str, per_minute: u32, retry_after_ms: i64) -> Error {
     let seconds = u32::try_from(retry_after_ms.max(0) / 1000 + 1).unwrap_or(u32::MAX);
     Error::new(Code::RateLimitExceeded)
         .with("retry_after", seconds)
@@ -577,7 +578,7 @@ pub async fn failed(vault: &Vault, source: &Source, known: Option<&Known>, error
 const FAILURES_TOLD_MAX: usize = 1_000;
 
 /// An IPv4 address, or the /64 of an IPv6 address.
-fn network(ip: IpAddr) -> IpAddr {
+pub fn network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(v6) => {

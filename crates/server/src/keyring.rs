@@ -149,6 +149,20 @@ impl KeyRing {
         self.find(None, id).await?.open(place, sealed).map_err(closed)
     }
 
+    /// Opens what somebody outside was given sealed and sends back; `None`: it is none of that, which says nothing about this install.
+    pub(crate) async fn open_sent_back(
+        &self,
+        place: Place<'_>,
+        sealed: &[u8],
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        let Ok(id) = key_id(sealed) else { return Ok(None) };
+        let id = DataKeyId::from_uuid(Uuid::from_bytes(id));
+        if self.store.read(move |tx| data_keys::find(tx, None, id)).await.map_err(of_store)?.is_none() {
+            return Ok(None);
+        }
+        Ok(self.find(None, id).await?.open(place, sealed).ok())
+    }
+
     /// The key to seal one value with, of the app or of the install.
     pub(crate) async fn take_seal(&self, env: &dyn Env, app: Option<AppId>) -> Result<Arc<DataKey>, Error> {
         let now = env.now();

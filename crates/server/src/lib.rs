@@ -21,6 +21,7 @@ pub mod openapi;
 pub mod outbound;
 pub mod pages;
 pub mod parse;
+mod passwords;
 pub mod portal;
 pub mod recovery;
 pub mod rewrap;

@@ -30,6 +30,7 @@ use crate::keyring::KeyRing;
 use crate::limiter::Limiter;
 use crate::meters::Meters;
 use crate::outbound::Outbound;
+use crate::passwords::Passwords;
 use crate::trace;
 
 /// What the operator decided, as plain values.
@@ -72,6 +73,9 @@ pub struct Vault {
     pub(crate) nonces: Mutex<Window>,
     pub(crate) key_rates: Limiter<KeyId>,
     pub(crate) auth_failures: Limiter<IpAddr>,
+    /// Attempts to sign in to the portal, by source.
+    pub(crate) sign_in_attempts: Limiter<IpAddr>,
+    pub(crate) passwords: Passwords,
     /// Sources that failed to authenticate, in whose trail that was told, and in which minute.
     pub(crate) failures_told: Mutex<HashMap<(IpAddr, Owner), i64>>,
     pub meters: Arc<Meters>,
@@ -131,6 +135,8 @@ impl Vault {
             nonces: Mutex::default(),
             key_rates: Limiter::default(),
             auth_failures: Limiter::default(),
+            sign_in_attempts: Limiter::default(),
+            passwords: Passwords::default(),
             failures_told: Mutex::default(),
             meters: Arc::default(),
             renewals: Renewals::default(),

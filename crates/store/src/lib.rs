@@ -38,6 +38,7 @@ pub mod retention;
 pub mod scim;
 mod seam;
 pub mod secrets;
+pub mod sign_in_methods;
 pub mod signing_keys;
 pub mod stats;
 pub mod users;

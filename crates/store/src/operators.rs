@@ -6,7 +6,7 @@ use grantd_wire::ids::{AppId, OperatorId, OrganizationId, PatId};
 use crate::apps::{json, prefix_bounds};
 use crate::error::Result;
 use crate::seam::{Row, Tx, id};
-use crate::web_sessions;
+use crate::{sign_in_methods, web_sessions};
 
 /// What an operator may do. Ordered: a later one may do all an earlier one may.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -91,9 +91,10 @@ pub fn find_first(tx: &mut Tx<'_>, organization: OrganizationId) -> Result<Optio
     tx.query_opt("operators", sql, &[id(organization)])?.map(|mut row| row.id("id")).transpose()
 }
 
-/// Revokes every token of an operator, signs them out everywhere, and lets them in again; answers how many tokens there were.
+/// Revokes every token of an operator, signs them out everywhere, forgets how they sign in, and lets them in again; answers how many
+/// tokens there were.
 pub fn reset(tx: &mut Tx<'_>, operator: OperatorId, at: TimeMs) -> Result<u64> {
-    web_sessions::end_of_operator(tx, operator)?;
+    shut_out(tx, operator)?;
     tx.execute("UPDATE operators SET disabled_at_ms = NULL WHERE id = $1", &[id(operator)])?;
     tx.execute(
         "UPDATE pats SET revoked_at_ms = $2 WHERE operator_id = $1 AND revoked_at_ms IS NULL",
@@ -222,10 +223,11 @@ pub fn count_active_admins(tx: &mut Tx<'_>, organization: OrganizationId) -> Res
     tx.count(sql, &[id(organization)])
 }
 
-/// Writes role and state. Whoever is disabled is signed out everywhere: enabled again, they begin anew.
+/// Writes role and state. Whoever is disabled is signed out everywhere, and how they sign in is forgotten: enabled again, they begin
+/// anew.
 pub fn update(tx: &mut Tx<'_>, operator: &Operator) -> Result<()> {
     if operator.disabled_at.is_some() {
-        web_sessions::end_of_operator(tx, operator.id)?;
+        shut_out(tx, operator.id)?;
     }
     tx.execute(
         "UPDATE operators SET role = $3, disabled_at_ms = $4 WHERE organization_id = $1 AND id = $2",
@@ -247,9 +249,15 @@ pub fn list_open(
     rows.into_iter().map(|mut row| row.id("operators.id")).collect()
 }
 
-/// Disables an operator, signs them out everywhere, and revokes every token of theirs.
+/// Signs an operator out everywhere, and leaves them no way to sign in but a new link.
+fn shut_out(tx: &mut Tx<'_>, operator: OperatorId) -> Result<()> {
+    sign_in_methods::forget(tx, operator)?;
+    web_sessions::end_of_operator(tx, operator)
+}
+
+/// Disables an operator, signs them out everywhere, forgets how they sign in, and revokes every token of theirs.
 pub fn close(tx: &mut Tx<'_>, operator: OperatorId, at: TimeMs) -> Result<()> {
-    web_sessions::end_of_operator(tx, operator)?;
+    shut_out(tx, operator)?;
     let params = [id(operator), at.into()];
     tx.execute("UPDATE operators SET disabled_at_ms = $2 WHERE id = $1 AND disabled_at_ms IS NULL", &params)?;
     tx.execute("UPDATE pats SET revoked_at_ms = $2 WHERE operator_id = $1 AND revoked_at_ms IS NULL", &params).map(drop)

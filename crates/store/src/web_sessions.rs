@@ -10,6 +10,29 @@ use crate::seam::{Row, Tx, id};
 /// What `kind` says of a session of the portal.
 const PORTAL: &str = "portal";
 
+/// How somebody proved who they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SignedInBy {
+    /// By a link that was made on the host.
+    Link,
+    Password,
+}
+
+impl SignedInBy {
+    /// The stable text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Password => "password",
+        }
+    }
+
+    /// What is written so.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Link, Self::Password].into_iter().find(|way| way.as_str() == text)
+    }
+}
+
 /// A browser in which an operator is signed in.
 #[derive(Clone, Debug)]
 pub struct WebSession {
@@ -27,6 +50,8 @@ pub struct WebSession {
     pub ip: String,
     /// What it called itself.
     pub user_agent: Option<String>,
+    /// How they signed in.
+    pub signed_in_by: SignedInBy,
 }
 
 fn read(row: &mut Row) -> Result<WebSession> {
@@ -38,6 +63,7 @@ fn read(row: &mut Row) -> Result<WebSession> {
         expires_at: row.time("web_sessions.expires_at_ms")?,
         ip: row.text("web_sessions.ip")?,
         user_agent: row.opt_text("web_sessions.user_agent")?,
+        signed_in_by: row.parsed("web_sessions.signed_in_by", SignedInBy::parse)?,
     })
 }
 
@@ -51,8 +77,8 @@ pub fn insert(tx: &mut Tx<'_>, token_hash: &[u8; 32], session: &WebSession, sess
         tx.execute("DELETE FROM web_sessions WHERE id = $1", &[id(old)])?;
     }
     tx.execute(
-        "INSERT INTO web_sessions (token_hash, id, kind, subject_id, auth_at_ms, seen_at_ms, expires_at_ms, ip, user_agent) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "INSERT INTO web_sessions (token_hash, id, kind, subject_id, auth_at_ms, seen_at_ms, expires_at_ms, ip, user_agent, signed_in_by) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         &[
             token_hash.as_slice().into(),
             id(session.id),
@@ -63,6 +89,7 @@ pub fn insert(tx: &mut Tx<'_>, token_hash: &[u8; 32], session: &WebSession, sess
             session.expires_at.into(),
             (&session.ip).into(),
             session.user_agent.clone().into(),
+            session.signed_in_by.as_str().into(),
         ],
     )?;
     Ok(())
@@ -70,7 +97,7 @@ pub fn insert(tx: &mut Tx<'_>, token_hash: &[u8; 32], session: &WebSession, sess
 
 /// The session with this cookie, and who is signed in. Whether it is still good is the caller's to say.
 pub fn find(tx: &mut Tx<'_>, token_hash: &[u8; 32]) -> Result<Option<(WebSession, Operator)>> {
-    let sql = "SELECT s.id, s.subject_id, s.auth_at_ms, s.seen_at_ms, s.expires_at_ms, s.ip, s.user_agent, \
+    let sql = "SELECT s.id, s.subject_id, s.auth_at_ms, s.seen_at_ms, s.expires_at_ms, s.ip, s.user_agent, s.signed_in_by, \
         o.organization_id, o.email, o.role, o.disabled_at_ms \
         FROM web_sessions s JOIN operators o ON o.id = s.subject_id WHERE s.token_hash = $1 AND s.kind = $2";
     let params = [token_hash.as_slice().into(), PORTAL.into()];
@@ -92,10 +119,16 @@ fn operator(row: &mut Row, operator_id: OperatorId) -> Result<Operator> {
 
 /// Sessions of an operator, the one seen last first.
 pub fn list(tx: &mut Tx<'_>, operator: OperatorId, limit: i64) -> Result<Vec<WebSession>> {
-    let sql = "SELECT id, subject_id, auth_at_ms, seen_at_ms, expires_at_ms, ip, user_agent FROM web_sessions \
+    let sql = "SELECT id, subject_id, auth_at_ms, seen_at_ms, expires_at_ms, ip, user_agent, signed_in_by FROM web_sessions \
         WHERE subject_id = $1 AND kind = $2 ORDER BY seen_at_ms DESC, id DESC LIMIT $3";
     let rows = tx.query("web_sessions", sql, &[id(operator), PORTAL.into(), limit.into()])?;
     rows.into_iter().map(|mut row| read(&mut row)).collect()
+}
+
+/// Whether the operator's session is still there.
+pub fn is_there(tx: &mut Tx<'_>, operator: OperatorId, session: WebSessionId) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM web_sessions WHERE subject_id = $1 AND id = $2";
+    Ok(tx.count(sql, &[id(operator), id(session)])? > 0)
 }
 
 /// Notes that the browser was there.
@@ -104,9 +137,20 @@ pub fn touch(tx: &mut Tx<'_>, session: WebSessionId, at: TimeMs) -> Result<()> {
     tx.execute(sql, &[id(session), at.into()]).map(drop)
 }
 
+/// Notes that whoever is signed in has proved again who they are; `false`: the session is over.
+pub fn confirm(tx: &mut Tx<'_>, operator: OperatorId, session: WebSessionId, at: TimeMs) -> Result<bool> {
+    let sql = "UPDATE web_sessions SET auth_at_ms = $3 WHERE subject_id = $1 AND id = $2";
+    tx.change_one(sql, &[id(operator), id(session), at.into()])
+}
+
 /// Ends a session of the operator; `false`: there was none.
 pub fn end(tx: &mut Tx<'_>, operator: OperatorId, session: WebSessionId) -> Result<bool> {
     tx.change_one("DELETE FROM web_sessions WHERE subject_id = $1 AND id = $2", &[id(operator), id(session)])
+}
+
+/// Ends every session of an operator but one.
+pub fn end_others(tx: &mut Tx<'_>, operator: OperatorId, except: WebSessionId) -> Result<u64> {
+    tx.execute("DELETE FROM web_sessions WHERE subject_id = $1 AND id <> $2", &[id(operator), id(except)])
 }
 
 /// Ends every session of an operator, and takes back every link that would sign them in.

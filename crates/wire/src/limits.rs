@@ -315,3 +315,32 @@ pub const WEB_SESSION_IDLE_S: i64 = 8 * 3_600;
 pub const WEB_SESSION_S: i64 = 7 * 86_400;
 /// Browsers that one operator is signed in with; with one more the one seen longest ago is signed out.
 pub const WEB_SESSIONS_MAX: i64 = 20;
+
+/// Characters of an operator's password: as NIST SP 800-63B-4 asks of one that signs in by itself.
+pub const PASSWORD_CHARS_MIN: usize = 15;
+/// Characters of one at most.
+pub const PASSWORD_CHARS_MAX: usize = 128;
+/// Memory that one hash of a password takes, in KiB, and how often it is gone through (argon2id, one lane). OWASP asks for 19,456 and 2.
+pub const PASSWORD_MEMORY_KIB: u32 = 32 * 1024;
+/// See [`PASSWORD_MEMORY_KIB`].
+pub const PASSWORD_PASSES: u32 = 3;
+/// Passwords that a process hashes at the same time.
+pub const PASSWORD_HASHES_AT_ONCE: usize = 2;
+/// Further ones that wait for it.
+pub const PASSWORD_HASHES_WAITING_MAX: usize = 64;
+/// Attempts to sign in with a password, a minute from one IPv4 address or IPv6 /64.
+pub const SIGN_IN_ATTEMPTS_PER_MINUTE: u32 = 30;
+/// Wrong attempts in a row of one account before the next has to wait.
+pub const SIGN_IN_ATTEMPTS_FREE: i64 = 5;
+/// The first wait; each further one is twice as long.
+pub const SIGN_IN_WAIT_S: i64 = 30;
+/// The longest one.
+pub const SIGN_IN_WAIT_MAX_S: i64 = 3_600;
+/// How long after the last one attempts are remembered.
+pub const SIGN_IN_MEMORY_S: i64 = 86_400;
+/// How long after somebody proved who they are they may do what is grave without being asked again.
+pub const CONFIRMED_S: i64 = 15 * 60;
+/// How long a form waits for its sender to be asked.
+pub const HELD_FORM_S: i64 = 15 * 60;
+/// Bytes of the form that brings the answer, and the form that waits, sealed.
+pub const HELD_FORM_BYTES_MAX: usize = 96 * 1024;

@@ -153,6 +153,12 @@ kinds! {
     OperatorSignedOut = "operator.signed_out",
     /// A session was ended from another one.
     WebSessionEnded = "web_session.ended",
+    /// Somebody who is signed in has proved again who they are.
+    OperatorConfirmed = "operator.confirmed",
+    /// An operator may sign in in another way from now on.
+    SignInMethodAdded = "sign_in_method.added",
+    SignInMethodChanged = "sign_in_method.changed",
+    SignInMethodRemoved = "sign_in_method.removed",
     /// A copy of the database, complete and on disk.
     BackupMade = "backup.made",
     /// What stands here is of a backup; what was revoked since was revoked again, or given up.

@@ -1,5 +1,6 @@
 //! Flows: what `grantd_domain` decides is performed here, step by step.
 
+pub mod account;
 pub mod apps;
 pub mod assertion;
 pub mod callback;

@@ -3,13 +3,13 @@
 //! Invariants: a link signs in once; whoever signs in gets a new session, whatever cookie the browser came with; a session says who,
 //! and what they may do is read anew with every request.
 
-use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
+use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner, Prepared};
 use grantd_domain::env::{new_token, new_uuid};
 use grantd_domain::secret::Secret;
 use grantd_store::operators::Operator;
-use grantd_store::web_sessions::{self, WebSession};
+use grantd_store::web_sessions::{self, SignedInBy, WebSession};
 use grantd_store::{Tx, append_event};
-use grantd_wire::ids::WebSessionId;
+use grantd_wire::ids::{OperatorId, WebSessionId};
 use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error, TimeMs, limits};
 
@@ -26,6 +26,24 @@ const SEEN_STEP_MS: i64 = 60_000;
 pub struct Visitor {
     pub session: WebSession,
     pub operator: Operator,
+}
+
+/// What marks the refusal of who has to prove again who they are. The portal asks them, and goes on.
+const CONFIRM: &str = "confirm";
+
+impl Visitor {
+    /// Refuses who proved too long ago who they are to do what is grave.
+    pub fn check_confirmed(&self, now: TimeMs) -> Result<(), Error> {
+        match now.since(self.session.auth_at) < limits::CONFIRMED_S * 1000 {
+            true => Ok(()),
+            false => Err(Error::new(Code::SessionRequired).detail(CONFIRM, true)),
+        }
+    }
+}
+
+/// Whether that is what was refused.
+pub fn is_unconfirmed(error: &Error) -> bool {
+    error.code == Code::SessionRequired && error.details.contains_key(CONFIRM)
 }
 
 /// When a session is over if nothing more is asked for in it.
@@ -61,8 +79,7 @@ pub async fn find_link(vault: &Vault, link: &str, now: TimeMs) -> Result<Option<
     Ok(found.filter(|operator| operator.disabled_at.is_none()))
 }
 
-/// Uses the link up, and answers the new session's cookie; `None`: the link is used, too old, or none. What the browser was signed in
-/// with before is over.
+/// Uses the link up, and answers the new session's cookie; `None`: the link is used, too old, or none.
 pub async fn sign_in(
     vault: &Vault,
     link: &str,
@@ -70,37 +87,75 @@ pub async fn sign_in(
     source: &Source,
 ) -> Result<Option<Secret>, Error> {
     let Some(operator) = find_link(vault, link, source.now).await? else {
-        return match failed(vault, source, None, Code::SessionRequired.into()).await {
-            e if e.code == Code::SessionRequired => Ok(None),
-            slowed => Err(slowed),
-        };
+        return not_proved(vault, source).await.map(|()| None);
     };
     let (link_hash, now) = (sha256(link.as_bytes()), source.now);
-    let cookie = new_token(&*vault.env, "");
-    let cookie_hash = sha256(cookie.reveal().as_bytes());
-    let session = WebSession {
-        id: WebSessionId::from_uuid(new_uuid(&*vault.env)),
-        operator_id: operator.id,
-        auth_at: now,
-        seen_at: now,
-        expires_at: now.plus_seconds(limits::WEB_SESSION_S),
-        ip: source.ip.to_string(),
-        user_agent: source.user_agent.clone(),
-    };
-    let event = event(vault, &operator, Kind::OperatorSignedIn, session.id, source).core("sign_in", "link").prepare();
-    let old = old.map(|visitor| (visitor.operator.id, visitor.session.id));
+    let (cookie, beginning) = Beginning::new(vault, &operator, SignedInBy::Link, old, source);
     let insert = move |tx: &mut Tx<'_>| {
         if !web_sessions::take_link(tx, &link_hash, now)? {
             return Ok(false);
         }
-        if let Some((operator, session)) = old {
-            web_sessions::end(tx, operator, session)?;
-        }
-        web_sessions::insert(tx, &cookie_hash, &session, limits::WEB_SESSIONS_MAX)?;
-        append_event(tx, &event)?;
+        beginning.write(tx)?;
         Ok(true)
     };
     Ok(vault.store.write(insert).await.map_err(of_store)?.then_some(cookie))
+}
+
+/// Notes that somebody did not prove who they are; an error: it was too often, from there.
+pub(super) async fn not_proved(vault: &Vault, source: &Source) -> Result<(), Error> {
+    match failed(vault, source, None, Code::SessionRequired.into()).await {
+        e if e.code == Code::SessionRequired => Ok(()),
+        slowed => Err(slowed),
+    }
+}
+
+/// A session that is about to begin. What the browser was signed in with before is over then.
+pub(super) struct Beginning {
+    cookie_hash: [u8; 32],
+    session: WebSession,
+    old: Option<(OperatorId, WebSessionId)>,
+    event: Prepared,
+}
+
+impl Beginning {
+    /// It, and the cookie that opens it.
+    pub(super) fn new(
+        vault: &Vault,
+        operator: &Operator,
+        by: SignedInBy,
+        old: Option<&Visitor>,
+        source: &Source,
+    ) -> (Secret, Self) {
+        let now = source.now;
+        let cookie = new_token(&*vault.env, "");
+        let session = WebSession {
+            id: WebSessionId::from_uuid(new_uuid(&*vault.env)),
+            operator_id: operator.id,
+            auth_at: now,
+            seen_at: now,
+            expires_at: now.plus_seconds(limits::WEB_SESSION_S),
+            ip: source.ip.to_string(),
+            user_agent: source.user_agent.clone(),
+            signed_in_by: by,
+        };
+        let event = event(vault, operator, Kind::OperatorSignedIn, session.id, source).core("sign_in", by.as_str());
+        let beginning = Self {
+            cookie_hash: sha256(cookie.reveal().as_bytes()),
+            session,
+            old: old.map(|visitor| (visitor.operator.id, visitor.session.id)),
+            event: event.prepare(),
+        };
+        (cookie, beginning)
+    }
+
+    /// Begins it.
+    pub(super) fn write(&self, tx: &mut Tx<'_>) -> grantd_store::Result<()> {
+        if let Some((operator, session)) = self.old {
+            web_sessions::end(tx, operator, session)?;
+        }
+        web_sessions::insert(tx, &self.cookie_hash, &self.session, limits::WEB_SESSIONS_MAX)?;
+        append_event(tx, &self.event)
+    }
 }
 
 /// Ends the visitor's own session.
@@ -139,7 +194,8 @@ pub async fn list(vault: &Vault, visitor: &Visitor, now: TimeMs) -> Result<Vec<W
     Ok(found.map_err(of_store)?.into_iter().filter(|session| ends_at(session) > now).collect())
 }
 
-fn event(vault: &Vault, operator: &Operator, kind: Kind, session: WebSessionId, source: &Source) -> Event {
+/// An event of whoever is signed in, or just signs in.
+pub(super) fn event(vault: &Vault, operator: &Operator, kind: Kind, session: WebSessionId, source: &Source) -> Event {
     let owner = Owner::Organization(operator.organization_id);
     Event::new(&*vault.env, source.now, owner, kind, Outcome::Allowed, Actor::Operator(operator.id))
         .core_id("session_id", session)

@@ -10,7 +10,8 @@ use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::env::new_uuid;
 use grantd_store::processes::{self, Process};
 use grantd_store::{
-    Error as StoreError, append_event, audit, auth_sessions, crash, credentials, grants, idempotency, web_sessions,
+    Error as StoreError, append_event, audit, auth_sessions, crash, credentials, grants, idempotency, sign_in_methods,
+    web_sessions,
 };
 use grantd_wire::ids::{AppId, OrganizationId};
 use grantd_wire::limits;
@@ -144,11 +145,13 @@ pub async fn prune_sign_ins(vault: &Vault) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Forgets who was signed in to the portal and is no more, and links that are too old.
+/// Forgets who was signed in to the portal and is no more, links that are too old, and attempts that nobody counts any more.
 pub async fn prune_web_sessions(vault: &Vault) -> Result<(), StoreError> {
     let now = vault.env.now();
     let idle_before = now.plus_seconds(-limits::WEB_SESSION_IDLE_S);
     while vault.store.write(move |tx| web_sessions::prune(tx, now, idle_before, WEB_SESSIONS_MAX)).await? > 0 {}
+    let before = now.plus_seconds(-limits::SIGN_IN_MEMORY_S);
+    vault.store.write(move |tx| sign_in_methods::prune_attempts(tx, before)).await?;
     Ok(())
 }
 

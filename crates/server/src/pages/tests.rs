@@ -259,6 +259,7 @@ fn keys_of_the_portal() -> Vec<String> {
     let mut all = |prefix: &str, names: &[&str]| keys.extend(names.iter().map(|name| format!("portal.{prefix}{name}")));
     all("theme.", &["system", "light", "dark"]);
     all("role.", &["viewer", "developer", "admin"]);
+    all("signed_in_by.", &["link", "password"]);
     all("state.", &["active", "archived", "deleted", "expired", "revoked", "in_grace", "rotated"]);
     all("outcome.", &["allowed", "denied", "error", "unknown"]);
     all("actor.", &["key", "operator", "scim", "webhook", "job", "nobody"]);

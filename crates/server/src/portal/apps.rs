@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::audit::Line;
 use super::desk::{Desk, Pager, ROWS, Shown};
 use crate::answer::Answer;
+use crate::flow::account;
 use crate::routes::Api;
 
 #[derive(Serialize)]
@@ -14,6 +15,8 @@ struct List {
     apps: Vec<App>,
     search: String,
     pager: Pager,
+    /// Whoever is here signs in by links alone.
+    has_links_only: bool,
 }
 
 /// `GET /portal/apps`.
@@ -22,7 +25,9 @@ pub async fn list(desk: &Desk<'_>) -> Result<Answer, Error> {
     let (limit, offset) = (ROWS.to_string(), desk.offset());
     let query = [("limit", limit.as_str()), ("offset", &offset), ("search", &search)];
     let found: Page<App> = desk.load(Api::AppsList, &[], &query).await?;
-    let page = List { pager: Pager::of(&found), apps: found.items, search };
+    let methods = account::methods(desk.vault, &desk.visitor()?.operator).await?;
+    let has_links_only = methods.password_set_at.is_none();
+    let page = List { pager: Pager::of(&found), apps: found.items, search, has_links_only };
     Ok(desk.page(&Shown::new("portal/apps.html", "apps", &page)))
 }
 

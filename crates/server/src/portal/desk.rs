@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::confirm::is_grave;
 use super::form::{Form, Refused};
 use super::routes::{APP_PLACES, DONE, PLACES, Place};
 use super::{cookie, local_path};
@@ -24,7 +25,7 @@ use crate::api::{PageCall, call_of_page};
 use crate::caller::Source;
 use crate::flow::portal::Visitor;
 use crate::pages;
-use crate::routes::Api;
+use crate::routes::{self, Api};
 use crate::vault::Vault;
 
 /// Bytes of an answer of the management API that a page is made of: more than its largest list.
@@ -162,6 +163,9 @@ impl Desk<'_> {
         once: Option<&str>,
     ) -> Result<(T, bool), Error> {
         let visitor = self.visitor()?;
+        if routes::API.iter().any(|row| row.route == route && is_grave(row)) {
+            visitor.check_confirmed(self.source.now)?;
+        }
         let params = params.iter().map(|param| (*param).to_owned()).collect();
         let call = PageCall { route, params, query, body, once };
         let who = (visitor.session.id, &visitor.operator);

@@ -17,6 +17,13 @@ impl Form {
         Self(pairs.map(|(name, value)| (name.into_owned(), Zeroizing::new(value.into_owned()))).collect())
     }
 
+    /// As it was sent.
+    pub fn encoded(&self) -> Zeroizing<String> {
+        let mut text = form_urlencoded::Serializer::new(String::new());
+        text.extend_pairs(self.0.iter().map(|(name, value)| (name, value.as_str())));
+        Zeroizing::new(text.finish())
+    }
+
     /// The field as it was sent; empty when it was not. For secrets.
     pub fn raw(&self, name: &str) -> &str {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
@@ -66,13 +73,18 @@ impl Refused {
         if !matches!(error.code.status(), 400 | 409 | 422) {
             return Err(error);
         }
+        Ok(Self::plain(error))
+    }
+
+    /// Whatever it was.
+    pub fn plain(error: Error) -> Self {
         let field = error.details.get("field").and_then(|field| field.as_str()).map(str::to_owned);
         // At the field its name need not be said.
         let message = match &field {
             Some(field) => capital(error.message.strip_prefix(&format!("`{field}`: ")).unwrap_or(&error.message)),
             None => error.message,
         };
-        Ok(Self { field, code: error.code.as_str(), message, hint: error.hint })
+        Self { field, code: error.code.as_str(), message, hint: error.hint }
     }
 }
 
@@ -96,6 +108,7 @@ mod tests {
         assert_eq!(form.list("hosts"), ["a.example", "b.example", "c.example"]);
         assert_eq!(form.under("field_"), BTreeMap::from([("x".to_owned(), "1".to_owned())]));
         assert_eq!((form.filled("on"), form.filled("name").as_deref()), (None, Some("a b")));
+        assert_eq!(Form::parse(form.encoded().as_bytes()).encoded(), form.encoded());
         assert_eq!(form.kept(&["name"]), BTreeMap::from([("name".to_owned(), " a b ".to_owned())]));
     }
 

@@ -3,8 +3,10 @@
 //! Invariants: every page but those of signing in needs a session, whose operator and role are read anew; every change is a POST of a
 //! form that only a page of this browser's session could have sent; a page asks the management API, and no store.
 
+mod account;
 mod apps;
 mod audit;
+mod confirm;
 mod cookie;
 mod desk;
 mod form;
@@ -54,10 +56,11 @@ pub async fn answer(
         visitor: None,
         cookie: cookie::read(vault, &parts.headers).unwrap_or_default(),
     };
-    match enter(&mut desk, content, seen).await {
-        Ok(answer) => answer,
-        Err(error) => trouble(&desk, &error),
-    }
+    let answer = match enter(&mut desk, content, seen).await {
+        Err(error) if confirm::is_asked(&desk, &error) => confirm::ask(&desk).await,
+        answer => answer,
+    };
+    answer.unwrap_or_else(|error| trouble(&desk, &error))
 }
 
 async fn enter(desk: &mut Desk<'_>, content: Body, seen: &mut &'static str) -> Result<Answer, Error> {
@@ -90,10 +93,17 @@ async fn enter(desk: &mut Desk<'_>, content: Body, seen: &mut &'static str) -> R
     }
     if row.method == "POST" {
         check_origin(desk.vault, &desk.parts.headers)?;
-        let sent = body(desk.parts, content, limits::PAGE_BODY_BYTES_MAX).await?;
+        let sent = body(desk.parts, content, limits::HELD_FORM_BYTES_MAX).await?;
         desk.form = Form::parse(&sent);
+        let bytes_max = limits::PAGE_BODY_BYTES_MAX;
+        if sent.len() > bytes_max && !confirm::is_answer(desk) {
+            return Err(Error::new(Code::BodyTooLarge).detail("bytes_max", bytes_max));
+        }
         if needs.is_some() {
             desk.check_form()?;
+            if let Some(asked_again) = confirm::answered(desk).await? {
+                return Ok(asked_again);
+            }
         }
     }
     if let Some(role) = needs {
@@ -107,6 +117,7 @@ async fn dispatch(desk: &Desk<'_>, screen: Screen) -> Result<Answer, Error> {
         Screen::Start => Ok(desk.go("/portal/apps")),
         Screen::SignInShow => sign_in::show(desk).await,
         Screen::SignIn => sign_in::sign_in(desk).await,
+        Screen::SignInPassword => sign_in::with_password(desk).await,
         Screen::SignOut => sign_in::sign_out(desk).await,
         Screen::Theme => theme(desk),
         Screen::Apps => apps::list(desk).await,
@@ -133,6 +144,9 @@ async fn dispatch(desk: &Desk<'_>, screen: Screen) -> Result<Answer, Error> {
         Screen::Event => audit::show(desk).await,
         Screen::Sessions => sign_in::sessions(desk).await,
         Screen::SessionEnd => sign_in::end_session(desk).await,
+        Screen::Account => account::show(desk).await,
+        Screen::PasswordSet => account::set_password(desk).await,
+        Screen::PasswordRemove => account::remove_password(desk).await,
     }
 }
 

@@ -1,13 +1,16 @@
 //! Signing in and out, and where else one is signed in.
 
+use grantd_domain::secret::Secret;
 use grantd_wire::ids::WebSessionId;
 use grantd_wire::{Code, Error, TimeMs};
+use http::{HeaderValue, header};
 use serde::Serialize;
 
 use super::desk::{Desk, Shown};
+use super::form::Refused;
 use super::{PATH, cookie, give_cookie, local_path};
 use crate::answer::Answer;
-use crate::flow::portal;
+use crate::flow::{account, portal};
 
 #[derive(Serialize)]
 struct SignIn<'a> {
@@ -21,10 +24,12 @@ struct SignIn<'a> {
 }
 
 fn draw(desk: &Desk<'_>, status: u16, link: &str, email: Option<String>) -> Answer {
+    desk.page_with(status, &Shown::new("portal/sign_in.html", "", &page(desk, link, email)))
+}
+
+fn page<'a>(desk: &'a Desk<'_>, link: &'a str, email: Option<String>) -> SignIn<'a> {
     let to = [desk.query.raw("to"), desk.form.raw("to")].into_iter().find_map(local_path);
-    let link = Some(link).filter(|link| !link.is_empty());
-    let page = SignIn { link, email, to, is_signed_in: desk.visitor.is_some() };
-    desk.page_with(status, &Shown::new("portal/sign_in.html", "", &page))
+    SignIn { link: Some(link).filter(|link| !link.is_empty()), email, to, is_signed_in: desk.visitor.is_some() }
 }
 
 /// `GET /portal/sign-in`. Opening a link changes nothing.
@@ -47,8 +52,34 @@ pub async fn sign_in(desk: &Desk<'_>) -> Result<Answer, Error> {
     let Some(made) = portal::sign_in(desk.vault, link, desk.visitor.as_ref(), &desk.source).await? else {
         return Ok(draw(desk, 410, link, None));
     };
+    Ok(signed_in(desk, &made))
+}
+
+/// Where they wanted to go, with the new session's cookie.
+fn signed_in(desk: &Desk<'_>, cookie: &Secret) -> Answer {
     let mut answer = desk.go(local_path(desk.form.raw("to")).unwrap_or(PATH));
-    give_cookie(&mut answer, &cookie::set(desk.vault, made.reveal()));
+    give_cookie(&mut answer, &cookie::set(desk.vault, cookie.reveal()));
+    answer
+}
+
+/// `POST /portal/sign-in/password`.
+pub async fn with_password(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let (email, password) = (desk.form.text("email"), Secret::new(desk.form.raw("password").to_owned()));
+    let made = account::sign_in(desk.vault, &email, &password, desk.visitor.as_ref(), &desk.source).await;
+    let error = match made {
+        Ok(Some(cookie)) => return Ok(signed_in(desk, &cookie)),
+        Ok(None) => Error::new(Code::SessionRequired).message("The e-mail address or the password is wrong."),
+        Err(error) if error.code == Code::RateLimitExceeded => error,
+        Err(error) => return Err(error),
+    };
+    let (status, retry) = (error.code.status(), error.retry_after_s);
+    let page = page(desk, "", None);
+    let shown = Shown::new("portal/sign_in.html", "", &page);
+    let shown = Shown { refused: Some(Refused::plain(error)), values: desk.form.kept(&["email"]), ..shown };
+    let mut answer = desk.page_with(status, &shown);
+    if let Some(seconds) = retry {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
     Ok(answer)
 }
 
@@ -70,6 +101,8 @@ struct Session {
     ends_at: TimeMs,
     ip: String,
     browser: Option<String>,
+    /// How they signed in.
+    by: &'static str,
 }
 
 #[derive(Serialize)]
@@ -89,6 +122,7 @@ pub async fn sessions(desk: &Desk<'_>) -> Result<Answer, Error> {
         ends_at: portal::ends_at(&session),
         ip: session.ip,
         browser: session.user_agent.as_deref().and_then(browser).map(str::to_owned),
+        by: session.signed_in_by.as_str(),
     });
     let page = Sessions { sessions: sessions.collect() };
     Ok(desk.page(&Shown::new("portal/sessions.html", "sessions", &page)))

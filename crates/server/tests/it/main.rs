@@ -55,6 +55,7 @@ mod openapi;
 mod operators;
 mod organization;
 mod portal;
+mod portal_account;
 mod portal_pages;
 mod probe;
 mod providers;

@@ -90,7 +90,7 @@ async fn post(server: &Server, cookie: &str, path: &str, fields: &[(&str, &str)]
     server.send(form(cookie, path, fields)).await
 }
 
-fn form(cookie: &str, path: &str, fields: &[(&str, &str)]) -> Raw {
+pub fn form(cookie: &str, path: &str, fields: &[(&str, &str)]) -> Raw {
     let field = |(name, value): &(&str, &str)| {
         let encoded = percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC);
         format!("{name}={encoded}")
@@ -262,6 +262,7 @@ pub fn fields_of(row: &Row) -> Vec<(&'static str, &'static str)> {
         Screen::Theme => vec![("theme", "dark")],
         Screen::AppCreate | Screen::KeyCreate => vec![("name", "New")],
         Screen::SecretCreate => vec![("name", "New"), ("value", "sk_test_of_nobody")],
+        Screen::PasswordSet => vec![("password", "violet kettle moth")],
         _ => Vec::new(),
     }
 }
@@ -269,8 +270,8 @@ pub fn fields_of(row: &Row) -> Vec<(&'static str, &'static str)> {
 /// Whether the answer is what the row does: its page, or where it leads.
 fn is_done(row: &Row, answer: &Answer) -> bool {
     match row.screen {
-        // There is no such session.
-        Screen::SessionEnd => answer.status == 404,
+        // There is no such session, and no password yet.
+        Screen::SessionEnd | Screen::PasswordRemove => answer.status == 404,
         _ => matches!(answer.status, 200 | 303) && !is_sent_to_sign_in(answer),
     }
 }
@@ -298,7 +299,8 @@ async fn every_row_as_nobody_and_as_each_role(server: Server) {
                 false => assert!(is_done(row, &answer), "{} {path}: {} {}", row.method, answer.status, answer.text),
             }
         }
-        assert!(row.method == "GET" || needed > Role::Viewer || row.path.starts_with("/portal/s"), "{}", row.path);
+        let is_own = row.path.starts_with("/portal/s") || row.path.starts_with("/portal/account");
+        assert!(row.method == "GET" || needed > Role::Viewer || is_own, "{}", row.path);
     }
     let browser = Browser::of(&server, Role::Viewer).await;
     for (path, status) in

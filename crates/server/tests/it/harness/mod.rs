@@ -164,7 +164,7 @@ impl Server {
             // The page that shows a new key.
             || (path.starts_with("/portal/apps/") && path.ends_with("/keys/new") && method == "POST")
             // A link that is opened is sent back by the form of its page.
-            || path == "/portal/sign-in"
+            || path.starts_with("/portal/sign-in")
             || (path.starts_with("/api/v1/") && path.ends_with("/connect-sessions") && status == 201)
             // Not one to a form that brings a user's own key.
             || (path.starts_with("/connect/") && method == "POST" && !path.ends_with("/key"));

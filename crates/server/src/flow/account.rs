@@ -1,0 +1,225 @@
+//! How operators prove who they are, beside links, and what of it they set up themselves.
+//!
+//! Invariants: an attempt is counted before it is looked at, so that many at once are no more than many after another; whoever had too
+//! many wrong ones waits, and a link from the host works at once; what was proved is still true in the write that rests on it; a way to
+//! sign in is added, changed and removed by who has just proved who they are.
+
+use grantd_domain::audit::Kind;
+use grantd_domain::operator::email;
+use grantd_domain::password;
+use grantd_domain::rate::{Limit, Verdict};
+use grantd_domain::secret::Secret;
+use grantd_store::operators::{self, Operator};
+use grantd_store::sign_in_methods::{self, PasswordHash};
+use grantd_store::web_sessions::{self, SignedInBy};
+use grantd_store::{Tx, append_event};
+use grantd_wire::ids::{OperatorId, WebSessionId};
+use grantd_wire::sign::sha256;
+use grantd_wire::{Code, Error, TimeMs, limits};
+
+use super::portal::{Beginning, Visitor, event, find_link, not_proved};
+use crate::answer::of_store;
+use crate::caller::{Source, network, too_fast};
+use crate::vault::Vault;
+
+/// How an operator may sign in, beside links.
+#[derive(Clone, Copy, Debug)]
+pub struct Methods {
+    pub password_set_at: Option<TimeMs>,
+}
+
+/// What somebody who is signed in proves with that it is still them.
+#[derive(Clone, Copy)]
+pub enum Proof<'a> {
+    Password(&'a str),
+    /// A new link of theirs.
+    Link(&'a str),
+}
+
+/// What the operator has set up.
+pub async fn methods(vault: &Vault, operator: &Operator) -> Result<Methods, Error> {
+    let id = operator.id;
+    let password = vault.store.read(move |tx| sign_in_methods::find_password(tx, id)).await.map_err(of_store)?;
+    Ok(Methods { password_set_at: password.map(|(_, at)| at) })
+}
+
+/// Signs in by password, and answers the new session's cookie; `None`: it is wrong, or there is no such operator.
+pub async fn sign_in(
+    vault: &Vault,
+    typed_email: &str,
+    typed: &Secret,
+    old: Option<&Visitor>,
+    source: &Source,
+) -> Result<Option<Secret>, Error> {
+    let email = email(typed_email).unwrap_or_default();
+    let bucket = begin_attempt(vault, &email, source).await?;
+    let organization = vault.organization_id;
+    let find = move |tx: &mut Tx<'_>| {
+        let Some(operator) = operators::find_by_email(tx, organization, &email)? else { return Ok(None) };
+        Ok(sign_in_methods::find_password(tx, operator.id)?.map(|(hash, _)| (operator, hash)))
+    };
+    let found = vault.store.read(find).await.map_err(of_store)?;
+    let Some((operator, hash)) = check(vault, typed, found).await? else {
+        return not_proved(vault, source).await.map(|()| None);
+    };
+    let (cookie, beginning) = Beginning::new(vault, &operator, SignedInBy::Password, old, source);
+    let begin = move |tx: &mut Tx<'_>| {
+        if !is_still(tx, &operator, &hash)? {
+            return Ok(false);
+        }
+        sign_in_methods::forget_attempts(tx, bucket)?;
+        beginning.write(tx)?;
+        Ok(true)
+    };
+    Ok(vault.store.write(begin).await.map_err(of_store)?.then_some(cookie))
+}
+
+/// Whoever's password it is.
+async fn check(
+    vault: &Vault,
+    typed: &Secret,
+    stored: Option<(Operator, PasswordHash)>,
+) -> Result<Option<(Operator, PasswordHash)>, Error> {
+    let typed = password::normal(typed.reveal());
+    let stored = stored.filter(|(operator, _)| operator.disabled_at.is_none());
+    let is_right = vault.passwords.is(&vault.pepper, &typed, stored.as_ref().map(|(_, hash)| hash)).await?;
+    Ok(stored.filter(|_| is_right))
+}
+
+/// Whether the password was neither changed nor taken away, as it is from who is disabled.
+fn is_still(tx: &mut Tx<'_>, operator: &Operator, hash: &PasswordHash) -> grantd_store::Result<bool> {
+    Ok(sign_in_methods::find_password(tx, operator.id)?.is_some_and(|(now, _)| now == *hash))
+}
+
+/// Counts an attempt at this account, or refuses it because it comes too early.
+async fn begin_attempt(vault: &Vault, email: &str, source: &Source) -> Result<u16, Error> {
+    let per_minute = limits::SIGN_IN_ATTEMPTS_PER_MINUTE;
+    let limit = Limit { per_minute, burst: per_minute };
+    if let Verdict::Refuse { retry_after_ms, .. } = vault.sign_in_attempts.take(network(source.ip), limit, source.now) {
+        return Err(too_fast("ip", per_minute, retry_after_ms));
+    }
+    let (bucket, now) = (bucket(vault, email), source.now);
+    let count = move |tx: &mut Tx<'_>| {
+        let is_remembered = |(_, last): &(i64, TimeMs)| now.since(*last) < limits::SIGN_IN_MEMORY_S * 1000;
+        let before = sign_in_methods::find_attempts(tx, bucket)?.filter(is_remembered);
+        if let Some((attempts, last)) = before {
+            let wait_ms = password::next_attempt_at(attempts, last).since(now);
+            if wait_ms > 0 {
+                return Ok(Err(wait_ms));
+            }
+        }
+        let attempts = before.map_or(0, |(attempts, _)| attempts).saturating_add(1);
+        sign_in_methods::note_attempts(tx, bucket, attempts, now)?;
+        Ok(Ok(bucket))
+    };
+    vault.store.write(count).await.map_err(of_store)?.map_err(|wait_ms| {
+        let seconds = u32::try_from(wait_ms / 1000 + 1).unwrap_or(u32::MAX);
+        Error::new(Code::RateLimitExceeded)
+            .message(format!("There were too many wrong attempts at this account. Wait {seconds} s, or use a link."))
+            .with("scope", "account")
+            .with("retry_after", seconds)
+            .retry_after(seconds)
+    })
+}
+
+/// The same for an address whether there is such an operator or not, so that attempts tell nobody.
+fn bucket(vault: &Vault, email: &str) -> u16 {
+    let hash = vault.pepper.hash(["grantd.sign_in.1|", email].concat());
+    u16::from_be_bytes([hash[0], hash[1]])
+}
+
+/// Whoever is signed in proves that it is still them; `false`: it does not.
+pub async fn confirm(vault: &Vault, visitor: &Visitor, proof: Proof<'_>, source: &Source) -> Result<bool, Error> {
+    let (operator, session, now) = (visitor.operator.clone(), visitor.session.id, source.now);
+    let told = |by: SignedInBy| {
+        event(vault, &operator, Kind::OperatorConfirmed, session, source).core("sign_in", by.as_str()).prepare()
+    };
+    let confirmed = match proof {
+        Proof::Password(typed) => {
+            let bucket = begin_attempt(vault, &operator.email, source).await?;
+            let id = operator.id;
+            let find = move |tx: &mut Tx<'_>| sign_in_methods::find_password(tx, id);
+            let stored = vault.store.read(find).await.map_err(of_store)?.map(|(hash, _)| (operator.clone(), hash));
+            match check(vault, &Secret::new(typed.to_owned()), stored).await? {
+                None => false,
+                Some((operator, hash)) => {
+                    let event = told(SignedInBy::Password);
+                    let confirm = move |tx: &mut Tx<'_>| {
+                        if !is_still(tx, &operator, &hash)? || !web_sessions::confirm(tx, operator.id, session, now)? {
+                            return Ok(false);
+                        }
+                        sign_in_methods::forget_attempts(tx, bucket)?;
+                        append_event(tx, &event)?;
+                        Ok(true)
+                    };
+                    vault.store.write(confirm).await.map_err(of_store)?
+                }
+            }
+        }
+        Proof::Link(link) => match find_link(vault, link, now).await? {
+            Some(of) if of.id == operator.id => {
+                let (hash, event) = (sha256(link.as_bytes()), told(SignedInBy::Link));
+                let confirm = move |tx: &mut Tx<'_>| {
+                    if !web_sessions::confirm(tx, of.id, session, now)? || !web_sessions::take_link(tx, &hash, now)? {
+                        return Ok(false);
+                    }
+                    append_event(tx, &event)?;
+                    Ok(true)
+                };
+                vault.store.write(confirm).await.map_err(of_store)?
+            }
+            _ => false,
+        },
+    };
+    if !confirmed {
+        not_proved(vault, source).await?;
+    }
+    Ok(confirmed)
+}
+
+/// Gives the visitor a password, or another one. Other browsers of theirs are signed out.
+pub async fn set_password(vault: &Vault, visitor: &Visitor, typed: &Secret, source: &Source) -> Result<(), Error> {
+    visitor.check_confirmed(source.now)?;
+    let (operator, session, now) = (&visitor.operator, visitor.session.id, source.now);
+    let password = password::normal(typed.reveal());
+    password::check(&password, &[&operator.email, &vault.settings.public_url])?;
+    let hash = vault.passwords.hash(&*vault.env, &vault.pepper, &password).await?;
+    let [added, changed] = [Kind::SignInMethodAdded, Kind::SignInMethodChanged]
+        .map(|kind| event(vault, operator, kind, session, source).core("method", SignedInBy::Password.as_str()));
+    let (id, bucket) = (operator.id, bucket(vault, &operator.email));
+    let set = move |tx: &mut Tx<'_>| {
+        check_signed_in(tx, id, session)?;
+        let was_there = sign_in_methods::set_password(tx, id, &hash, now)?;
+        let ended = web_sessions::end_others(tx, id, session)?;
+        sign_in_methods::forget_attempts(tx, bucket)?;
+        let event = if was_there { changed.clone() } else { added.clone() };
+        append_event(tx, &event.core("sessions_ended", ended).prepare())
+    };
+    vault.store.write(set).await.map_err(of_store)
+}
+
+/// Takes the visitor's password away; `false`: there was none.
+pub async fn remove_password(vault: &Vault, visitor: &Visitor, source: &Source) -> Result<bool, Error> {
+    visitor.check_confirmed(source.now)?;
+    let (id, session) = (visitor.operator.id, visitor.session.id);
+    let event = event(vault, &visitor.operator, Kind::SignInMethodRemoved, session, source)
+        .core("method", SignedInBy::Password.as_str())
+        .prepare();
+    let remove = move |tx: &mut Tx<'_>| {
+        check_signed_in(tx, id, session)?;
+        let was_there = sign_in_methods::remove_password(tx, id)?;
+        if was_there {
+            append_event(tx, &event)?;
+        }
+        Ok(was_there)
+    };
+    vault.store.write(remove).await.map_err(of_store)
+}
+
+/// Refuses who was signed out meanwhile, as everybody is who is disabled.
+fn check_signed_in(tx: &mut Tx<'_>, operator: OperatorId, session: WebSessionId) -> grantd_store::Result<()> {
+    match web_sessions::is_there(tx, operator, session)? {
+        true => Ok(()),
+        false => Err(Error::new(Code::SessionRequired).into()),
+    }
+}

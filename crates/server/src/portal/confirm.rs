@@ -1,0 +1,176 @@
+//! Who does something grave proves once more who they are, if that was long ago.
+//!
+//! Invariants: the form that was sent waits sealed in the page that asks, for this session and this address alone: nothing of it is
+//! drawn, and nothing has to be typed again; it goes on as what it was.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use grantd_domain::seal::Place;
+use grantd_wire::{Code, Error, TimeMs, limits};
+use http::HeaderValue;
+use http::header;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::desk::{Desk, Shown};
+use super::form::{Form, Refused};
+use crate::answer::Answer;
+use crate::flow::account::{self, Proof};
+use crate::flow::portal::is_unconfirmed;
+use crate::routes::{Api, ApiRoute};
+
+/// The field that a form waits in.
+const HELD: &str = "held";
+
+/// Whether a call of the management API is grave: it takes away, cannot be undone, hands out what works by itself, or says who may do
+/// what.
+pub fn is_grave(row: &ApiRoute) -> bool {
+    let ends = ["/revoke", "/rotate", "/archive", "/deprovision", "/erase"];
+    let more = matches!(
+        row.route,
+        Api::OperatorsCreate | Api::OperatorsUpdate | Api::TokensCreate | Api::RetentionSet | Api::SecretsSetHosts
+    );
+    row.method == "DELETE" || (row.method != "GET" && ends.iter().any(|end| row.path.ends_with(end))) || more
+}
+
+#[derive(Serialize)]
+struct Confirm {
+    held: String,
+    /// When they last proved it.
+    auth_at: TimeMs,
+    has_password: bool,
+}
+
+/// Whether the page that asks is the answer to this refusal.
+pub fn is_asked(desk: &Desk<'_>, error: &Error) -> bool {
+    is_unconfirmed(error) && desk.visitor.is_some() && desk.parts.method == http::Method::POST
+}
+
+/// The page that asks, with the form that waits.
+pub async fn ask(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let form = desk.form.encoded();
+    let until = desk.source.now.plus_seconds(limits::HELD_FORM_S);
+    let text = Zeroizing::new(format!("{}\n{}\n{}", until.0, desk.parts.uri.path(), form.as_str()));
+    let key = desk.vault.keys.take_seal(&*desk.vault.env, None).await?;
+    let sealed = key.seal(&*desk.vault.env, place(desk)?, text.as_bytes());
+    draw(desk, BASE64_URL_SAFE_NO_PAD.encode(sealed), None).await
+}
+
+async fn draw(desk: &Desk<'_>, held: String, refused: Option<Error>) -> Result<Answer, Error> {
+    let visitor = desk.visitor()?;
+    let methods = account::methods(desk.vault, &visitor.operator).await?;
+    let page = Confirm { held, auth_at: visitor.session.auth_at, has_password: methods.password_set_at.is_some() };
+    let (status, retry) = refused.as_ref().map_or((401, None), |e| (e.code.status(), e.retry_after_s));
+    let refused = refused.map(Refused::plain);
+    let mut answer = desk.page_with(status, &Shown { refused, ..Shown::new("portal/confirm.html", "", &page) });
+    if let Some(seconds) = retry {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    Ok(answer)
+}
+
+fn place<'a>(desk: &Desk<'_>) -> Result<Place<'a>, Error> {
+    let session = desk.visitor()?.session.id;
+    Ok(Place { table: "web_sessions", app: None, row: *session.as_bytes(), field: HELD, version: 0 })
+}
+
+/// Whether the form is what the page that asks sends.
+pub fn is_answer(desk: &Desk<'_>) -> bool {
+    !desk.form.raw(HELD).is_empty()
+}
+
+/// What the page that asks was answered. `None`: they are who they were, and the form goes on; else it is asked again.
+pub async fn answered(desk: &mut Desk<'_>) -> Result<Option<Answer>, Error> {
+    if !is_answer(desk) {
+        return Ok(None);
+    }
+    let held = desk.form.raw(HELD).to_owned();
+    let form = open(desk, &held).await?;
+    let (password, link) = (desk.form.raw("password"), link_of(desk.form.raw("link")));
+    let proof = match (password, link) {
+        ("", "") => {
+            let empty = Error::new(Code::InvalidValue).message("Fill in one of the fields.");
+            return draw(desk, held, Some(empty)).await.map(Some);
+        }
+        ("", link) => Proof::Link(link),
+        (password, _) => Proof::Password(password),
+    };
+    match account::confirm(desk.vault, desk.visitor()?, proof, &desk.source).await {
+        Ok(true) => {}
+        Ok(false) => {
+            let wrong = Error::new(Code::SessionRequired).message("That is not right. Nothing was done.");
+            return draw(desk, held, Some(wrong)).await.map(Some);
+        }
+        Err(error) if error.code == Code::RateLimitExceeded => return draw(desk, held, Some(error)).await.map(Some),
+        Err(error) => return Err(error),
+    }
+    if let Some(visitor) = &mut desk.visitor {
+        visitor.session.auth_at = desk.source.now;
+    }
+    desk.form = form;
+    Ok(None)
+}
+
+async fn open(desk: &Desk<'_>, held: &str) -> Result<Form, Error> {
+    let stale = || Error::invalid(HELD, "is too old, or not of this page. Fill in the form again");
+    let sealed = BASE64_URL_SAFE_NO_PAD.decode(held).map_err(|_| stale())?;
+    let text = desk.vault.keys.open_sent_back(place(desk)?, &sealed).await?.ok_or_else(stale)?;
+    let mut parts = text.splitn(3, |b| *b == b'\n');
+    let mut part = || parts.next().unwrap_or_default();
+    let (until, path, form) = (part(), part(), part());
+    let until = std::str::from_utf8(until).ok().and_then(|ms| ms.parse().ok()).map(TimeMs);
+    let is_good = until.is_some_and(|until| desk.source.now < until) && path == desk.parts.uri.path().as_bytes();
+    if is_good { Ok(Form::parse(form)) } else { Err(stale()) }
+}
+
+/// The token in what was pasted: a link as it is printed, or what stands at its end.
+fn link_of(pasted: &str) -> &str {
+    let pasted = pasted.trim();
+    pasted.split_once("link=").map_or(pasted, |(_, token)| token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes::API;
+
+    #[test]
+    fn what_takes_away_is_grave_and_what_reads_is_not() {
+        let is = |route: Api| API.iter().find(|row| row.route == route).is_some_and(is_grave);
+        for grave in [
+            Api::GrantsRevoke,
+            Api::GrantsRevokeMany,
+            Api::KeysRevoke,
+            Api::KeysRotate,
+            Api::TokensRevoke,
+            Api::TokensCreate,
+            Api::AppsArchive,
+            Api::AppsDelete,
+            Api::SecretsDelete,
+            Api::SecretsRotate,
+            Api::SecretsSetHosts,
+            Api::ProvidersDelete,
+            Api::IdpsDelete,
+            Api::UsersDeprovision,
+            Api::OperatorsCreate,
+            Api::OperatorsUpdate,
+            Api::EventsErase,
+            Api::OrganizationEventsErase,
+            Api::HoldRelease,
+            Api::RetentionSet,
+        ] {
+            assert!(is(grave), "{grave:?}");
+        }
+        for light in [Api::AppsCreate, Api::AppsUnarchive, Api::KeysMint, Api::SecretsCreate, Api::SecretGrantsCreate] {
+            assert!(!is(light), "{light:?}");
+        }
+        assert!(API.iter().filter(|row| row.method == "GET").all(|row| !is_grave(row)));
+    }
+
+    #[test]
+    fn a_link_is_taken_whole_or_as_its_token() {
+        assert_eq!(link_of(" https://x.example/portal/sign-in?link=login_a\n"), "login_a");
+        assert_eq!(link_of("login_a"), "login_a");
+        assert_eq!(link_of(""), "");
+    }
+}
