@@ -16,8 +16,9 @@ import pytest
 from alter_sdk import App, GrantRevokedError
 from playwright.async_api import Page
 
+from harness.authorization_server import AuthorizationServer
 from harness.browser import DESKTOP, PHONE, Browsing, screenshot
-from harness.world import environment
+from harness.world import World, environment
 
 # `dev` is the same whatever database the other tests use.
 pytestmark = pytest.mark.one_engine
@@ -126,6 +127,117 @@ async def test_the_first_request_takes_at_most_twelve_clicks(browsing: Browsing,
     assert refused == []
 
 
+@pytest.mark.parametrize("device", ["desktop", "phone"])
+async def test_a_provider_is_set_up_connected_revoked_and_the_refusal_found(
+    browsing: Browsing, world: World, authorization_server: AuthorizationServer, device: str
+):
+    """The journey from a provider's registration to the reason of a refused call, at a real authorization server."""
+    made = world.server._local(
+        "operator", "login-link", "--data-dir", str(world.server.data_dir), *world.server.database_flags, "--output", "json"
+    )
+    link = made["login_url"].split("?link=")[1]
+    page = await browsing.tab({"desktop": DESKTOP, "phone": PHONE}[device])
+    portal = f"{world.server.url}/portal"
+    await page.goto(f"{portal}/sign-in?link={link}")
+    await page.get_by_role("button", name="Sign in").click()
+    app = f"{portal}/apps/{world.app_id}"
+    await page.goto(f"{app}/providers")
+    await page.get_by_role("link", name="Describe another provider").click()
+    # What is registered there stands beside the fields.
+    redirect_uri = await page.get_by_label("Redirect URI").input_value()
+    client = authorization_server.client(redirect_uri)
+    await page.get_by_label("Name", exact=True).fill("Example Accounts")
+    await page.get_by_label("Id", exact=True).fill("real")
+    await page.get_by_label("Client id").fill(client.id)
+    await page.get_by_label("Client secret optional").fill(client.secret)
+    await page.get_by_label("Issuer").fill(f"{authorization_server.url}/nothing-here")
+    await page.get_by_label("Allowed hosts").fill(authorization_server.authority)
+    await page.get_by_label("Scopes optional", exact=True).fill("openid email mail.read")
+    await page.get_by_role("button", name="Set up provider").click()
+    # What is wrong stands at its field, and what was typed is still there, but for the secret.
+    error = page.locator("[id='custom.issuer-error']")
+    await error.wait_for()
+    assert await page.get_by_label("Client id").input_value() == client.id
+    assert await page.get_by_label("Client secret optional").input_value() == ""
+    await screenshot(page, f"portal-provider-refused-{device}")
+    await page.get_by_label("Issuer").fill(authorization_server.url)
+    await page.get_by_label("Client secret optional").fill(client.secret)
+    await page.get_by_role("button", name="Set up provider").click()
+    await page.get_by_text("The provider is registered").wait_for()
+    assert [str(violation) for violation in await browsing.violations(page)] == []
+    await screenshot(page, f"portal-provider-{device}")
+    # As its users do, and back.
+    await page.get_by_role("button", name="Connect", exact=True).click()
+    await page.get_by_role("button", name="Continue to Example Accounts").click()
+    await page.get_by_label("Account").fill("alice")
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("button", name="Allow").click()
+    await page.get_by_text("The account is connected").wait_for()
+    assert [str(violation) for violation in await browsing.violations(page)] == []
+    await screenshot(page, f"portal-grant-connected-{device}")
+    grant_id = await page.locator("#grant-id").text_content()
+    api_url = f"{authorization_server.url}/api/mail"
+    async with world.vault() as vault:
+        answer = await vault.request("GET", api_url, grant_id=grant_id)
+        assert answer.json()["account"] == "alice"
+        await page.get_by_role("link", name="Revoke grant").click()
+        await page.get_by_label("Reason").fill("the journey ends")
+        await page.get_by_role("button", name="Revoke 1 grant").click()
+        await page.get_by_text("The grant is revoked").wait_for()
+        with pytest.raises(GrantRevokedError):
+            await vault.request("GET", api_url, grant_id=grant_id)
+    await page.goto(f"{app}/audit?outcome=denied")
+    await page.locator("tr", has_text="grant_revoked").get_by_role("link").first.click()
+    await page.locator("li.no").get_by_text("The grant was revoked").wait_for()
+    # Removed, now that nothing of it lives.
+    await page.goto(f"{app}/providers/real/delete")
+    await page.get_by_role("button", name="Remove provider").click()
+    await page.get_by_text("The provider is removed").wait_for()
+
+
+async def test_a_look_is_seen_while_it_is_typed(browsing: Browsing, dev: dict):
+    page = await browsing.tab()
+    refused: list[str] = []
+    page.on("console", lambda message: refused.append(message.text) if message.type == "error" else None)
+    await sign_in(page, dev)
+    await page.goto(f"{dev['portal_url']}/apps/{dev['app_id']}/branding")
+    button = page.locator(".preview .btn--primary")
+    color = "element => getComputedStyle(element).backgroundColor"
+    assert await button.evaluate(color) != "rgb(176, 0, 32)"
+    await page.get_by_label("Accent colour").fill("#b00020")
+    await page.get_by_label("Name").fill("Halden Books")
+    await page.get_by_text("Let Halden Books use your Google account?").wait_for()
+    await page.wait_for_function(
+        "getComputedStyle(document.querySelector('.preview .btn--primary')).backgroundColor === 'rgb(176, 0, 32)'"
+    )
+    await page.get_by_role("button", name="Save").click()
+    await page.get_by_text("The look is changed").wait_for()
+    assert await button.evaluate(color) == "rgb(176, 0, 32)"
+    assert refused == []
+
+
+async def test_the_portal_speaks_german_to_whoever_asks_for_it(browsing: Browsing, dev: dict):
+    page = await browsing.tab(DESKTOP, locale="de-DE")
+    await page.goto(dev["login_url"])
+    await page.get_by_role("button", name="Anmelden").click()
+    await page.get_by_role("heading", name="Apps", level=1).wait_for()
+    assert await page.locator("html").get_attribute("lang") == "de"
+    found = {}
+    for name, path in pages(dev).items():
+        await page.goto(dev["portal_url"] + path)
+        await screenshot(page, f"portal-de-{name}")
+        violations = [str(violation) for violation in await browsing.violations(page)]
+        if violations:
+            found[name] = violations
+    assert found == {}
+    # Chosen in the menu, it stays.
+    await page.goto(f"{dev['portal_url']}/apps")
+    await page.locator("details.menu summary").click()
+    await page.get_by_role("button", name="English").click()
+    await page.get_by_role("link", name="Create app").wait_for()
+    assert await page.locator("html").get_attribute("lang") == "en"
+
+
 def pages(dev: dict) -> dict[str, str]:
     app = f"/apps/{dev['app_id']}"
     return {
@@ -135,6 +247,11 @@ def pages(dev: dict) -> dict[str, str]:
         "start": f"{app}/start",
         "keys": f"{app}/keys",
         "key-new": f"{app}/keys/new",
+        "providers": f"{app}/providers",
+        "providers-found": f"{app}/providers?search=s",
+        "provider-new": f"{app}/providers/new/slack",
+        "provider-custom": f"{app}/providers/new/custom",
+        "connect-nothing": f"{app}/connected?error_code=connect_denied",
         "secrets": f"{app}/secrets",
         "catalogue": f"{app}/secrets/new",
         "secret-new": f"{app}/secrets/new/stripe",
@@ -142,6 +259,12 @@ def pages(dev: dict) -> dict[str, str]:
         "grants": f"{app}/grants",
         "grant": f"{app}/grants/{dev['grant_id']}",
         "grant-revoke": f"{app}/grants/{dev['grant_id']}/revoke",
+        "identity": f"{app}/identity",
+        "identity-new": f"{app}/identity/new/auth0",
+        "users": f"{app}/users",
+        "branding": f"{app}/branding",
+        "app-settings": f"{app}/settings",
+        "app-delete": f"{app}/delete",
         "audit": f"{app}/audit",
         "sessions": "/sessions",
         "account": "/account",

@@ -8,7 +8,7 @@ document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
   const from = document.getElementById(button.dataset.copy);
-  await navigator.clipboard.writeText(from.textContent);
+  await navigator.clipboard.writeText(from.value ?? from.textContent);
   button.dataset.done = "";
   said.textContent = "";
   said.textContent = said.dataset.copied;
@@ -64,3 +64,27 @@ async function follow(part) {
 }
 
 for (const part of document.querySelectorAll("[data-live]")) follow(part);
+
+// The look of an app, tried on while it is typed: the server makes the style of the colours, which therefore stay readable.
+const PREVIEW_AFTER_MS = 150;
+
+for (const form of document.querySelectorAll("form[data-preview]")) {
+  const preview = document.getElementById(form.dataset.preview);
+  const style = document.getElementById("preview-style");
+  let waiting;
+  form.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      const address = new URL(style.href);
+      for (const field of ["accent_color", "background_color"]) address.searchParams.set(field, form.elements[field].value);
+      if (address.href !== style.href) style.href = address.href;
+      const name = form.elements.display_name.value.trim() || preview.dataset.usual;
+      for (const place of preview.querySelectorAll("bdi")) {
+        if (place.textContent === preview.dataset.name) place.textContent = name;
+      }
+      const mark = preview.querySelector(".pmark--app");
+      if (mark) mark.textContent = (name.match(/[\p{L}\p{N}]/u) || ["?"])[0].toUpperCase();
+      preview.dataset.name = name;
+    }, PREVIEW_AFTER_MS);
+  });
+}

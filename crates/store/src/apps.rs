@@ -70,7 +70,9 @@ pub(crate) fn read(row: &mut Row) -> Result<App> {
         })?,
         indexed_context_keys: row.json("apps.indexed_context_keys")?,
         connect_sign_in: row.parsed("apps.connect_sign_in", |text| {
-            [ConnectSignIn::Off, ConnectSignIn::Required].into_iter().find(|demand| connect_sign_in_text(*demand) == text)
+            [ConnectSignIn::Off, ConnectSignIn::Required]
+                .into_iter()
+                .find(|demand| connect_sign_in_text(*demand) == text)
         })?,
         return_origins: row.json("apps.return_origins")?,
         created_at: row.time("apps.created_at_ms")?,

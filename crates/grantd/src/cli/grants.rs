@@ -60,6 +60,9 @@ pub struct GrantsListArgs {
     /// Revoked grants, by what became of their tokens at the provider
     #[arg(long)]
     upstream: Option<Upstream>,
+    /// Id of a user: their grants, and those of groups they are in
+    #[arg(long, value_name = "USER", value_parser = parse_reference)]
+    user: Option<String>,
     /// Labels or slugs that begin with this, in any case
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
@@ -194,6 +197,7 @@ pub async fn run(command: GrantsCommand, context: &mut Context) -> Result<(), Fa
             let query = ListQuery {
                 status,
                 upstream,
+                user: args.user,
                 provider: args.provider,
                 search: args.search,
                 limit: args.page.limit,

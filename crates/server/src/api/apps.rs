@@ -176,7 +176,8 @@ fn return_origins(origins: Vec<String>) -> Result<Vec<String>, Error> {
         return Err(Error::impossible("return_origins", &format!("must be at most {}", limits::RETURN_ORIGINS_MAX)));
     }
     if let Some(bad) = origins.iter().find(|origin| !connect::is_origin(origin)) {
-        let why = "must each be an origin such as https://app.example.com, without a slash at its end; http only on loopback";
+        let why =
+            "must each be an origin such as https://app.example.com, without a slash at its end; http only on loopback";
         return Err(Error::impossible("return_origins", why).detail("value", bad.clone()));
     }
     Ok(origins)

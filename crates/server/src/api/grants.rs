@@ -9,7 +9,7 @@ use grantd_wire::api::{
     self, GrantCreate, GrantRevoke, GrantUpdate, GrantsRevoke, ListQuery, RevokeFailure, RevokedGrant, RevokedGrants,
     TenantBinding,
 };
-use grantd_wire::ids::{CredentialId, GrantId};
+use grantd_wire::ids::{CredentialId, GrantId, UserId};
 use grantd_wire::{Code, Error, TimeMs, limits};
 use serde_json::{Value, json};
 
@@ -81,8 +81,13 @@ fn filter(query: ListQuery, limit: i64, offset: i64) -> Result<GrantFilter, Erro
         Some("failed") => Some("failed"),
         Some(_) => return Err(Error::invalid("upstream", "must be pending, yes or failed")),
     };
+    let user = match query.user.as_deref().map(UserId::parse) {
+        None => None,
+        Some(Some(user)) => Some(user),
+        Some(None) => return Err(Error::invalid("user", "must be the id of a user")),
+    };
     let ListQuery { status, provider, search, .. } = query;
-    Ok(GrantFilter { status, provider, search, upstream, limit, offset, ..GrantFilter::default() })
+    Ok(GrantFilter { status, provider, search, upstream, user, limit, offset, ..GrantFilter::default() })
 }
 
 pub async fn list_of_secret(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {

@@ -142,7 +142,13 @@ pub async fn list_groups(vault: &Vault, request: &Request, app: &App) -> Result<
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     let app = app.id;
     let read = move |tx: &mut Tx<'_>| {
-        let (found, total) = groups::list(tx, app, query.search.as_deref(), limit, offset)?;
+        let (found, total) = match &query.user {
+            None => groups::list(tx, app, query.search.as_deref(), limit, offset)?,
+            Some(user) => {
+                let user = load(tx, app, user)?.id;
+                part(groups::list_of_user(tx, app, user)?, query.search.as_deref(), limit, offset)
+            }
+        };
         let mut items = Vec::with_capacity(found.len());
         for group in &found {
             items.push(group_view(group, groups::count_members(tx, app, group.id)?));
@@ -151,6 +157,15 @@ pub async fn list_groups(vault: &Vault, request: &Request, app: &App) -> Result<
     };
     let (items, total) = vault.store.read(read).await.map_err(of_store)?;
     Ok(page(items, total, limit, offset))
+}
+
+/// A page of the groups of one user, of whom there are so few that all of them are at hand.
+fn part(mut groups: Vec<Group>, search: Option<&str>, limit: i64, offset: i64) -> (Vec<Group>, i64) {
+    let start = search.unwrap_or_default().to_lowercase();
+    groups.retain(|group| group.name.to_lowercase().starts_with(&start));
+    let total = i64::try_from(groups.len()).unwrap_or(i64::MAX);
+    let count = |number: i64| usize::try_from(number).unwrap_or_default();
+    (groups.into_iter().skip(count(offset)).take(count(limit)).collect(), total)
 }
 
 pub async fn show_group(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {

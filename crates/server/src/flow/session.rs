@@ -174,7 +174,8 @@ pub fn check_origins(app: &App, return_url: Option<&str>, allowed_origin: Option
         let next = "An operator adds it with `grantd apps update --return-origin`.";
         Err(Error::new(code).message(format!("{what}. {next}")).detail("field", field))
     };
-    let is_foreign = |address: Option<&str>| address.is_some_and(|address| !connect::is_of(address, &app.return_origins));
+    let is_foreign =
+        |address: Option<&str>| address.is_some_and(|address| !connect::is_of(address, &app.return_origins));
     if is_foreign(return_url) {
         return refused(Code::InvalidRedirectUri, "return_url");
     }
@@ -202,7 +203,9 @@ fn check_bound(app: &App) -> Result<(), Error> {
             "user_token",
             "is missing: this app demands that users sign in before they connect (connect_sign_in)",
         )
-        .hint("Send the token of the user who will connect, or have an operator run `grantd connect` for the app itself.")),
+        .hint(
+            "Send the token of the user who will connect, or have an operator run `grantd connect` for the app itself.",
+        )),
     }
 }
 

@@ -234,7 +234,8 @@ pub async fn start_for(
     let prompt = if found.is_some() { Prompt::Login } else { Prompt::AsItLikes };
     let session = match found {
         Some(session) => {
-            let is_under_way = session.state == AuthState::Exchanging && session.lease_until.is_some_and(|until| until > now);
+            let is_under_way =
+                session.state == AuthState::Exchanging && session.lease_until.is_some_and(|until| until > now);
             if is_under_way || session.state == AuthState::Completed {
                 return Err(Code::Conflict.into());
             }
@@ -271,7 +272,8 @@ pub async fn start_for(
         }
     };
     // As it is begun: whoever is deprovisioned meanwhile loses it.
-    let session = Session { state: AuthState::Open, outcome: None, lease_until: None, browser_hash, user_id, ..session };
+    let session =
+        Session { state: AuthState::Open, outcome: None, lease_until: None, browser_hash, user_id, ..session };
     start(vault, &session, provider, prompt, now).await
 }
 

@@ -24,9 +24,9 @@ use crate::flow::callback::{Next, Returned, take};
 use crate::flow::connect::{self, Claim, Opened, Step};
 use crate::flow::sign_in;
 use crate::pages::{
-    self, App, ConnectSignIn, Consent, Csp, Declined, Ending, Failed, Finished, Granted, Leaving, Offer, OfferState, Open, Operation,
-    Page, Partial, Picker, Provider, Reason, ScopeLine, Session, SignInEnd, SignedIn, Site, Stale, Support, Trouble,
-    TroubleKind,
+    self, App, ConnectSignIn, Consent, Csp, Declined, Ending, Failed, Finished, Granted, Leaving, Offer, OfferState,
+    Open, Operation, Page, Partial, Picker, Provider, Reason, ScopeLine, Session, SignInEnd, SignedIn, Site, Stale,
+    Support, Trouble, TroubleKind,
 };
 use crate::vault::Vault;
 

@@ -17,7 +17,7 @@ use http::{HeaderMap, Method};
 
 use crate::answer::Answer;
 use crate::caller::{Source, body};
-use crate::pages;
+use crate::pages::{self, Lang};
 use crate::vault::Vault;
 
 /// Bytes of a form.
@@ -78,8 +78,11 @@ fn id_and_action(rest: &str) -> (&str, &str) {
 /// Answers a browser. A failure is a page, too.
 pub async fn answer(vault: &Arc<Vault>, hosted: Hosted<'_>, parts: &Parts, content: Body, source: Source) -> Answer {
     let request_id = source.request_id;
-    let answered = Box::pin(dispatch(vault, hosted, parts, content, source)).await;
-    answered.unwrap_or_else(|error| connect::trouble(vault, &error, &request_id.to_string(), None))
+    let answered = async {
+        let answered = Box::pin(dispatch(vault, hosted, parts, content, source)).await;
+        answered.unwrap_or_else(|error| connect::trouble(vault, &error, &request_id.to_string(), None))
+    };
+    pages::spoken(Lang::of(&parts.headers), answered).await
 }
 
 fn not_allowed(methods: &'static str) -> Error {
@@ -125,7 +128,9 @@ async fn dispatch(
             let form = body(parts, content, FORM_BYTES_MAX).await?;
             connect::claim(vault, parts, &form, &source).await
         }
-        Hosted::Session { id, action: action @ ("sign-in" | "start" | "decline" | "finish" | "key" | "approve") } if is_post => {
+        Hosted::Session { id, action: action @ ("sign-in" | "start" | "decline" | "finish" | "key" | "approve") }
+            if is_post =>
+        {
             let form = body(parts, content, FORM_BYTES_MAX).await?;
             connect::change(vault, parts, (id, action), &form, &source).await
         }

@@ -141,7 +141,8 @@ impl Operation {
 }
 
 const SEARCHED: &[&str] = &["limit", "offset", "search"];
-const GRANTS: &[&str] = &["limit", "offset", "search", "status", "provider", "upstream"];
+const GRANTS: &[&str] = &["limit", "offset", "search", "status", "provider", "upstream", "user"];
+const GROUPS: &[&str] = &["limit", "offset", "search", "user"];
 const EVENTS: &[&str] =
     &["limit", "cursor", "grant", "user", "agent", "key", "provider", "kind", "outcome", "context", "since", "until"];
 const EXPORTED: &[&str] =
@@ -355,7 +356,7 @@ pub fn describe(route: Api) -> Operation {
             gives::<api::DeprovisionedUser>("deprovisionUser", "identity", "Ends an end user with every grant, for good")
                 .about("One write revokes them all. Who signs in again later is a new user.")
         }
-        Api::GroupsList => gives::<api::Page<api::Group>>("listGroups", "identity", "Lists groups").filtered(SEARCHED),
+        Api::GroupsList => gives::<api::Page<api::Group>>("listGroups", "identity", "Lists groups").filtered(GROUPS),
         Api::GroupsShow => gives::<api::Group>("showGroup", "identity", "Shows a group"),
         Api::SecretsList => gives::<api::Page<api::Secret>>("listSecrets", "managed-secrets", "Lists managed secrets")
             .filtered(SEARCHED),

@@ -8,6 +8,7 @@ mod assets;
 mod brand;
 mod ending;
 mod key;
+mod lang;
 pub mod picture;
 mod render;
 mod shown;
@@ -28,6 +29,7 @@ pub use assets::asset;
 pub use brand::{brand_answer, brand_css, brand_href, logo_answer};
 pub use ending::{Ending, Granted, Operation};
 pub use key::{Input, InputKind, InputWrong, KeyEntry, KeyKnown, KeyTrouble};
+pub use lang::{LANG_COOKIE, Lang, spoken};
 
 /// Where the pages are served.
 #[derive(Clone, Copy, Serialize)]

@@ -8,7 +8,8 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, HtmlEscape, Undefined
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::assets;
-use super::texts::{LANG, TEXTS};
+use super::lang::Lang;
+use super::texts::Texts;
 
 /// Name and text of each template.
 pub(super) const TEMPLATES: &[(&str, &str)] = &[
@@ -53,6 +54,28 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     ("portal/key_revoke.html", include_str!("../../templates/portal/key_revoke.html")),
     ("portal/keys.html", include_str!("../../templates/portal/keys.html")),
     ("portal/lines.html", include_str!("../../templates/portal/lines.html")),
+    ("portal/provider.html", include_str!("../../templates/portal/provider.html")),
+    ("portal/provider_delete.html", include_str!("../../templates/portal/provider_delete.html")),
+    ("portal/provider_facts.html", include_str!("../../templates/portal/provider_facts.html")),
+    ("portal/provider_fields.html", include_str!("../../templates/portal/provider_fields.html")),
+    ("portal/provider_new.html", include_str!("../../templates/portal/provider_new.html")),
+    ("portal/providers.html", include_str!("../../templates/portal/providers.html")),
+    ("portal/connect_leave.html", include_str!("../../templates/portal/connect_leave.html")),
+    ("portal/connect_link.html", include_str!("../../templates/portal/connect_link.html")),
+    ("portal/connect_nothing.html", include_str!("../../templates/portal/connect_nothing.html")),
+    ("portal/idp.html", include_str!("../../templates/portal/idp.html")),
+    ("portal/idp_delete.html", include_str!("../../templates/portal/idp_delete.html")),
+    ("portal/idp_fields.html", include_str!("../../templates/portal/idp_fields.html")),
+    ("portal/idp_new.html", include_str!("../../templates/portal/idp_new.html")),
+    ("portal/idp_token.html", include_str!("../../templates/portal/idp_token.html")),
+    ("portal/idps.html", include_str!("../../templates/portal/idps.html")),
+    ("portal/user.html", include_str!("../../templates/portal/user.html")),
+    ("portal/user_end.html", include_str!("../../templates/portal/user_end.html")),
+    ("portal/users.html", include_str!("../../templates/portal/users.html")),
+    ("portal/app_delete.html", include_str!("../../templates/portal/app_delete.html")),
+    ("portal/app_settings.html", include_str!("../../templates/portal/app_settings.html")),
+    ("portal/branding.html", include_str!("../../templates/portal/branding.html")),
+    ("portal/secret_delete.html", include_str!("../../templates/portal/secret_delete.html")),
     ("portal/secret.html", include_str!("../../templates/portal/secret.html")),
     ("portal/secret_catalogue.html", include_str!("../../templates/portal/secret_catalogue.html")),
     ("portal/secret_new.html", include_str!("../../templates/portal/secret_new.html")),
@@ -66,36 +89,42 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
 /// What needs no encoding in a segment or a value of a query.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+/// Of each language, in the order of [`Lang::ALL`].
+static ENVIRONMENTS: LazyLock<[Environment<'static>; Lang::ALL.len()]> = LazyLock::new(|| Lang::ALL.map(environment));
+
+fn environment(lang: Lang) -> Environment<'static> {
+    let texts = Texts::of(lang);
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.expect("the usual signs of templates do not clash"));
-    environment.add_global("lang", LANG);
-    environment.add_function("t", |key: &str, values: Kwargs| TEXTS.html(key, &values));
-    environment.add_function("plain", |key: &str, values: Kwargs| TEXTS.plain(key, &values));
-    environment.add_function("time", |at: &str| TEXTS.time(at));
-    environment.add_function("ago", |at: &str, now: &str| TEXTS.ago(at, now));
-    environment.add_function("tn", |key: &str, count: i64, values: Kwargs| TEXTS.counted(key, count, &values));
+    environment.add_global("lang", lang.code());
+    environment.add_function("t", |key: &str, values: Kwargs| texts.html(key, &values));
+    environment.add_function("plain", |key: &str, values: Kwargs| texts.plain(key, &values));
+    environment.add_function("time", |at: &str| texts.time(at));
+    environment.add_function("ago", |at: &str, now: &str| texts.ago(at, now));
+    environment.add_function("tn", |key: &str, count: i64, values: Kwargs| texts.counted(key, count, &values));
     environment.add_function("asset", |name: &str| {
         assets::path(name).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("there is no asset {name}")))
     });
     environment.add_filter("segment", |text: &str| utf8_percent_encode(text, UNRESERVED).to_string());
     environment.add_filter("isolated", isolated);
     environment.add_filter("initial", initial);
-    environment.add_filter("number", number);
+    environment.add_filter("number", |number: i64| texts.number(number));
     environment.add_filter("short", short);
     environment.add_filter("hue", hue);
     for (name, text) in TEMPLATES {
         environment.add_template(name, text).expect("templates of ours are well formed");
     }
     environment
-});
+}
 
 /// The page of this template. Its inputs are typed and each of their forms is rendered by a test, so it cannot fail.
 pub(super) fn render(template: &str, context: Value) -> String {
-    let template = ENVIRONMENT.get_template(template).expect("pages name templates of ours");
+    let lang = Lang::current();
+    let at = Lang::ALL.into_iter().position(|known| known == lang).unwrap_or_default();
+    let template = ENVIRONMENTS[at].get_template(template).expect("pages name templates of ours");
     template.render(context).expect("pages of ours render")
 }
 
@@ -114,19 +143,6 @@ fn hue(name: &str) -> u8 {
     name.bytes().fold(0u8, |sum, b| sum.wrapping_mul(31).wrapping_add(b)) % 4 + 1
 }
 
-/// A number as people read it: `10,248`.
-pub(super) fn number(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut shown = if number < 0 { "-".to_owned() } else { String::new() };
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            shown.push(',');
-        }
-        shown.push(digit);
-    }
-    shown
-}
-
 /// An id with its middle left out.
 fn short(id: &str) -> String {
     let chars: Vec<char> = id.chars().collect();
@@ -142,15 +158,18 @@ mod tests {
 
     #[test]
     fn numbers_and_ids_are_shown_for_people() {
-        let numbers = [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (10_248, "10,248"),
-            (1_234_567, "1,234,567"),
-            (-1_000, "-1,000"),
-        ];
-        assert!(numbers.iter().all(|(n, text)| number(*n) == *text));
+        for (lang, n, text) in [
+            (Lang::En, 0, "0"),
+            (Lang::En, 999, "999"),
+            (Lang::En, 1_000, "1,000"),
+            (Lang::En, 1_234_567, "1,234,567"),
+            (Lang::En, -1_000, "-1,000"),
+            (Lang::De, 999, "999"),
+            (Lang::De, 10_248, "10.248"),
+            (Lang::De, -1_234_567, "-1.234.567"),
+        ] {
+            assert_eq!(Texts::of(lang).number(n).unwrap(), text);
+        }
         assert_eq!(short("0199c0de-0000-7000-8000-00000000beef"), "0199c0de…beef");
         assert_eq!(short("short"), "short");
     }

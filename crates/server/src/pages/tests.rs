@@ -1,5 +1,6 @@
 //! Every page in every form, read as a browser reads it.
 
+mod languages;
 mod look;
 mod read;
 mod samples;
@@ -8,7 +9,7 @@ mod told;
 use std::collections::BTreeSet;
 
 use super::render::TEMPLATES;
-use super::texts::{Part, TEXTS};
+use super::texts::{Part, Texts};
 use super::*;
 use read::Document;
 use samples::Words;
@@ -246,7 +247,7 @@ fn keys_in_templates() -> BTreeSet<String> {
         keys.extend(["title", "what"].map(|part| format!("key.trouble.{why}.{part}")));
     }
     keys.extend((1..=12).map(|month| format!("month.{month:02}")));
-    keys.extend(["time.utc", "finished.declined", "finished.failed"].map(str::to_owned));
+    keys.extend(["time.utc", "number.group", "finished.declined", "finished.failed"].map(str::to_owned));
     keys
 }
 
@@ -260,10 +261,43 @@ fn keys_of_the_portal() -> Vec<String> {
     all("theme.", &["system", "light", "dark"]);
     all("role.", &["viewer", "developer", "admin"]);
     all("signed_in_by.", &["link", "password"]);
-    all("state.", &["active", "archived", "deleted", "expired", "revoked", "in_grace", "rotated"]);
+    all(
+        "state.",
+        &[
+            "active",
+            "archived",
+            "deleted",
+            "expired",
+            "revoked",
+            "in_grace",
+            "rotated",
+            "suspended",
+            "deprovisioned",
+            "inactive",
+        ],
+    );
     all("outcome.", &["allowed", "denied", "error", "unknown"]);
     all("actor.", &["key", "operator", "scim", "webhook", "job", "nobody"]);
     all("principal.", &["system", "user", "group", "agent"]);
+    all("refresh.", &["stable", "rotates", "unknown", "exchange", "none"]);
+    all("pkce.", &["required", "supported", "unknown", "refused"]);
+    all("tenant.", &["off", "observe", "enforce"]);
+    all("scim.", &["suspend", "deprovision"]);
+    all(
+        "tested.",
+        &[
+            "works",
+            "refused",
+            "unclear",
+            "rate_limited",
+            "vendor_failed",
+            "unexpected",
+            "unreachable",
+            "tls_failed",
+            "timed_out",
+        ],
+    );
+    all("upstream.", &["pending", "yes", "failed", "unsupported", "no"]);
     for (step, _) in grantd_domain::resolve::STEPS {
         all(&format!("step.{step}."), &["name", "ok"]);
     }
@@ -284,7 +318,7 @@ fn name_of(variant: &impl Serialize) -> String {
 
 #[test]
 fn every_sentence_is_used_and_every_used_one_exists() {
-    let known: BTreeSet<String> = TEXTS.sentences.keys().cloned().collect();
+    let known: BTreeSet<String> = Texts::of(Lang::En).sentences.keys().cloned().collect();
     let used = keys_in_templates();
     assert_eq!(used.difference(&known).collect::<Vec<_>>(), Vec::<&String>::new(), "not in the language file");
     assert_eq!(known.difference(&used).collect::<Vec<_>>(), Vec::<&String>::new(), "in no template");
@@ -295,7 +329,7 @@ fn slots_of_sentences_are_those_that_the_pages_fill() {
     let fills =
         ["app", "provider", "account", "user", "host", "until", "count", "status", "day", "month", "year", "time"];
     // Pages of the portal are all drawn by the tests of its routes.
-    for (key, parts) in TEXTS.sentences.iter().filter(|(key, _)| !key.starts_with("portal.")) {
+    for (key, parts) in Texts::of(Lang::En).sentences.iter().filter(|(key, _)| !key.starts_with("portal.")) {
         for part in parts {
             match part {
                 Part::Slot(name) => assert!(fills.contains(&name.as_str()), "{key}: {name}"),

@@ -11,11 +11,15 @@ use grantd_wire::TimeMs;
 use minijinja::value::Kwargs;
 use minijinja::{Error, ErrorKind, HtmlEscape, Value};
 
-/// The language of the pages.
-pub(super) const LANG: &str = "en";
+use super::lang::Lang;
 
-pub(super) static TEXTS: LazyLock<Texts> =
-    LazyLock::new(|| Texts::parse(&[include_str!("../../lang/en.toml"), include_str!("../../lang/portal.en.toml")]));
+/// Of each language, in the order of [`Lang::ALL`].
+static TEXTS: LazyLock<[Texts; Lang::ALL.len()]> = LazyLock::new(|| {
+    Lang::ALL.map(|lang| match lang {
+        Lang::En => Texts::parse(&[include_str!("../../lang/en.toml"), include_str!("../../lang/portal.en.toml")]),
+        Lang::De => Texts::parse(&[include_str!("../../lang/de.toml"), include_str!("../../lang/portal.de.toml")]),
+    })
+});
 
 /// A sentence, cut where values go.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +34,12 @@ pub(super) struct Texts {
 }
 
 impl Texts {
+    /// The sentences of a language.
+    pub(super) fn of(lang: Lang) -> &'static Self {
+        let at = Lang::ALL.into_iter().position(|known| known == lang);
+        &TEXTS[at.unwrap_or_default()]
+    }
+
     /// Reads the files of a language. Ours are part of the program, so what is wrong with one is a bug.
     fn parse(files: &[&str]) -> Self {
         let mut sentences = BTreeMap::new();
@@ -80,13 +90,27 @@ impl Texts {
 
     /// The sentence of a key for this many, which it may name as `{count}`.
     pub(super) fn counted(&self, key: &str, count: i64, values: &Kwargs) -> Result<Value, Error> {
-        // What the language needs more than these two it gets here.
+        // Every language so far has these two; one with more gets them here.
         let form = if count == 1 { "one" } else { "other" };
-        let mut all: Vec<(&str, Value)> = vec![("count", Value::from(super::render::number(count)))];
+        let mut all: Vec<(&str, Value)> = vec![("count", Value::from(self.number(count)?))];
         for name in values.args() {
             all.push((name, values.get(name)?));
         }
         self.html(&format!("{key}.{form}"), &Kwargs::from_iter(all))
+    }
+
+    /// A number as people write it in the language: `10,248`.
+    pub(super) fn number(&self, number: i64) -> Result<String, Error> {
+        let group = self.plain("number.group", &Kwargs::from_iter(Vec::<(&str, Value)>::new()))?;
+        let digits = number.unsigned_abs().to_string();
+        let mut shown = if number < 0 { "-".to_owned() } else { String::new() };
+        for (i, digit) in digits.chars().enumerate() {
+            if i > 0 && (digits.len() - i).is_multiple_of(3) {
+                shown.push_str(&group);
+            }
+            shown.push(digit);
+        }
+        Ok(shown)
     }
 
     /// How long ago a moment was; one that is more than a month old, or still to come, is written out.

@@ -1,13 +1,14 @@
-//! The cookie by which a browser is known that is signed in, and the one that says in which colours.
+//! The cookie by which a browser is known that is signed in, and those that say in which colours and which language.
 
 use http::HeaderMap;
 
 use crate::hosted::cookie::{find, read_token};
+use crate::pages::{LANG_COOKIE, Lang};
 use crate::vault::Vault;
 use grantd_wire::limits;
 
 const THEME: &str = "grantd_theme";
-const THEME_AGE_S: i64 = 365 * 86_400;
+const CHOICE_AGE_S: i64 = 365 * 86_400;
 
 /// Behind TLS the browser itself sees to it that no other host, and nothing unencrypted, has set it.
 fn name(vault: &Vault) -> &'static str {
@@ -46,10 +47,16 @@ pub fn theme(headers: &HeaderMap) -> Option<&'static str> {
 
 /// The header that keeps it; without one, the system's is taken again.
 pub fn set_theme(vault: &Vault, theme: Option<&str>) -> String {
+    chosen(vault, THEME, theme, &format!("{}{}", vault.settings.base_path, super::PATH))
+}
+
+/// The header that keeps the language. Pages for end users go by it, too.
+pub fn set_lang(vault: &Vault, lang: Lang) -> String {
+    chosen(vault, LANG_COOKIE, Some(lang.code()), &format!("{}/", vault.settings.base_path))
+}
+
+fn chosen(vault: &Vault, name: &str, value: Option<&str>, path: &str) -> String {
     let secure = if is_secure(vault) { "; Secure" } else { "" };
-    let (value, age_s) = theme.map_or(("", 0), |theme| (theme, THEME_AGE_S));
-    format!(
-        "{THEME}={value}; Path={}/portal; Max-Age={age_s}; HttpOnly; SameSite=Lax{secure}",
-        vault.settings.base_path
-    )
+    let (value, age_s) = value.map_or(("", 0), |value| (value, CHOICE_AGE_S));
+    format!("{name}={value}; Path={path}; Max-Age={age_s}; HttpOnly; SameSite=Lax{secure}")
 }

@@ -24,7 +24,7 @@ use crate::answer::{Answer, raw};
 use crate::api::{PageCall, call_of_page};
 use crate::caller::Source;
 use crate::flow::portal::Visitor;
-use crate::pages;
+use crate::pages::{self, Lang};
 use crate::routes::{self, Api};
 use crate::vault::Vault;
 
@@ -74,6 +74,8 @@ struct Frame<'a, P> {
     now: TimeMs,
     /// `light` or `dark`; `None`: as the system has it.
     theme: Option<&'static str>,
+    /// The languages there are, and which of them was chosen.
+    languages: Vec<Language>,
     /// Proves that a form is of a page that this browser was shown.
     csrf: String,
     /// Names this drawing of a form, which does what it does once.
@@ -88,6 +90,13 @@ struct Frame<'a, P> {
     done: Option<&'a str>,
     form: FrameForm,
     page: &'a P,
+}
+
+#[derive(Serialize)]
+struct Language {
+    code: &'static str,
+    name: &'static str,
+    is_current: bool,
 }
 
 #[derive(Serialize)]
@@ -114,6 +123,11 @@ impl<'a, P> Shown<'a, P> {
     /// A page of an app.
     pub fn of(template: &'static str, place: &'static str, app: &'a api::App, page: &'a P) -> Self {
         Self { app: Some(app), ..Self::new(template, place, page) }
+    }
+
+    /// The page with what was typed.
+    pub fn with(self, values: BTreeMap<String, String>) -> Self {
+        Self { values, ..self }
     }
 
     /// The page with what was wrong, and what was typed.
@@ -216,6 +230,7 @@ impl Desk<'_> {
             version: env!("CARGO_PKG_VERSION"),
             now: self.source.now,
             theme: cookie::theme(&self.parts.headers),
+            languages: self.languages(),
             csrf: self.csrf(),
             once: new_uuid(&*self.vault.env).to_string(),
             here: local_path(here).unwrap_or(super::PATH),
@@ -229,6 +244,12 @@ impl Desk<'_> {
             page: shown.page,
         };
         pages::portal(status, shown.template, &frame)
+    }
+
+    fn languages(&self) -> Vec<Language> {
+        let current = Lang::of(&self.parts.headers);
+        let language = |lang: Lang| Language { code: lang.code(), name: lang.name(), is_current: lang == current };
+        Lang::ALL.into_iter().map(language).collect()
     }
 
     /// What a form of this browser's session carries.

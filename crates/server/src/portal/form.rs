@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use grantd_wire::Error;
+use base64::Engine as _;
+use bytes::Bytes;
+use grantd_wire::{Code, Error};
+use http::{HeaderMap, header};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -11,6 +14,33 @@ use zeroize::Zeroizing;
 pub struct Form(Vec<(String, Zeroizing<String>)>);
 
 impl Form {
+    /// Reads what a browser sends of a form: with a file in it as `multipart/form-data`, else as `name=value&…`.
+    pub async fn read(headers: &HeaderMap, body: Bytes) -> Result<Self, Error> {
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        match multer::parse_boundary(kind) {
+            Ok(boundary) => Self::of_parts(boundary, body).await.ok_or_else(|| {
+                Error::new(Code::InvalidRequest).message("The form could not be read. Go back and send it again.")
+            }),
+            Err(_) => Ok(Self::parse(&body)),
+        }
+    }
+
+    /// Reads the parts of a form with a file, which becomes text in base64; none that was not chosen.
+    async fn of_parts(boundary: String, body: Bytes) -> Option<Self> {
+        let body = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(body)]);
+        let (mut parts, mut fields) = (multer::Multipart::new(body, boundary), Vec::new());
+        while let Some(part) = parts.next_field().await.ok()? {
+            let (name, is_file) = (part.name()?.to_owned(), part.file_name().is_some());
+            let content = part.bytes().await.ok()?;
+            let text = match is_file {
+                true => base64::prelude::BASE64_STANDARD.encode(&content),
+                false => String::from_utf8(content.into()).ok()?,
+            };
+            fields.push((name, Zeroizing::new(text)));
+        }
+        Some(Self(fields))
+    }
+
     /// Reads `name=value&…`.
     pub fn parse(text: &[u8]) -> Self {
         let pairs = form_urlencoded::parse(text);
@@ -37,6 +67,34 @@ impl Form {
     /// The field, if there is anything in it.
     pub fn filled(&self, name: &str) -> Option<String> {
         Some(self.text(name)).filter(|text| !text.is_empty())
+    }
+
+    /// Every value of a field that may be sent more than once, such as a box for each of several things.
+    pub fn all(&self, name: &str) -> Vec<String> {
+        self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.to_string()).collect()
+    }
+
+    /// Whether the form had the field at all.
+    pub fn is_sent(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
+
+    /// Whether a box was ticked.
+    pub fn is_on(&self, name: &str) -> bool {
+        !self.raw(name).is_empty()
+    }
+
+    /// Words of a field, with blanks, line ends or commas between them.
+    pub fn words(&self, name: &str) -> Vec<String> {
+        let parts = self.raw(name).split(|c: char| c.is_whitespace() || c == ',');
+        parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Lines of a field that say `name=value`; `None`: one of them does not.
+    pub fn pairs(&self, name: &str) -> Option<BTreeMap<String, String>> {
+        let lines = self.raw(name).lines().map(str::trim).filter(|line| !line.is_empty());
+        let pair = |line: &str| line.split_once('=').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned()));
+        lines.map(pair).collect()
     }
 
     /// Lines of a field, or what its commas separate.
@@ -109,7 +167,35 @@ mod tests {
         assert_eq!(form.under("field_"), BTreeMap::from([("x".to_owned(), "1".to_owned())]));
         assert_eq!((form.filled("on"), form.filled("name").as_deref()), (None, Some("a b")));
         assert_eq!(Form::parse(form.encoded().as_bytes()).encoded(), form.encoded());
+        assert!(form.is_on("name") && !form.is_on("on") && !form.is_on("none"));
+        let several = Form::parse(b"box=a&box=b&words=a+b%0D%0Ac,d,&pairs=+a+=1=2%0D%0A%0D%0Ab=&bad=a");
+        assert_eq!(several.all("box"), ["a", "b"]);
+        assert_eq!(several.words("words"), ["a", "b", "c", "d"]);
+        let pairs = [("a", "1=2"), ("b", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!((several.pairs("pairs"), several.pairs("bad")), (Some(BTreeMap::from(pairs)), None));
+        assert_eq!(several.pairs("none"), Some(BTreeMap::new()));
         assert_eq!(form.kept(&["name"]), BTreeMap::from([("name".to_owned(), " a b ".to_owned())]));
+    }
+
+    #[tokio::test]
+    async fn a_form_with_a_file_is_read_as_browsers_send_it() {
+        let read = async |kind: &'static str, body: &'static str| {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, http::HeaderValue::from_static(kind))]);
+            Form::read(&headers, Bytes::from_static(body.as_bytes())).await
+        };
+        let kind = "multipart/form-data; boundary=x";
+        let body = "--x\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\na b\r\n\
+            --x\r\nContent-Disposition: form-data; name=\"logo\"; filename=\"a.png\"\r\n\
+            Content-Type: image/png\r\n\r\nPNG\r\n\
+            --x\r\nContent-Disposition: form-data; name=\"none\"; filename=\"\"\r\n\
+            Content-Type: application/octet-stream\r\n\r\n\r\n--x--\r\n";
+        let form = read(kind, body).await.unwrap();
+        assert_eq!((form.raw("name"), form.raw("logo"), form.raw("none")), ("a b", "UE5H", ""));
+        assert!(form.is_sent("none") && !form.is_sent("other"));
+        for broken in [&body[..40], "", "--x\r\n\r\nno name\r\n--x--", "name=a"] {
+            assert_eq!(read(kind, broken).await.err().unwrap().code, Code::InvalidRequest, "{broken}");
+        }
+        assert_eq!(read("application/x-www-form-urlencoded", "name=a").await.unwrap().raw("name"), "a");
     }
 
     #[test]

@@ -16,6 +16,8 @@ struct List {
     grants: Vec<Grant>,
     search: String,
     status: String,
+    /// A provider's id, or a secret's slug.
+    provider: String,
     pager: Pager,
 }
 
@@ -27,9 +29,16 @@ pub async fn list(desk: &Desk<'_>) -> Result<Answer, Error> {
         _ => String::new(),
     };
     let (limit, offset) = (ROWS.to_string(), desk.offset());
-    let query = [("limit", limit.as_str()), ("offset", &offset), ("search", &search), ("status", &status)];
+    let provider = desk.query.text("provider");
+    let query = [
+        ("limit", limit.as_str()),
+        ("offset", &offset),
+        ("search", &search),
+        ("status", &status),
+        ("provider", &provider),
+    ];
     let found: api::Page<Grant> = desk.load(Api::GrantsList, &[&app.id], &query).await?;
-    let page = List { pager: Pager::of(&found), grants: found.items, search, status };
+    let page = List { pager: Pager::of(&found), grants: found.items, search, status, provider };
     Ok(desk.page(&Shown::of("portal/grants.html", "grants", &app, &page)))
 }
 
@@ -51,6 +60,12 @@ pub async fn show(desk: &Desk<'_>) -> Result<Answer, Error> {
     let app = desk.app().await?;
     let page = detail(desk, &app).await?;
     Ok(desk.page(&Shown::of("portal/grant.html", "grants", &app, &page)))
+}
+
+/// The page of a grant again, with what was wrong.
+pub async fn again_with(desk: &Desk<'_>, app: &api::App, error: Error) -> Result<Answer, Error> {
+    let page = detail(desk, app).await?;
+    desk.again(error, &[], Shown::of("portal/grant.html", "grants", app, &page))
 }
 
 /// `GET /portal/apps/{}/grants/{}/revoke`: what will happen.

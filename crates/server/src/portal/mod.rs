@@ -4,18 +4,24 @@
 //! form that only a page of this browser's session could have sent; a page asks the management API, and no store.
 
 mod account;
+mod app_settings;
 mod apps;
 mod audit;
+mod branding;
 mod confirm;
+mod connect;
 mod cookie;
 mod desk;
 mod form;
 mod grants;
+mod identity;
 mod keys;
+mod providers;
 pub mod routes;
 mod secrets;
 mod sign_in;
 mod start;
+mod users;
 
 use std::sync::Arc;
 
@@ -30,7 +36,8 @@ use crate::api::check_role;
 use crate::caller::{Source, body};
 use crate::flow::portal;
 use crate::hosted::check_site;
-use crate::routes::{Found, find};
+use crate::pages::{self, Lang};
+use crate::routes::{Api, Found, find};
 use crate::vault::Vault;
 use desk::{Desk, Shown};
 use form::Form;
@@ -56,11 +63,14 @@ pub async fn answer(
         visitor: None,
         cookie: cookie::read(vault, &parts.headers).unwrap_or_default(),
     };
-    let answer = match enter(&mut desk, content, seen).await {
-        Err(error) if confirm::is_asked(&desk, &error) => confirm::ask(&desk).await,
-        answer => answer,
+    let answered = async {
+        let answer = match Box::pin(enter(&mut desk, content, seen)).await {
+            Err(error) if confirm::is_asked(&desk, &error) => confirm::ask(&desk).await,
+            answer => answer,
+        };
+        answer.unwrap_or_else(|error| trouble(&desk, &error))
     };
-    answer.unwrap_or_else(|error| trouble(&desk, &error))
+    pages::spoken(Lang::of(&parts.headers), answered).await
 }
 
 async fn enter(desk: &mut Desk<'_>, content: Body, seen: &mut &'static str) -> Result<Answer, Error> {
@@ -93,11 +103,11 @@ async fn enter(desk: &mut Desk<'_>, content: Body, seen: &mut &'static str) -> R
     }
     if row.method == "POST" {
         check_origin(desk.vault, &desk.parts.headers)?;
-        let sent = body(desk.parts, content, limits::HELD_FORM_BYTES_MAX).await?;
-        desk.form = Form::parse(&sent);
-        let bytes_max = limits::PAGE_BODY_BYTES_MAX;
-        if sent.len() > bytes_max && !confirm::is_answer(desk) {
-            return Err(Error::new(Code::BodyTooLarge).detail("bytes_max", bytes_max));
+        let sent = body(desk.parts, content, row.bytes_max().max(limits::HELD_FORM_BYTES_MAX)).await?;
+        let bytes = sent.len();
+        desk.form = Form::read(&desk.parts.headers, sent).await?;
+        if bytes > row.bytes_max() && !confirm::is_answer(desk) {
+            return Err(Error::new(Code::BodyTooLarge).detail("bytes_max", row.bytes_max()));
         }
         if needs.is_some() {
             desk.check_form()?;
@@ -120,26 +130,66 @@ async fn dispatch(desk: &Desk<'_>, screen: Screen) -> Result<Answer, Error> {
         Screen::SignInPassword => sign_in::with_password(desk).await,
         Screen::SignOut => sign_in::sign_out(desk).await,
         Screen::Theme => theme(desk),
+        Screen::Language => language(desk),
         Screen::Apps => apps::list(desk).await,
         Screen::AppNew => Ok(apps::new(desk)),
         Screen::AppCreate => apps::create(desk).await,
         Screen::AppHome => apps::home(desk).await,
         Screen::AppStart => start::show(desk).await,
+        Screen::AppSettings => app_settings::show(desk).await,
+        Screen::AppUpdate => app_settings::update(desk).await,
+        Screen::AppArchive => app_settings::set_state(desk, Api::AppsArchive).await,
+        Screen::AppUnarchive => app_settings::set_state(desk, Api::AppsUnarchive).await,
+        Screen::AppAskDelete => app_settings::ask_delete(desk).await,
+        Screen::AppDelete => app_settings::delete(desk).await,
+        Screen::Branding => branding::show(desk).await,
+        Screen::BrandingSet => branding::set(desk).await,
+        Screen::BrandingPreview => branding::preview(desk).await,
         Screen::Keys => keys::list(desk).await,
         Screen::KeyNew => keys::new(desk).await,
         Screen::KeyCreate => keys::create(desk).await,
         Screen::KeyAskRevoke => keys::ask_revoke(desk).await,
         Screen::KeyRevoke => keys::revoke(desk).await,
+        Screen::Providers => providers::list(desk).await,
+        Screen::ProviderNew => providers::new(desk).await,
+        Screen::ProviderCreate => providers::create(desk).await,
+        Screen::Provider => providers::show(desk).await,
+        Screen::ProviderUpdate => providers::update(desk).await,
+        Screen::ProviderAskDelete => providers::ask_delete(desk).await,
+        Screen::ProviderDelete => providers::delete(desk).await,
+        Screen::ProviderConnect => connect::begin(desk).await,
+        Screen::Connected => connect::finished(desk).await,
         Screen::Secrets => secrets::list(desk).await,
         Screen::SecretCatalogue => secrets::catalogue(desk).await,
         Screen::SecretNew => secrets::new(desk).await,
         Screen::SecretCreate => secrets::create(desk).await,
         Screen::Secret => secrets::show(desk).await,
         Screen::SecretGrant => secrets::grant(desk).await,
+        Screen::SecretRotate => secrets::rotate(desk).await,
+        Screen::SecretHosts => secrets::set_hosts(desk).await,
+        Screen::SecretTest => secrets::test(desk).await,
+        Screen::SecretAskDelete => secrets::ask_delete(desk).await,
+        Screen::SecretDelete => secrets::delete(desk).await,
         Screen::Grants => grants::list(desk).await,
         Screen::Grant => grants::show(desk).await,
         Screen::GrantAskRevoke => grants::ask_revoke(desk).await,
         Screen::GrantRevoke => grants::revoke(desk).await,
+        Screen::GrantReconnect => connect::repair(desk).await,
+        Screen::Idps => identity::list(desk).await,
+        Screen::IdpNew => identity::new(desk).await,
+        Screen::IdpCreate => identity::create(desk).await,
+        Screen::Idp => identity::show(desk).await,
+        Screen::IdpUpdate => identity::update(desk).await,
+        Screen::IdpAskDelete => identity::ask_delete(desk).await,
+        Screen::IdpDelete => identity::delete(desk).await,
+        Screen::IdpScim => identity::scim(desk).await,
+        Screen::IdpWebhook => identity::webhook(desk).await,
+        Screen::Users => users::list(desk).await,
+        Screen::User => users::show(desk).await,
+        Screen::UserSuspend => users::set(desk, Api::UsersSuspend).await,
+        Screen::UserResume => users::set(desk, Api::UsersResume).await,
+        Screen::UserAskDeprovision => users::ask_deprovision(desk).await,
+        Screen::UserDeprovision => users::deprovision(desk).await,
         Screen::Audit => audit::list(desk).await,
         Screen::Event => audit::show(desk).await,
         Screen::Sessions => sign_in::sessions(desk).await,
@@ -199,6 +249,15 @@ fn theme(desk: &Desk<'_>) -> Result<Answer, Error> {
     };
     let mut answer = desk.go(local_path(desk.form.raw("to")).unwrap_or(PATH));
     give_cookie(&mut answer, &cookie::set_theme(desk.vault, theme));
+    Ok(answer)
+}
+
+/// `POST /portal/language`.
+fn language(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let lang = Lang::find(desk.form.raw("lang"));
+    let lang = lang.ok_or_else(|| Error::invalid("lang", "must be a language that the pages are there in"))?;
+    let mut answer = desk.go(local_path(desk.form.raw("to")).unwrap_or(PATH));
+    give_cookie(&mut answer, &cookie::set_lang(desk.vault, lang));
     Ok(answer)
 }
 

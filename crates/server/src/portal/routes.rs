@@ -2,6 +2,7 @@
 //! `super::dispatch`, a handler, a context and a template. What it asks of the management API needs the role that says there, too.
 
 use grantd_store::operators::Role;
+use grantd_wire::limits;
 use serde::Serialize;
 
 /// A page, or what a form does.
@@ -13,26 +14,66 @@ pub enum Screen {
     SignInPassword,
     SignOut,
     Theme,
+    Language,
     Apps,
     AppNew,
     AppCreate,
     AppHome,
     AppStart,
+    AppSettings,
+    AppUpdate,
+    AppArchive,
+    AppUnarchive,
+    AppAskDelete,
+    AppDelete,
+    Branding,
+    BrandingSet,
+    BrandingPreview,
     Keys,
     KeyNew,
     KeyCreate,
     KeyAskRevoke,
     KeyRevoke,
+    Providers,
+    ProviderNew,
+    ProviderCreate,
+    Provider,
+    ProviderUpdate,
+    ProviderAskDelete,
+    ProviderDelete,
+    ProviderConnect,
+    Connected,
     Secrets,
     SecretCatalogue,
     SecretNew,
     SecretCreate,
     Secret,
     SecretGrant,
+    SecretRotate,
+    SecretHosts,
+    SecretTest,
+    SecretAskDelete,
+    SecretDelete,
     Grants,
     Grant,
     GrantAskRevoke,
     GrantRevoke,
+    GrantReconnect,
+    Idps,
+    IdpNew,
+    IdpCreate,
+    Idp,
+    IdpUpdate,
+    IdpAskDelete,
+    IdpDelete,
+    IdpScim,
+    IdpWebhook,
+    Users,
+    User,
+    UserSuspend,
+    UserResume,
+    UserAskDeprovision,
+    UserDeprovision,
     Audit,
     Event,
     Sessions,
@@ -61,12 +102,24 @@ pub struct Row {
     pub access: Access,
 }
 
+impl Row {
+    /// Bytes of its form.
+    pub const fn bytes_max(&self) -> usize {
+        match self.screen {
+            // It holds a picture.
+            Screen::BrandingSet => limits::LOGO_BYTES_MAX + limits::PAGE_BODY_BYTES_MAX,
+            _ => limits::PAGE_BODY_BYTES_MAX,
+        }
+    }
+}
+
 const fn row(screen: Screen, method: &'static str, path: &'static str, access: Access) -> Row {
     Row { screen, method, path, access }
 }
 
 const VIEWER: Access = Access::Role(Role::Viewer);
 const DEVELOPER: Access = Access::Role(Role::Developer);
+const ADMIN: Access = Access::Role(Role::Admin);
 
 /// Every page and form.
 pub const PORTAL: &[Row] = &[
@@ -76,26 +129,66 @@ pub const PORTAL: &[Row] = &[
     row(Screen::SignInPassword, "POST", "/portal/sign-in/password", Access::Anybody),
     row(Screen::SignOut, "POST", "/portal/sign-out", VIEWER),
     row(Screen::Theme, "POST", "/portal/theme", Access::Anybody),
+    row(Screen::Language, "POST", "/portal/language", Access::Anybody),
     row(Screen::Apps, "GET", "/portal/apps", VIEWER),
     row(Screen::AppNew, "GET", "/portal/apps/new", DEVELOPER),
     row(Screen::AppCreate, "POST", "/portal/apps/new", DEVELOPER),
     row(Screen::AppHome, "GET", "/portal/apps/{}", VIEWER),
     row(Screen::AppStart, "GET", "/portal/apps/{}/start", VIEWER),
+    row(Screen::AppSettings, "GET", "/portal/apps/{}/settings", VIEWER),
+    row(Screen::AppUpdate, "POST", "/portal/apps/{}/settings", DEVELOPER),
+    row(Screen::AppArchive, "POST", "/portal/apps/{}/archive", DEVELOPER),
+    row(Screen::AppUnarchive, "POST", "/portal/apps/{}/unarchive", DEVELOPER),
+    row(Screen::AppAskDelete, "GET", "/portal/apps/{}/delete", ADMIN),
+    row(Screen::AppDelete, "POST", "/portal/apps/{}/delete", ADMIN),
+    row(Screen::Branding, "GET", "/portal/apps/{}/branding", VIEWER),
+    row(Screen::BrandingSet, "POST", "/portal/apps/{}/branding", DEVELOPER),
+    row(Screen::BrandingPreview, "GET", "/portal/apps/{}/branding/preview", VIEWER),
     row(Screen::Keys, "GET", "/portal/apps/{}/keys", VIEWER),
     row(Screen::KeyNew, "GET", "/portal/apps/{}/keys/new", DEVELOPER),
     row(Screen::KeyCreate, "POST", "/portal/apps/{}/keys/new", DEVELOPER),
     row(Screen::KeyAskRevoke, "GET", "/portal/apps/{}/keys/{}/revoke", DEVELOPER),
     row(Screen::KeyRevoke, "POST", "/portal/apps/{}/keys/{}/revoke", DEVELOPER),
+    row(Screen::Providers, "GET", "/portal/apps/{}/providers", VIEWER),
+    row(Screen::ProviderNew, "GET", "/portal/apps/{}/providers/new/{}", DEVELOPER),
+    row(Screen::ProviderCreate, "POST", "/portal/apps/{}/providers/new/{}", DEVELOPER),
+    row(Screen::Provider, "GET", "/portal/apps/{}/providers/{}", VIEWER),
+    row(Screen::ProviderUpdate, "POST", "/portal/apps/{}/providers/{}", DEVELOPER),
+    row(Screen::ProviderAskDelete, "GET", "/portal/apps/{}/providers/{}/delete", DEVELOPER),
+    row(Screen::ProviderDelete, "POST", "/portal/apps/{}/providers/{}/delete", DEVELOPER),
+    row(Screen::ProviderConnect, "POST", "/portal/apps/{}/providers/{}/connect", DEVELOPER),
+    row(Screen::Connected, "GET", "/portal/apps/{}/connected", VIEWER),
     row(Screen::Secrets, "GET", "/portal/apps/{}/secrets", VIEWER),
     row(Screen::SecretCatalogue, "GET", "/portal/apps/{}/secrets/new", DEVELOPER),
     row(Screen::SecretNew, "GET", "/portal/apps/{}/secrets/new/{}", DEVELOPER),
     row(Screen::SecretCreate, "POST", "/portal/apps/{}/secrets/new/{}", DEVELOPER),
     row(Screen::Secret, "GET", "/portal/apps/{}/secrets/{}", VIEWER),
     row(Screen::SecretGrant, "POST", "/portal/apps/{}/secrets/{}/grants", DEVELOPER),
+    row(Screen::SecretRotate, "POST", "/portal/apps/{}/secrets/{}/rotate", DEVELOPER),
+    row(Screen::SecretHosts, "POST", "/portal/apps/{}/secrets/{}/hosts", DEVELOPER),
+    row(Screen::SecretTest, "POST", "/portal/apps/{}/secrets/{}/test", DEVELOPER),
+    row(Screen::SecretAskDelete, "GET", "/portal/apps/{}/secrets/{}/delete", DEVELOPER),
+    row(Screen::SecretDelete, "POST", "/portal/apps/{}/secrets/{}/delete", DEVELOPER),
     row(Screen::Grants, "GET", "/portal/apps/{}/grants", VIEWER),
     row(Screen::Grant, "GET", "/portal/apps/{}/grants/{}", VIEWER),
     row(Screen::GrantAskRevoke, "GET", "/portal/apps/{}/grants/{}/revoke", DEVELOPER),
     row(Screen::GrantRevoke, "POST", "/portal/apps/{}/grants/{}/revoke", DEVELOPER),
+    row(Screen::GrantReconnect, "POST", "/portal/apps/{}/grants/{}/reconnect", DEVELOPER),
+    row(Screen::Idps, "GET", "/portal/apps/{}/identity", VIEWER),
+    row(Screen::IdpNew, "GET", "/portal/apps/{}/identity/new/{}", DEVELOPER),
+    row(Screen::IdpCreate, "POST", "/portal/apps/{}/identity/new/{}", DEVELOPER),
+    row(Screen::Idp, "GET", "/portal/apps/{}/identity/{}", VIEWER),
+    row(Screen::IdpUpdate, "POST", "/portal/apps/{}/identity/{}", DEVELOPER),
+    row(Screen::IdpAskDelete, "GET", "/portal/apps/{}/identity/{}/delete", DEVELOPER),
+    row(Screen::IdpDelete, "POST", "/portal/apps/{}/identity/{}/delete", DEVELOPER),
+    row(Screen::IdpScim, "POST", "/portal/apps/{}/identity/{}/scim", ADMIN),
+    row(Screen::IdpWebhook, "POST", "/portal/apps/{}/identity/{}/webhook", ADMIN),
+    row(Screen::Users, "GET", "/portal/apps/{}/users", VIEWER),
+    row(Screen::User, "GET", "/portal/apps/{}/users/{}", VIEWER),
+    row(Screen::UserSuspend, "POST", "/portal/apps/{}/users/{}/suspend", DEVELOPER),
+    row(Screen::UserResume, "POST", "/portal/apps/{}/users/{}/resume", DEVELOPER),
+    row(Screen::UserAskDeprovision, "GET", "/portal/apps/{}/users/{}/deprovision", ADMIN),
+    row(Screen::UserDeprovision, "POST", "/portal/apps/{}/users/{}/deprovision", ADMIN),
     row(Screen::Audit, "GET", "/portal/apps/{}/audit", VIEWER),
     row(Screen::Event, "GET", "/portal/apps/{}/audit/{}", VIEWER),
     row(Screen::Sessions, "GET", "/portal/sessions", VIEWER),
@@ -128,9 +221,14 @@ pub const APP_PLACES: &[Place] = &[
     place("home", "home", ""),
     place("start", "book", "/start"),
     place("keys", "key", "/keys"),
+    place("providers", "plug", "/providers"),
     place("secrets", "lock", "/secrets"),
     place("grants", "grant", "/grants"),
+    place("users", "users", "/users"),
+    place("identity", "id", "/identity"),
     place("audit", "audit", "/audit"),
+    place("branding", "brush", "/branding"),
+    place("app_settings", "gear", "/settings"),
 ];
 
 /// What a page says at its top when a form of another one has just been done: names of sentences in `portal.done`.
@@ -143,6 +241,27 @@ pub const DONE: &[&str] = &[
     "grant_revoked",
     "password_set",
     "password_removed",
+    "provider_created",
+    "provider_updated",
+    "provider_deleted",
+    "connected",
+    "idp_created",
+    "idp_updated",
+    "idp_deleted",
+    "scim_disabled",
+    "webhook_enabled",
+    "webhook_disabled",
+    "user_suspended",
+    "user_resumed",
+    "user_deprovisioned",
+    "app_updated",
+    "app_archived",
+    "app_unarchived",
+    "app_deleted",
+    "branding_set",
+    "secret_rotated",
+    "secret_hosts_set",
+    "secret_deleted",
 ];
 
 #[cfg(test)]
@@ -161,7 +280,9 @@ mod tests {
         let pairs: std::collections::BTreeSet<_> = PORTAL.iter().map(|row| (row.method, row.path)).collect();
         assert_eq!(pairs.len(), PORTAL.len());
         let mut open = PORTAL.iter().filter(|row| row.access == Access::Anybody).map(|row| row.path);
-        assert!(open.all(|path| path.starts_with("/portal/sign-in") || path == "/portal/theme"));
+        assert!(open.all(|path| {
+            path.starts_with("/portal/sign-in") || ["/portal/theme", "/portal/language"].contains(&path)
+        }));
         assert!(PORTAL.iter().all(|row| matches!(row.method, "GET" | "POST")), "browsers send nothing else");
     }
 }

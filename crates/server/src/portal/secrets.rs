@@ -1,11 +1,12 @@
 //! Managed secrets of an app, and the catalogue of vendors that they are stored from.
 
 use grantd_wire::api::{
-    self, CreatedSecret, CredentialType, GrantCreate, Secret, SecretAccess, SecretCreate, SecretTemplate,
+    self, AllowedHosts, CreatedSecret, CredentialType, DeletedSecret, GrantCreate, Secret, SecretAccess, SecretCreate,
+    SecretRotate, SecretTemplate, SecretTest,
 };
 use grantd_wire::{Error, limits};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::desk::{Desk, Pager, ROWS, Shown};
 use crate::answer::Answer;
@@ -88,19 +89,25 @@ pub async fn create(desk: &Desk<'_>) -> Result<Answer, Error> {
         Ok((made, _)) => {
             Ok(desk.go(&format!("/portal/apps/{}/start?grant={}&done=secret_created", app.id, made.grant_id)))
         }
-        Err(mut error) => {
-            if let Some(Value::String(field)) = error.details.get("field").cloned()
-                && let Some(name) = field.strip_prefix("fields.")
-            {
-                error.message = error.message.replace(&field, &format!("{FIELD}{name}"));
-                error = error.detail("field", format!("{FIELD}{name}"));
-            }
+        Err(error) => {
+            let error = at_its_field(error);
             let shown = page.template.iter().flat_map(|template| &template.fields).filter(|field| !field.secret);
             let names: Vec<String> = shown.map(|field| format!("{FIELD}{}", field.name)).collect();
             let keep: Vec<&str> = KEPT.into_iter().chain(names.iter().map(String::as_str)).collect();
             desk.again(error, &keep, Shown::of("portal/secret_new.html", "secrets", &app, &page))
         }
     }
+}
+
+/// The refusal of a further field, by the name that the form has for it.
+fn at_its_field(mut error: Error) -> Error {
+    if let Some(Value::String(field)) = error.details.get("field").cloned()
+        && let Some(name) = field.strip_prefix("fields.")
+    {
+        error.message = error.message.replace(&field, &format!("{FIELD}{name}"));
+        error = error.detail("field", format!("{FIELD}{name}"));
+    }
+    error
 }
 
 /// What the form asks for. With a template, what the form does not show is as the template has it.
@@ -115,7 +122,7 @@ fn ask(desk: &Desk<'_>, page: &New) -> SecretCreate {
         name: form.text("name"),
         template: page.template.as_ref().map(|template| template.id.clone()),
         credential_type: kind,
-        value: form.raw("value").trim_end_matches(['\r', '\n']).to_owned(),
+        value: value(desk),
         fields: form.under(FIELD),
         injection_header: form.filled("injection_header"),
         injection_format: form.filled("injection_format"),
@@ -130,6 +137,10 @@ struct Detail {
     secret: Secret,
     access: Vec<SecretAccess>,
     pager: Pager,
+    /// What its vendor just said to it.
+    tested: Option<SecretTest>,
+    /// Names of the fields of all forms of its page.
+    names: Vec<String>,
 }
 
 async fn detail(desk: &Desk<'_>, app: &api::App) -> Result<Detail, Error> {
@@ -138,7 +149,9 @@ async fn detail(desk: &Desk<'_>, app: &api::App) -> Result<Detail, Error> {
     let secret: Secret = desk.load(Api::SecretsShow, &params, &[]).await?;
     let query = [("limit", limit.as_str()), ("offset", &offset)];
     let access: api::Page<SecretAccess> = desk.load(Api::SecretsAccess, &params, &query).await?;
-    Ok(Detail { secret, pager: Pager::of(&access), access: access.items })
+    let names = ["label", "expires_in_days", "value", "allowed_hosts"].map(str::to_owned).into_iter();
+    let names = names.chain(secret.fields.iter().map(|name| format!("{FIELD}{name}"))).collect();
+    Ok(Detail { secret, pager: Pager::of(&access), access: access.items, tested: None, names })
 }
 
 /// `GET /portal/apps/{}/secrets/{}`.
@@ -168,5 +181,72 @@ pub async fn grant(desk: &Desk<'_>) -> Result<Answer, Error> {
             let page = detail(desk, &app).await?;
             desk.again(error, &["label", "expires_in_days"], Shown::of("portal/secret.html", "secrets", &app, &page))
         }
+    }
+}
+
+/// What was typed or pasted as the value; a line's end at its end came with the paste.
+fn value(desk: &Desk<'_>) -> String {
+    desk.form.raw("value").trim_end_matches(['\r', '\n']).to_owned()
+}
+
+/// The secret's page again, with what was wrong with one of its forms.
+async fn again(desk: &Desk<'_>, app: &api::App, error: Error, keep: &[&str]) -> Result<Answer, Error> {
+    let page = detail(desk, app).await?;
+    desk.again(error, keep, Shown::of("portal/secret.html", "secrets", app, &page))
+}
+
+/// `POST /portal/apps/{}/secrets/{}/rotate`: another value in its place; who holds a grant goes on with that.
+pub async fn rotate(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    let id = &desk.params[1];
+    let fields = desk.form.under(FIELD);
+    let ask = SecretRotate { value: value(desk), fields: Some(fields).filter(|fields| !fields.is_empty()) };
+    match desk.send::<Secret>(Api::SecretsRotate, &[&app.id, id], &ask).await {
+        Ok(_) => Ok(desk.go(&format!("/portal/apps/{}/secrets/{id}?done=secret_rotated", app.id))),
+        Err(error) => again(desk, &app, at_its_field(error), &[]).await,
+    }
+}
+
+/// `POST /portal/apps/{}/secrets/{}/hosts`.
+pub async fn set_hosts(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    let id = &desk.params[1];
+    let ask = AllowedHosts { allowed_hosts: desk.form.list("allowed_hosts") };
+    match desk.send::<Secret>(Api::SecretsSetHosts, &[&app.id, id], &ask).await {
+        Ok(_) => Ok(desk.go(&format!("/portal/apps/{}/secrets/{id}?done=secret_hosts_set", app.id))),
+        Err(error) => again(desk, &app, error, &["allowed_hosts"]).await,
+    }
+}
+
+/// `POST /portal/apps/{}/secrets/{}/test`: what the vendor says to a harmless call.
+pub async fn test(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    match desk.send::<SecretTest>(Api::SecretsTest, &[&app.id, &desk.params[1]], &json!({})).await {
+        Ok((tested, _)) => {
+            let page = Detail { tested: Some(tested), ..detail(desk, &app).await? };
+            Ok(desk.page(&Shown::of("portal/secret.html", "secrets", &app, &page)))
+        }
+        Err(error) => again(desk, &app, error, &[]).await,
+    }
+}
+
+/// `GET /portal/apps/{}/secrets/{}/delete`: what will happen.
+pub async fn ask_delete(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    let page = detail(desk, &app).await?;
+    Ok(desk.page(&Shown::of("portal/secret_delete.html", "secrets", &app, &page)))
+}
+
+/// `POST /portal/apps/{}/secrets/{}/delete`: with its slug typed.
+pub async fn delete(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    let page = detail(desk, &app).await?;
+    let deleted = match desk.form.text("confirm") == page.secret.slug {
+        true => desk.send::<DeletedSecret>(Api::SecretsDelete, &[&app.id, &page.secret.id], &json!({})).await,
+        false => Err(Error::invalid("confirm", "must be the slug of the secret")),
+    };
+    match deleted {
+        Ok(_) => Ok(desk.go(&format!("/portal/apps/{}/secrets?done=secret_deleted", app.id))),
+        Err(error) => desk.again(error, &["confirm"], Shown::of("portal/secret_delete.html", "secrets", &app, &page)),
     }
 }

@@ -153,7 +153,10 @@ async fn a_session_that_nobody_could_sign_in_for_is_not_made(server: Server) {
     let page = browser.open(&server, &session).await;
     for (change, reason) in [
         ("UPDATE identity_providers SET client_id = NULL", "missing_client_id"),
-        ("UPDATE identity_providers SET client_id = 'client-1', endpoints = '{\"jwks_url\":\"x\"}'", "issuer_cannot_sign_in"),
+        (
+            "UPDATE identity_providers SET client_id = 'client-1', endpoints = '{\"jwks_url\":\"x\"}'",
+            "issuer_cannot_sign_in",
+        ),
     ] {
         server.database.behind_its_back(change).await;
         for answer in [

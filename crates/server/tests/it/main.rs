@@ -57,6 +57,8 @@ mod organization;
 mod portal;
 mod portal_account;
 mod portal_pages;
+mod portal_people;
+mod portal_setup;
 mod probe;
 mod providers;
 mod race;

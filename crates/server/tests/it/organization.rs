@@ -81,7 +81,7 @@ async fn branding_keeps_its_bounds(server: Server) {
 }
 
 /// A picture of one colour, as a file.
-fn picture(side: u32) -> Vec<u8> {
+pub fn picture(side: u32) -> Vec<u8> {
     let mut file = std::io::Cursor::new(Vec::new());
     let picture = image::RgbaImage::from_pixel(side, side, image::Rgba([10, 124, 255, 255]));
     picture.write_to(&mut file, image::ImageFormat::Png).unwrap();

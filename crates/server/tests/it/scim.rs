@@ -3,8 +3,8 @@
 use grantd_domain::env::new_uuid;
 use grantd_domain::identity::{ClaimMapping, Endpoints, IdentityProvider, Preset, ProviderState};
 use grantd_store::{Location, identity_providers};
-use grantd_wire::{Code, limits};
 use grantd_wire::ids::{AppId, IdentityProviderId};
+use grantd_wire::{Code, limits};
 use serde_json::{Value, json};
 
 use crate::harness::world::text;
@@ -296,7 +296,8 @@ async fn fill(server: &Server, count: i64, make: impl Fn(&str) -> String) {
         _ => "CAST(printf('%016d', n) AS BLOB)",
     };
     let (insert, select) = make(blob).split_once(" SELECT ").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
-    let numbers = format!("WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count})");
+    let numbers =
+        format!("WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count})");
     server.database.behind_its_back(&format!("{insert} {numbers} SELECT {select}")).await;
 }
 

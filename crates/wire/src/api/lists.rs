@@ -46,6 +46,9 @@ pub struct ListQuery {
     /// Users: the identity provider, by id or issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idp: Option<String>,
+    /// Grants: the user, by id: theirs, and those of groups they are in. Groups: those that the user is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Case-insensitive prefix of name, slug or label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<String>,

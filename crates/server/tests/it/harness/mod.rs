@@ -163,6 +163,10 @@ impl Server {
             || (path.starts_with("/sign-in/") && method == "POST")
             // The page that shows a new key.
             || (path.starts_with("/portal/apps/") && path.ends_with("/keys/new") && method == "POST")
+            // A connect link, and the token of a directory or a webhook.
+            || (path.starts_with("/portal/apps/")
+                && ["/connect", "/reconnect", "/scim", "/webhook"].iter().any(|end| path.ends_with(end))
+                && method == "POST")
             // A link that is opened is sent back by the form of its page.
             || path.starts_with("/portal/sign-in")
             || (path.starts_with("/api/v1/") && path.ends_with("/connect-sessions") && status == 201)
