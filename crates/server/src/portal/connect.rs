@@ -1,9 +1,8 @@
 //! Connecting an account from the portal: a link of the app's, opened here or handed on.
 
-use grantd_domain::connect::is_return_url;
 use grantd_wire::api::{self, BegunConnectSession, ConnectSessionCreate, Grant, Provider};
 use grantd_wire::ids::GrantId;
-use grantd_wire::{Error, TimeMs};
+use grantd_wire::{Code, Error, TimeMs};
 use serde::Serialize;
 
 use super::desk::{Desk, Shown};
@@ -52,12 +51,18 @@ pub async fn repair(desk: &Desk<'_>) -> Result<Answer, Error> {
 }
 
 /// Begins a session whose browser comes back here, where browsers may be sent back to this server at all.
-async fn send(desk: &Desk<'_>, app: &api::App, ask: ConnectSessionCreate) -> Result<BegunConnectSession, Error> {
-    let back = format!("{}{}/apps/{}/connected", desk.vault.settings.public_url, super::PATH, app.id);
-    let is_for_here = desk.form.raw("then") != "link";
-    let ask = ConnectSessionCreate { return_url: Some(back).filter(|url| is_for_here && is_return_url(url)), ..ask };
-    let (begun, _) = desk.send(Api::ConnectSessionsCreate, &[&app.id], &ask).await?;
-    Ok(begun)
+async fn send(desk: &Desk<'_>, app: &api::App, mut ask: ConnectSessionCreate) -> Result<BegunConnectSession, Error> {
+    if desk.form.raw("then") != "link" {
+        ask.return_url = Some(format!("{}{}/apps/{}/connected", desk.vault.settings.public_url, super::PATH, app.id));
+    }
+    let begun = match desk.send(Api::ConnectSessionsCreate, &[&app.id], &ask).await {
+        Err(error) if error.code == Code::InvalidRedirectUri => {
+            ask.return_url = None;
+            desk.send(Api::ConnectSessionsCreate, &[&app.id], &ask).await
+        }
+        begun => begun,
+    };
+    begun.map(|(begun, _)| begun)
 }
 
 fn go_on(

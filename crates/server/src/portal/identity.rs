@@ -17,23 +17,8 @@ use crate::answer::Answer;
 use crate::flow::connect::redirect_uri;
 use crate::routes::Api;
 
-/// Fields of the form whose text is kept when the page is drawn again.
-const KEPT: [&str; 12] = [
-    "name",
-    "issuer",
-    "audiences",
-    "jwks_url",
-    "client_id",
-    "scopes",
-    "claims.subject",
-    "claims.audience",
-    "claims.email",
-    "claims.name",
-    "claims.groups",
-    "claims.roles",
-];
-/// Those, and what else a refusal may be about that the form shows where it belongs.
-const SHOWN: [&str; 14] = [
+/// Fields of the forms, for what is refused elsewhere to be said at the top.
+const SHOWN: [&str; 17] = [
     "name",
     "issuer",
     "audiences",
@@ -47,8 +32,16 @@ const SHOWN: [&str; 14] = [
     "claims.groups",
     "claims.roles",
     "algorithms",
+    "subject_from",
+    "deactivation",
     "client_secret",
+    "secret",
 ];
+
+/// Those whose text is kept when the page is drawn again: a secret is typed anew.
+fn kept() -> &'static [&'static str] {
+    &SHOWN[..SHOWN.len() - 2]
+}
 
 /// A kind of identity provider.
 #[derive(Serialize)]
@@ -188,7 +181,7 @@ pub async fn create(desk: &Desk<'_>) -> Result<Answer, Error> {
     };
     match desk.send::<IdentityProvider>(Api::IdpsCreate, &[&app.id], &ask).await {
         Ok((made, _)) => Ok(desk.go(&format!("/portal/apps/{}/identity/{}?done=idp_created", app.id, made.id))),
-        Err(error) => desk.again(error, &KEPT, Shown::of("portal/idp_new.html", "identity", &app, &page)),
+        Err(error) => desk.again(error, kept(), Shown::of("portal/idp_new.html", "identity", &app, &page)),
     }
 }
 
@@ -274,7 +267,7 @@ pub async fn update(desk: &Desk<'_>) -> Result<Answer, Error> {
         Ok(_) => Ok(here(desk, &app, "idp_updated")),
         Err(error) => {
             let page = registered(desk, &app).await?;
-            desk.again(error, &KEPT, Shown::of("portal/idp.html", "identity", &app, &page))
+            desk.again(error, kept(), Shown::of("portal/idp.html", "identity", &app, &page))
         }
     }
 }
@@ -367,5 +360,5 @@ fn once(desk: &Desk<'_>, app: &api::App, page: &Shared) -> Answer {
 
 async fn again_with(desk: &Desk<'_>, app: &api::App, error: Error) -> Result<Answer, Error> {
     let page = registered(desk, app).await?;
-    desk.again(error, &["subject_from", "deactivation"], Shown::of("portal/idp.html", "identity", app, &page))
+    desk.again(error, kept(), Shown::of("portal/idp.html", "identity", app, &page))
 }

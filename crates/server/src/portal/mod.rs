@@ -103,7 +103,8 @@ async fn enter(desk: &mut Desk<'_>, content: Body, seen: &mut &'static str) -> R
     }
     if row.method == "POST" {
         check_origin(desk.vault, &desk.parts.headers)?;
-        let sent = body(desk.parts, content, row.bytes_max().max(limits::HELD_FORM_BYTES_MAX)).await?;
+        let bytes_max = row.bytes_max().max(limits::HELD_FORM_BYTES_MAX);
+        let sent = body(desk.parts, content, bytes_max).await.map_err(|error| too_large(row.screen, error))?;
         let bytes = sent.len();
         desk.form = Form::read(&desk.parts.headers, sent).await?;
         if bytes > row.bytes_max() && !confirm::is_answer(desk) {
@@ -120,6 +121,16 @@ async fn enter(desk: &mut Desk<'_>, content: Body, seen: &mut &'static str) -> R
         check_role(desk.visitor()?.operator.role, role)?;
     }
     dispatch(desk, row.screen).await
+}
+
+/// Says of a form with a picture which of the two is too large.
+fn too_large(screen: Screen, error: Error) -> Error {
+    match (screen, error.code) {
+        (Screen::BrandingSet, Code::BodyTooLarge) => error
+            .message(format!("The picture is too large: a logo has at most {} KiB.", limits::LOGO_BYTES_MAX / 1024))
+            .hint("Go back and choose a smaller one."),
+        _ => error,
+    }
 }
 
 async fn dispatch(desk: &Desk<'_>, screen: Screen) -> Result<Answer, Error> {
