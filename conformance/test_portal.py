@@ -4,11 +4,15 @@ judged by axe, on a desktop and a phone, in both themes. Pictures of every page 
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import os
 import signal
 import sqlite3
+import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +66,13 @@ def an_hour_later(dev: dict) -> None:
     """Everybody proved an hour earlier who they are."""
     with sqlite3.connect(Path(dev["data_dir"]) / "grantd.db", timeout=10) as database:
         database.execute("UPDATE web_sessions SET auth_at_ms = auth_at_ms - 3600000")
+
+
+def totp(secret: str) -> str:
+    """What an authenticator app shows now."""
+    digest = hmac.digest(base64.b32decode(secret), struct.pack(">Q", int(time.time()) // 30), "sha1")
+    at = digest[-1] & 15
+    return f"{(int.from_bytes(digest[at : at + 4]) & 0x7FFFFFFF) % 1_000_000:06}"
 
 
 async def sign_in(page: Page, dev: dict) -> Clicker:
@@ -308,6 +319,20 @@ async def test_every_page_is_accessible(browsing: Browsing, dev: dict, device: s
     await page.get_by_role("button", name="Set password").click()
     await page.get_by_text("The password is set").wait_for()
     await look("account-set")
+    await page.get_by_role("button", name="Set up an app").click()
+    secret = await page.locator("#secret").text_content()
+    await look("authenticator")
+    await page.get_by_label("Code").fill("12345")
+    await page.get_by_role("button", name="Turn it on").click()
+    await page.get_by_text("Is not what the app should show now").wait_for()
+    await look("authenticator-refused")
+    await page.get_by_label("Code").fill(totp(secret))
+    await page.get_by_role("button", name="Turn it on").click()
+    await page.get_by_role("heading", name="Keep these recovery codes").wait_for()
+    await look("recovery-codes")
+    await page.get_by_role("link", name="I have kept them").click()
+    await page.get_by_text("10 recovery codes are left").wait_for()
+    await look("account-authenticator")
     an_hour_later(dev)
     await page.get_by_role("button", name="Remove password").click()
     await page.get_by_role("heading", name="Is it still you?").wait_for()

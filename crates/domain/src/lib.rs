@@ -27,4 +27,5 @@ pub mod seal;
 pub mod secret;
 pub mod sign_in;
 pub mod template;
+pub mod totp;
 pub mod webhook;

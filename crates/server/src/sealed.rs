@@ -6,10 +6,11 @@ use std::fmt;
 
 use grantd_domain::grant::CredentialState;
 use grantd_domain::seal::{DataKey, Place, RootKeys, UnwrapError, key_id};
-use grantd_store::{Store, credentials, data_keys, identity_providers, idp_webhooks, providers};
-use grantd_wire::ids::{AppId, AppProviderId, CredentialId, DataKeyId, IdentityProviderId};
+use grantd_store::{Store, credentials, data_keys, identity_providers, idp_webhooks, providers, totps};
+use grantd_wire::ids::{AppId, AppProviderId, CredentialId, DataKeyId, IdentityProviderId, OperatorId};
 use uuid::Uuid;
 
+use crate::flow::totp::totp_place;
 use crate::keyring::{client_secret_place, idp_secret_place, place, webhook_secret_place};
 
 /// Values of one read.
@@ -39,6 +40,8 @@ pub enum Value {
     IdpSecret(IdentityProviderId),
     /// The secret of an identity provider's webhook.
     WebhookSecret(IdentityProviderId),
+    /// What an operator's authenticator app and grantd share; of no app.
+    Authenticator(OperatorId),
 }
 
 impl fmt::Display for Value {
@@ -48,19 +51,20 @@ impl fmt::Display for Value {
             Self::ClientSecret(id) => write!(f, "client secret of provider {id}"),
             Self::IdpSecret(id) => write!(f, "client secret of identity provider {id}"),
             Self::WebhookSecret(id) => write!(f, "webhook secret of identity provider {id}"),
+            Self::Authenticator(id) => write!(f, "authenticator app of operator {id}"),
         }
     }
 }
 
-/// Values, counted, and the first of them by app and id.
+/// Values, counted, and the first of them by app, if they are of one, and id.
 #[derive(Debug, Default)]
 pub struct Named {
     pub count: u64,
-    pub first: Vec<(AppId, Value)>,
+    pub first: Vec<(Option<AppId>, Value)>,
 }
 
 impl Named {
-    fn add(&mut self, app: AppId, value: Value) {
+    fn add(&mut self, app: Option<AppId>, value: Value) {
         self.count += 1;
         if self.first.len() < NAMED_MAX {
             self.first.push((app, value));
@@ -75,6 +79,7 @@ pub async fn check(store: &Store, root: &RootKeys) -> grantd_store::Result<Seale
     check.client_secrets().await?;
     check.idp_secrets().await?;
     check.webhook_secrets().await?;
+    check.authenticators().await?;
     Ok(check.sealed)
 }
 
@@ -99,7 +104,7 @@ impl Check<'_> {
                         let place = place(app, credential.id, credential.version);
                         self.open(app, value, Some(data_key_id), place, &sealed).await?;
                     }
-                    _ => self.sealed.broken.add(app, value),
+                    _ => self.sealed.broken.add(Some(app), value),
                 }
             }
         }
@@ -149,14 +154,29 @@ impl Check<'_> {
         }
     }
 
+    async fn authenticators(&mut self) -> grantd_store::Result<()> {
+        let mut after = None;
+        loop {
+            let page = self.store.read(move |tx| totps::list_all(tx, after, PAGE)).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.operator_id);
+            for totp in page {
+                let key = key_id(&totp.sealed).ok().map(|id| DataKeyId::from_uuid(Uuid::from_bytes(id)));
+                let place = totp_place(totp.operator_id, totp.version);
+                self.open(None, Value::Authenticator(totp.operator_id), key, place, &totp.sealed).await?;
+            }
+        }
+    }
+
     async fn open(
         &mut self,
-        app: AppId,
+        app: impl Into<Option<AppId>>,
         value: Value,
         key: Option<DataKeyId>,
         place: Place<'_>,
         sealed: &[u8],
     ) -> grantd_store::Result<()> {
+        let app = app.into();
         let key = match key {
             Some(id) => self.key(app, id).await?,
             None => None,
@@ -168,9 +188,9 @@ impl Check<'_> {
         Ok(())
     }
 
-    async fn key(&mut self, app: AppId, id: DataKeyId) -> grantd_store::Result<Option<&DataKey>> {
+    async fn key(&mut self, app: Option<AppId>, id: DataKeyId) -> grantd_store::Result<Option<&DataKey>> {
         if let Entry::Vacant(entry) = self.keys.entry(id) {
-            let wrapped = self.store.read(move |tx| data_keys::find(tx, Some(app), id)).await?;
+            let wrapped = self.store.read(move |tx| data_keys::find(tx, app, id)).await?;
             let key = wrapped.map(|wrapped| self.root.unwrap(&wrapped));
             if let Some(Err(UnwrapError::Missing(missing))) = &key
                 && !self.sealed.missing_root_keys.contains(&missing.0)

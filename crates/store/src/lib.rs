@@ -41,6 +41,7 @@ pub mod secrets;
 pub mod sign_in_methods;
 pub mod signing_keys;
 pub mod stats;
+pub mod totps;
 pub mod users;
 pub mod web_sessions;
 

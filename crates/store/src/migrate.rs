@@ -35,6 +35,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 18, name: "idp_webhooks", sql: include_str!("migrations/0018_idp_webhooks.sql") },
     Migration { number: 19, name: "connect_sign_in", sql: include_str!("migrations/0019_connect_sign_in.sql") },
     Migration { number: 20, name: "passwords", sql: include_str!("migrations/0020_passwords.sql") },
+    Migration { number: 21, name: "authenticator_apps", sql: include_str!("migrations/0021_authenticator_apps.sql") },
 ];
 
 /// Begins a line of a migration that PostgreSQL does not see.

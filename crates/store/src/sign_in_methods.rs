@@ -5,6 +5,7 @@ use grantd_wire::ids::OperatorId;
 
 use crate::error::Result;
 use crate::seam::{Tx, id};
+use crate::totps;
 
 /// What is stored of a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,13 +54,15 @@ pub fn find_password(tx: &mut Tx<'_>, operator: OperatorId) -> Result<Option<(Pa
     Ok(Some((password, row.time("operator_passwords.set_at_ms")?)))
 }
 
-/// Takes the operator's password away; `false`: there was none.
+/// Takes the operator's password away, and whoever has just given it begins anew; `false`: there was none.
 pub fn remove_password(tx: &mut Tx<'_>, operator: OperatorId) -> Result<bool> {
+    totps::end_halves(tx, operator)?;
     tx.change_one("DELETE FROM operator_passwords WHERE operator_id = $1", &[id(operator)])
 }
 
 /// Takes every way to sign in from an operator but links.
 pub fn forget(tx: &mut Tx<'_>, operator: OperatorId) -> Result<()> {
+    totps::remove(tx, operator)?;
     remove_password(tx, operator).map(drop)
 }
 

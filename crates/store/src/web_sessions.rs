@@ -16,6 +16,14 @@ pub enum SignedInBy {
     /// By a link that was made on the host.
     Link,
     Password,
+    /// By password, and a code of their authenticator app.
+    PasswordAndCode,
+    /// By password, and one of the codes for when the app is lost.
+    PasswordAndRecoveryCode,
+    /// By a code alone: that it is still them.
+    Code,
+    /// By a recovery code alone.
+    RecoveryCode,
 }
 
 impl SignedInBy {
@@ -24,12 +32,24 @@ impl SignedInBy {
         match self {
             Self::Link => "link",
             Self::Password => "password",
+            Self::PasswordAndCode => "password_totp",
+            Self::PasswordAndRecoveryCode => "password_recovery_code",
+            Self::Code => "totp",
+            Self::RecoveryCode => "recovery_code",
         }
     }
 
     /// What is written so.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Link, Self::Password].into_iter().find(|way| way.as_str() == text)
+        let all = [
+            Self::Link,
+            Self::Password,
+            Self::PasswordAndCode,
+            Self::PasswordAndRecoveryCode,
+            Self::Code,
+            Self::RecoveryCode,
+        ];
+        all.into_iter().find(|way| way.as_str() == text)
     }
 }
 

@@ -344,3 +344,9 @@ pub const CONFIRMED_S: i64 = 15 * 60;
 pub const HELD_FORM_S: i64 = 15 * 60;
 /// Bytes of the form that brings the answer, and the form that waits, sealed.
 pub const HELD_FORM_BYTES_MAX: usize = 96 * 1024;
+/// How long after the password the code of an authenticator app is waited for.
+pub const HALF_SIGN_IN_S: i64 = 5 * 60;
+/// Sign-ins of one operator that wait for a code.
+pub const HALF_SIGN_INS_MAX: i64 = 5;
+/// Codes that sign in when the authenticator app is lost, each once.
+pub const RECOVERY_CODES: usize = 10;

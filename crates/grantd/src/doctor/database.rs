@@ -197,7 +197,11 @@ async fn credentials(store: &Store, root: &RootKeys, findings: &mut Findings) {
 }
 
 fn named(values: &Named) -> String {
-    let names: Vec<String> = values.first.iter().map(|(app, value)| format!("{value} of app {app}")).collect();
+    let names: Vec<String> = values
+        .first
+        .iter()
+        .map(|(app, value)| app.map_or_else(|| value.to_string(), |app| format!("{value} of app {app}")))
+        .collect();
     let more = if values.count > names.len() as u64 { ", …" } else { "" };
     names.join(", ") + more
 }

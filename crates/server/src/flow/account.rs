@@ -5,6 +5,7 @@
 //! sign in is added, changed and removed by who has just proved who they are.
 
 use grantd_domain::audit::Kind;
+use grantd_domain::env::new_token;
 use grantd_domain::operator::email;
 use grantd_domain::password;
 use grantd_domain::rate::{Limit, Verdict};
@@ -12,12 +13,13 @@ use grantd_domain::secret::Secret;
 use grantd_store::operators::{self, Operator};
 use grantd_store::sign_in_methods::{self, PasswordHash};
 use grantd_store::web_sessions::{self, SignedInBy};
-use grantd_store::{Tx, append_event};
+use grantd_store::{Tx, append_event, totps};
 use grantd_wire::ids::{OperatorId, WebSessionId};
 use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error, TimeMs, limits};
 
 use super::portal::{Beginning, Visitor, event, find_link, not_proved};
+use super::totp;
 use crate::answer::of_store;
 use crate::caller::{Source, network, too_fast};
 use crate::vault::Vault;
@@ -26,12 +28,18 @@ use crate::vault::Vault;
 #[derive(Clone, Copy, Debug)]
 pub struct Methods {
     pub password_set_at: Option<TimeMs>,
+    /// Since when a code of an authenticator app is asked for.
+    pub totp_set_at: Option<TimeMs>,
+    /// Recovery codes that are left.
+    pub recovery_codes: i64,
 }
 
 /// What somebody who is signed in proves with that it is still them.
 #[derive(Clone, Copy)]
 pub enum Proof<'a> {
     Password(&'a str),
+    /// Of their authenticator app, or of recovery. Who has an app is asked for it, and not for the password.
+    Code(&'a str),
     /// A new link of theirs.
     Link(&'a str),
 }
@@ -39,18 +47,34 @@ pub enum Proof<'a> {
 /// What the operator has set up.
 pub async fn methods(vault: &Vault, operator: &Operator) -> Result<Methods, Error> {
     let id = operator.id;
-    let password = vault.store.read(move |tx| sign_in_methods::find_password(tx, id)).await.map_err(of_store)?;
-    Ok(Methods { password_set_at: password.map(|(_, at)| at) })
+    let find = move |tx: &mut Tx<'_>| {
+        Ok(Methods {
+            password_set_at: sign_in_methods::find_password(tx, id)?.map(|(_, at)| at),
+            totp_set_at: totps::find(tx, id)?.and_then(|totp| totp.confirmed_at),
+            recovery_codes: totps::count_recovery_codes(tx, id)?,
+        })
+    };
+    vault.store.read(find).await.map_err(of_store)
 }
 
-/// Signs in by password, and answers the new session's cookie; `None`: it is wrong, or there is no such operator.
+/// What a password came to.
+pub enum SignedIn {
+    /// It is wrong, or there is no such operator.
+    Wrong,
+    /// The new session's cookie.
+    Done(Secret),
+    /// What a code of the operator's authenticator app is to be sent with.
+    Half(Secret),
+}
+
+/// Signs in by password, or lets in as far as to the code.
 pub async fn sign_in(
     vault: &Vault,
     typed_email: &str,
     typed: &Secret,
     old: Option<&Visitor>,
     source: &Source,
-) -> Result<Option<Secret>, Error> {
+) -> Result<SignedIn, Error> {
     let email = email(typed_email).unwrap_or_default();
     let bucket = begin_attempt(vault, &email, source).await?;
     let organization = vault.organization_id;
@@ -60,18 +84,30 @@ pub async fn sign_in(
     };
     let found = vault.store.read(find).await.map_err(of_store)?;
     let Some((operator, hash)) = check(vault, typed, found).await? else {
-        return not_proved(vault, source).await.map(|()| None);
+        return not_proved(vault, source).await.map(|()| SignedIn::Wrong);
     };
     let (cookie, beginning) = Beginning::new(vault, &operator, SignedInBy::Password, old, source);
+    let half = new_token(&*vault.env, "");
+    let (half_hash, half_until) = (sha256(half.reveal().as_bytes()), source.now.plus_seconds(limits::HALF_SIGN_IN_S));
     let begin = move |tx: &mut Tx<'_>| {
         if !is_still(tx, &operator, &hash)? {
-            return Ok(false);
+            return Ok(None);
         }
-        sign_in_methods::forget_attempts(tx, bucket)?;
-        beginning.write(tx)?;
-        Ok(true)
+        let has_app = totps::find(tx, operator.id)?.is_some_and(|totp| totp.confirmed_at.is_some());
+        match has_app {
+            true => totps::insert_half(tx, &half_hash, operator.id, half_until, limits::HALF_SIGN_INS_MAX)?,
+            false => {
+                sign_in_methods::forget_attempts(tx, bucket)?;
+                beginning.write(tx)?;
+            }
+        }
+        Ok(Some(has_app))
     };
-    Ok(vault.store.write(begin).await.map_err(of_store)?.then_some(cookie))
+    Ok(match vault.store.write(begin).await.map_err(of_store)? {
+        None => SignedIn::Wrong,
+        Some(true) => SignedIn::Half(half),
+        Some(false) => SignedIn::Done(cookie),
+    })
 }
 
 /// Whoever's password it is.
@@ -92,7 +128,7 @@ fn is_still(tx: &mut Tx<'_>, operator: &Operator, hash: &PasswordHash) -> grantd
 }
 
 /// Counts an attempt at this account, or refuses it because it comes too early.
-async fn begin_attempt(vault: &Vault, email: &str, source: &Source) -> Result<u16, Error> {
+pub(super) async fn begin_attempt(vault: &Vault, email: &str, source: &Source) -> Result<u16, Error> {
     let per_minute = limits::SIGN_IN_ATTEMPTS_PER_MINUTE;
     let limit = Limit { per_minute, burst: per_minute };
     if let Verdict::Refuse { retry_after_ms, .. } = vault.sign_in_attempts.take(network(source.ip), limit, source.now) {
@@ -138,7 +174,10 @@ pub async fn confirm(vault: &Vault, visitor: &Visitor, proof: Proof<'_>, source:
         Proof::Password(typed) => {
             let bucket = begin_attempt(vault, &operator.email, source).await?;
             let id = operator.id;
-            let find = move |tx: &mut Tx<'_>| sign_in_methods::find_password(tx, id);
+            let find = move |tx: &mut Tx<'_>| {
+                let has_app = totps::find(tx, id)?.is_some_and(|totp| totp.confirmed_at.is_some());
+                Ok(sign_in_methods::find_password(tx, id)?.filter(|_| !has_app))
+            };
             let stored = vault.store.read(find).await.map_err(of_store)?.map(|(hash, _)| (operator.clone(), hash));
             match check(vault, &Secret::new(typed.to_owned()), stored).await? {
                 None => false,
@@ -148,6 +187,25 @@ pub async fn confirm(vault: &Vault, visitor: &Visitor, proof: Proof<'_>, source:
                         if !is_still(tx, &operator, &hash)? || !web_sessions::confirm(tx, operator.id, session, now)? {
                             return Ok(false);
                         }
+                        sign_in_methods::forget_attempts(tx, bucket)?;
+                        append_event(tx, &event)?;
+                        Ok(true)
+                    };
+                    vault.store.write(confirm).await.map_err(of_store)?
+                }
+            }
+        }
+        Proof::Code(typed) => {
+            let bucket = begin_attempt(vault, &operator.email, source).await?;
+            match totp::check(vault, operator.id, typed, now).await? {
+                None => false,
+                Some(right) => {
+                    let (id, event) = (operator.id, told(right.confirms_by()));
+                    let confirm = move |tx: &mut Tx<'_>| {
+                        if !web_sessions::is_there(tx, id, session)? || !right.take(tx, id)? {
+                            return Ok(false);
+                        }
+                        web_sessions::confirm(tx, id, session, now)?;
                         sign_in_methods::forget_attempts(tx, bucket)?;
                         append_event(tx, &event)?;
                         Ok(true)
@@ -217,7 +275,11 @@ pub async fn remove_password(vault: &Vault, visitor: &Visitor, source: &Source) 
 }
 
 /// Refuses who was signed out meanwhile, as everybody is who is disabled.
-fn check_signed_in(tx: &mut Tx<'_>, operator: OperatorId, session: WebSessionId) -> grantd_store::Result<()> {
+pub(super) fn check_signed_in(
+    tx: &mut Tx<'_>,
+    operator: OperatorId,
+    session: WebSessionId,
+) -> grantd_store::Result<()> {
     match web_sessions::is_there(tx, operator, session)? {
         true => Ok(()),
         false => Err(Error::new(Code::SessionRequired).into()),

@@ -11,7 +11,7 @@ use grantd_domain::env::new_uuid;
 use grantd_store::processes::{self, Process};
 use grantd_store::{
     Error as StoreError, append_event, audit, auth_sessions, crash, credentials, grants, idempotency, sign_in_methods,
-    web_sessions,
+    totps, web_sessions,
 };
 use grantd_wire::ids::{AppId, OrganizationId};
 use grantd_wire::limits;
@@ -152,6 +152,7 @@ pub async fn prune_web_sessions(vault: &Vault) -> Result<(), StoreError> {
     while vault.store.write(move |tx| web_sessions::prune(tx, now, idle_before, WEB_SESSIONS_MAX)).await? > 0 {}
     let before = now.plus_seconds(-limits::SIGN_IN_MEMORY_S);
     vault.store.write(move |tx| sign_in_methods::prune_attempts(tx, before)).await?;
+    vault.store.write(move |tx| totps::prune_halves(tx, now)).await?;
     Ok(())
 }
 

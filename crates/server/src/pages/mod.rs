@@ -10,6 +10,7 @@ mod ending;
 mod key;
 mod lang;
 pub mod picture;
+pub mod qr;
 mod render;
 mod shown;
 #[cfg(test)]

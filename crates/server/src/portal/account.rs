@@ -1,22 +1,32 @@
 //! One's own account: how one signs in.
 
 use grantd_domain::secret::Secret;
+use grantd_domain::totp::{address, secret_text};
 use grantd_wire::{Code, Error, TimeMs, limits};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::desk::{Desk, Shown};
 use crate::answer::Answer;
-use crate::flow::account;
+use crate::flow::{account, totp};
+use crate::pages::qr;
 
 #[derive(Serialize)]
 struct Account {
     password_set_at: Option<TimeMs>,
     password_chars_min: usize,
+    totp_set_at: Option<TimeMs>,
+    recovery_codes: i64,
 }
 
 async fn page(desk: &Desk<'_>) -> Result<Account, Error> {
     let methods = account::methods(desk.vault, &desk.visitor()?.operator).await?;
-    Ok(Account { password_set_at: methods.password_set_at, password_chars_min: limits::PASSWORD_CHARS_MIN })
+    Ok(Account {
+        password_set_at: methods.password_set_at,
+        password_chars_min: limits::PASSWORD_CHARS_MIN,
+        totp_set_at: methods.totp_set_at,
+        recovery_codes: methods.recovery_codes,
+    })
 }
 
 /// `GET /portal/account`.
@@ -38,6 +48,77 @@ pub async fn set_password(desk: &Desk<'_>) -> Result<Answer, Error> {
 pub async fn remove_password(desk: &Desk<'_>) -> Result<Answer, Error> {
     match account::remove_password(desk.vault, desk.visitor()?, &desk.source).await? {
         true => Ok(desk.go("/portal/account?done=password_removed")),
+        false => Err(Code::NotFound.into()),
+    }
+}
+
+/// `POST /portal/account/authenticator/new`.
+pub async fn begin_totp(desk: &Desk<'_>) -> Result<Answer, Error> {
+    totp::begin(desk.vault, desk.visitor()?, &desk.source).await?;
+    Ok(desk.go(TOTP))
+}
+
+const TOTP: &str = "/portal/account/authenticator";
+
+#[derive(Serialize)]
+struct NewTotp {
+    /// Modules of a side of the picture, and those that are dark.
+    size: usize,
+    path: String,
+    secret: String,
+}
+
+/// What the app needs to know; `None`: nothing is being set up, or it is asked for too late.
+async fn pending(desk: &Desk<'_>) -> Result<Option<NewTotp>, Error> {
+    let visitor = desk.visitor()?;
+    let Some(secret) = totp::pending(desk.vault, visitor, desk.source.now).await? else { return Ok(None) };
+    let issuer = format!("grantd {}", desk.host());
+    let (size, path) = qr::draw(&address(&secret, &issuer, &visitor.operator.email)).ok_or(Code::Internal)?;
+    Ok(Some(NewTotp { size, path, secret: secret_text(&secret).to_string() }))
+}
+
+/// `GET /portal/account/authenticator`.
+pub async fn new_totp(desk: &Desk<'_>) -> Result<Answer, Error> {
+    Ok(match pending(desk).await? {
+        Some(page) => desk.page(&Shown::new("portal/totp_new.html", "account", &page)),
+        None => desk.go("/portal/account"),
+    })
+}
+
+#[derive(Serialize)]
+struct Codes {
+    codes: Vec<String>,
+}
+
+fn codes_page(desk: &Desk<'_>, codes: &[Zeroizing<String>]) -> Answer {
+    let codes = codes.iter().map(|code| code.to_string()).collect();
+    desk.page(&Shown::new("portal/totp_codes.html", "account", &Codes { codes }))
+}
+
+/// `POST /portal/account/authenticator`: the page that follows shows the recovery codes, once.
+pub async fn confirm_totp(desk: &Desk<'_>) -> Result<Answer, Error> {
+    match totp::confirm(desk.vault, desk.visitor()?, desk.form.raw("code"), &desk.source).await {
+        Ok(Some(codes)) => Ok(codes_page(desk, &codes)),
+        Ok(None) => Ok(desk.go("/portal/account")),
+        Err(error) => match pending(desk).await? {
+            Some(page) => desk.again(error, &[], Shown::new("portal/totp_new.html", "account", &page)),
+            None => Err(error),
+        },
+    }
+}
+
+/// `POST /portal/account/authenticator/codes`: as above, and the old ones work no more.
+pub async fn renew_codes(desk: &Desk<'_>) -> Result<Answer, Error> {
+    match totp::renew_codes(desk.vault, desk.visitor()?, &desk.source).await? {
+        Some(codes) => Ok(codes_page(desk, &codes)),
+        None => Err(Code::NotFound.into()),
+    }
+}
+
+/// `POST /portal/account/authenticator/remove`.
+pub async fn remove_totp(desk: &Desk<'_>) -> Result<Answer, Error> {
+    match totp::remove(desk.vault, desk.visitor()?, &desk.source).await? {
+        true => Ok(desk.go("/portal/account?done=totp_removed")),
         false => Err(Code::NotFound.into()),
     }
 }

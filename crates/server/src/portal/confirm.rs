@@ -7,13 +7,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use grantd_domain::seal::Place;
 use grantd_wire::{Code, Error, TimeMs, limits};
-use http::HeaderValue;
-use http::header;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::desk::{Desk, Shown};
-use super::form::{Form, Refused};
+use super::form::Form;
 use crate::answer::Answer;
 use crate::flow::account::{self, Proof};
 use crate::flow::portal::is_unconfirmed;
@@ -38,6 +36,8 @@ struct Confirm {
     held: String,
     /// When they last proved it.
     auth_at: TimeMs,
+    /// What they may prove it with, beside a link: a code of their app, or else their password.
+    has_totp: bool,
     has_password: bool,
 }
 
@@ -59,14 +59,14 @@ pub async fn ask(desk: &Desk<'_>) -> Result<Answer, Error> {
 async fn draw(desk: &Desk<'_>, held: String, refused: Option<Error>) -> Result<Answer, Error> {
     let visitor = desk.visitor()?;
     let methods = account::methods(desk.vault, &visitor.operator).await?;
-    let page = Confirm { held, auth_at: visitor.session.auth_at, has_password: methods.password_set_at.is_some() };
-    let (status, retry) = refused.as_ref().map_or((401, None), |e| (e.code.status(), e.retry_after_s));
-    let refused = refused.map(Refused::plain);
-    let mut answer = desk.page_with(status, &Shown { refused, ..Shown::new("portal/confirm.html", "", &page) });
-    if let Some(seconds) = retry {
-        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    Ok(answer)
+    let has_totp = methods.totp_set_at.is_some();
+    let has_password = methods.password_set_at.is_some() && !has_totp;
+    let page = Confirm { held, auth_at: visitor.session.auth_at, has_totp, has_password };
+    let shown = Shown::new("portal/confirm.html", "", &page);
+    Ok(match refused {
+        None => desk.page_with(401, &shown),
+        Some(error) => desk.refused_page(error, shown),
+    })
 }
 
 fn place<'a>(desk: &Desk<'_>) -> Result<Place<'a>, Error> {
@@ -87,7 +87,9 @@ pub async fn answered(desk: &mut Desk<'_>) -> Result<Option<Answer>, Error> {
     let held = desk.form.raw(HELD).to_owned();
     let form = open(desk, &held).await?;
     let (password, link) = (desk.form.raw("password"), link_of(desk.form.raw("link")));
+    let code = desk.form.raw("code");
     let proof = match (password, link) {
+        ("", "") if !code.is_empty() => Proof::Code(code),
         ("", "") => {
             let empty = Error::new(Code::InvalidValue).message("Fill in one of the fields.");
             return draw(desk, held, Some(empty)).await.map(Some);

@@ -211,6 +211,16 @@ impl Desk<'_> {
         Ok(self.page_with(status, &shown))
     }
 
+    /// Draws the page with why what it asked for was not done, whatever that was.
+    pub fn refused_page<P: Serialize>(&self, error: Error, shown: Shown<'_, P>) -> Answer {
+        let (status, retry) = (error.code.status(), error.retry_after_s);
+        let mut answer = self.page_with(status, &Shown { refused: Some(Refused::plain(error)), ..shown });
+        if let Some(seconds) = retry {
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        answer
+    }
+
     pub(super) fn page_with<P: Serialize>(&self, status: u16, shown: &Shown<'_, P>) -> Answer {
         let settings = &self.vault.settings;
         let operator = self.visitor.as_ref().map(|visitor| FrameOperator {
@@ -220,12 +230,11 @@ impl Desk<'_> {
             administers: visitor.operator.role >= Role::Admin,
         });
         let public_url = settings.public_url.as_str();
-        let host = public_url.split_once("://").map_or(public_url, |(_, rest)| rest);
         let done = self.query.raw("done");
         let here = self.parts.uri.path_and_query().map_or("", |target| target.as_str());
         let frame = Frame {
             base: &settings.base_path,
-            host: host.split('/').next().unwrap_or(host),
+            host: self.host(),
             public_url,
             version: env!("CARGO_PKG_VERSION"),
             now: self.source.now,
@@ -250,6 +259,13 @@ impl Desk<'_> {
         let current = Lang::of(&self.parts.headers);
         let language = |lang: Lang| Language { code: lang.code(), name: lang.name(), is_current: lang == current };
         Lang::ALL.into_iter().map(language).collect()
+    }
+
+    /// Host, and port, of the public URL.
+    pub fn host(&self) -> &str {
+        let public_url = self.vault.settings.public_url.as_str();
+        let host = public_url.split_once("://").map_or(public_url, |(_, rest)| rest);
+        host.split('/').next().unwrap_or(host)
     }
 
     /// What a form of this browser's session carries.

@@ -139,6 +139,7 @@ async fn dispatch(desk: &Desk<'_>, screen: Screen) -> Result<Answer, Error> {
         Screen::SignInShow => sign_in::show(desk).await,
         Screen::SignIn => sign_in::sign_in(desk).await,
         Screen::SignInPassword => sign_in::with_password(desk).await,
+        Screen::SignInCode => sign_in::with_code(desk).await,
         Screen::SignOut => sign_in::sign_out(desk).await,
         Screen::Theme => theme(desk),
         Screen::Language => language(desk),
@@ -208,6 +209,11 @@ async fn dispatch(desk: &Desk<'_>, screen: Screen) -> Result<Answer, Error> {
         Screen::Account => account::show(desk).await,
         Screen::PasswordSet => account::set_password(desk).await,
         Screen::PasswordRemove => account::remove_password(desk).await,
+        Screen::TotpBegin => account::begin_totp(desk).await,
+        Screen::TotpNew => account::new_totp(desk).await,
+        Screen::TotpConfirm => account::confirm_totp(desk).await,
+        Screen::TotpCodes => account::renew_codes(desk).await,
+        Screen::TotpRemove => account::remove_totp(desk).await,
     }
 }
 

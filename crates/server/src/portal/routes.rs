@@ -12,6 +12,7 @@ pub enum Screen {
     SignInShow,
     SignIn,
     SignInPassword,
+    SignInCode,
     SignOut,
     Theme,
     Language,
@@ -81,6 +82,11 @@ pub enum Screen {
     Account,
     PasswordSet,
     PasswordRemove,
+    TotpBegin,
+    TotpNew,
+    TotpConfirm,
+    TotpCodes,
+    TotpRemove,
 }
 
 /// Who may ask.
@@ -127,6 +133,7 @@ pub const PORTAL: &[Row] = &[
     row(Screen::SignInShow, "GET", "/portal/sign-in", Access::Anybody),
     row(Screen::SignIn, "POST", "/portal/sign-in", Access::Anybody),
     row(Screen::SignInPassword, "POST", "/portal/sign-in/password", Access::Anybody),
+    row(Screen::SignInCode, "POST", "/portal/sign-in/code", Access::Anybody),
     row(Screen::SignOut, "POST", "/portal/sign-out", VIEWER),
     row(Screen::Theme, "POST", "/portal/theme", Access::Anybody),
     row(Screen::Language, "POST", "/portal/language", Access::Anybody),
@@ -196,6 +203,11 @@ pub const PORTAL: &[Row] = &[
     row(Screen::Account, "GET", "/portal/account", VIEWER),
     row(Screen::PasswordSet, "POST", "/portal/account/password", VIEWER),
     row(Screen::PasswordRemove, "POST", "/portal/account/password/remove", VIEWER),
+    row(Screen::TotpBegin, "POST", "/portal/account/authenticator/new", VIEWER),
+    row(Screen::TotpNew, "GET", "/portal/account/authenticator", VIEWER),
+    row(Screen::TotpConfirm, "POST", "/portal/account/authenticator", VIEWER),
+    row(Screen::TotpCodes, "POST", "/portal/account/authenticator/codes", VIEWER),
+    row(Screen::TotpRemove, "POST", "/portal/account/authenticator/remove", VIEWER),
 ];
 
 /// A place in the navigation.
@@ -262,6 +274,7 @@ pub const DONE: &[&str] = &[
     "secret_rotated",
     "secret_hosts_set",
     "secret_deleted",
+    "totp_removed",
 ];
 
 #[cfg(test)]

@@ -3,14 +3,14 @@
 use grantd_domain::secret::Secret;
 use grantd_wire::ids::WebSessionId;
 use grantd_wire::{Code, Error, TimeMs};
-use http::{HeaderValue, header};
 use serde::Serialize;
 
 use super::desk::{Desk, Shown};
-use super::form::Refused;
 use super::{PATH, cookie, give_cookie, local_path};
 use crate::answer::Answer;
-use crate::flow::{account, portal};
+use crate::flow::account::{self, SignedIn};
+use crate::flow::portal;
+use crate::flow::totp::{self, Finished};
 
 #[derive(Serialize)]
 struct SignIn<'a> {
@@ -67,20 +67,51 @@ pub async fn with_password(desk: &Desk<'_>) -> Result<Answer, Error> {
     let (email, password) = (desk.form.text("email"), Secret::new(desk.form.raw("password").to_owned()));
     let made = account::sign_in(desk.vault, &email, &password, desk.visitor.as_ref(), &desk.source).await;
     let error = match made {
-        Ok(Some(cookie)) => return Ok(signed_in(desk, &cookie)),
-        Ok(None) => Error::new(Code::SessionRequired).message("The e-mail address or the password is wrong."),
+        Ok(SignedIn::Done(cookie)) => return Ok(signed_in(desk, &cookie)),
+        Ok(SignedIn::Half(half)) => return Ok(code_page(desk, half.reveal(), None)),
+        Ok(SignedIn::Wrong) => {
+            Error::new(Code::SessionRequired).message("The e-mail address or the password is wrong.")
+        }
         Err(error) if error.code == Code::RateLimitExceeded => error,
         Err(error) => return Err(error),
     };
-    let (status, retry) = (error.code.status(), error.retry_after_s);
+    Ok(password_page(desk, error))
+}
+
+/// The page again, with what was wrong.
+fn password_page(desk: &Desk<'_>, error: Error) -> Answer {
     let page = page(desk, "", None);
     let shown = Shown::new("portal/sign_in.html", "", &page);
-    let shown = Shown { refused: Some(Refused::plain(error)), values: desk.form.kept(&["email"]), ..shown };
-    let mut answer = desk.page_with(status, &shown);
-    if let Some(seconds) = retry {
-        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    desk.refused_page(error, Shown { values: desk.form.kept(&["email"]), ..shown })
+}
+
+#[derive(Serialize)]
+struct SignInCode<'a> {
+    half: &'a str,
+    to: Option<&'a str>,
+}
+
+/// The page that asks for a code.
+fn code_page(desk: &Desk<'_>, half: &str, refused: Option<Error>) -> Answer {
+    let page = SignInCode { half, to: local_path(desk.form.raw("to")) };
+    let shown = Shown::new("portal/sign_in_code.html", "", &page);
+    match refused {
+        None => desk.page(&shown),
+        Some(error) => desk.refused_page(error, shown),
     }
-    Ok(answer)
+}
+
+/// `POST /portal/sign-in/code`: after the password.
+pub async fn with_code(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let (half, code) = (desk.form.raw("half"), desk.form.raw("code"));
+    let wrong = |what: &str| Error::new(Code::SessionRequired).message(what);
+    Ok(match totp::finish(desk.vault, half, code, desk.visitor.as_ref(), &desk.source).await {
+        Ok(Finished::Done(cookie)) => signed_in(desk, &cookie),
+        Ok(Finished::Wrong) => code_page(desk, half, Some(wrong("That code is wrong, or was used already."))),
+        Ok(Finished::Stale) => password_page(desk, wrong("That took too long. Sign in again.")),
+        Err(error) if error.code == Code::RateLimitExceeded => code_page(desk, half, Some(error)),
+        Err(error) => return Err(error),
+    })
 }
 
 /// `POST /portal/sign-out`.

@@ -59,6 +59,7 @@ mod portal_account;
 mod portal_pages;
 mod portal_people;
 mod portal_setup;
+mod portal_totp;
 mod probe;
 mod providers;
 mod race;

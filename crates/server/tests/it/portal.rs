@@ -343,8 +343,8 @@ pub fn fields_of(row: &Row) -> Vec<(&'static str, &'static str)> {
 /// Whether the answer is what the row does: its page, or where it leads.
 fn is_done(row: &Row, answer: &Answer) -> bool {
     match row.screen {
-        // There is no such session, and no password yet.
-        Screen::SessionEnd | Screen::PasswordRemove => answer.status == 404,
+        // There is no such session, and neither password nor app yet.
+        Screen::SessionEnd | Screen::PasswordRemove | Screen::TotpCodes | Screen::TotpRemove => answer.status == 404,
         // Nothing was typed to confirm it; a grant on a secret has no account.
         Screen::SecretDelete | Screen::AppDelete | Screen::GrantReconnect => answer.status == 400,
         // It is of no template; of a kind without webhooks.

@@ -27,33 +27,33 @@ on_kept_engines! {
     whoever_is_shut_out_has_no_password_left,
 }
 
-const PASSWORD: &str = "violet kettle moth";
+pub const PASSWORD: &str = "violet kettle moth";
 const OTHER: &str = "seven quiet harbours";
 
 /// An operator's browser, and their address.
-async fn somebody(server: &Server, role: Role) -> (Browser, String) {
+pub async fn somebody(server: &Server, role: Role) -> (Browser, String) {
     let email = format!("{}@example.com", new_uuid(&*server.env));
     server.api("POST", "/api/v1/operators", json!({"email": email, "role": role.as_str()})).await.ok(201);
     (Browser::with_link(server, &link(server, Some(&email)).await).await, email)
 }
 
-async fn set(browser: &Browser, password: &str) -> Answer {
+pub async fn set(browser: &Browser, password: &str) -> Answer {
     browser.post("/portal/account/password", &[("password", password)]).await
 }
 
-async fn sign_in(server: &Server, email: &str, password: &str) -> Answer {
+pub async fn sign_in(server: &Server, email: &str, password: &str) -> Answer {
     let fields = [("email", email), ("password", password)];
     server.send(form("", "/portal/sign-in/password", &fields)).await
 }
 
 /// The browser that an answer signed in.
-fn signed_in(server: &Server, answer: &Answer) -> Browser {
+pub fn signed_in(server: &Server, answer: &Answer) -> Browser {
     assert_eq!(answer.status, 303, "{}", answer.text);
     let cookie = answer.header("set-cookie").strip_prefix("grantd_portal=").unwrap();
     Browser { server: server.clone(), cookie: cookie.split(';').next().unwrap().to_owned() }
 }
 
-fn is_wrong(answer: &Answer) -> bool {
+pub fn is_wrong(answer: &Answer) -> bool {
     answer.status == 401 && answer.header("set-cookie").is_empty() && answer.text.contains("password is wrong")
 }
 
@@ -181,7 +181,7 @@ async fn whoever_is_shut_out_has_no_password_left(server: Server) {
 }
 
 /// What stands in the field that a form waits in.
-fn held(page: &str) -> String {
+pub fn held(page: &str) -> String {
     page.split_once("name=\"held\" value=\"").expect("the page asks").1.split('"').next().unwrap().to_owned()
 }
 

@@ -309,7 +309,7 @@ async fn a_client_secret_that_does_not_open_is_found(server: Server) {
     let found = sealed::check(server.store(), &root()).await.unwrap();
     let row = AppProviderId::parse(&text(&made, "id")).unwrap();
     assert_eq!((found.opened, found.closed.count), (before.opened, 1));
-    assert_eq!(found.closed.first, [(app, sealed::Value::ClientSecret(row))]);
+    assert_eq!(found.closed.first, [(Some(app), sealed::Value::ClientSecret(row))]);
     // Storing it again mends it.
     update(&server, &world, "google", json!({"client_secret": CLIENT_SECRET})).await.ok(200);
     assert_eq!(sealed::check(server.store(), &root()).await.unwrap().closed.count, 0);

@@ -129,7 +129,7 @@ async fn a_missing_key_and_a_changed_row_are_told_apart_and_others_go_on(server:
     server.token(&worlds[1]).await.ok(200);
     let found = sealed::check(server.store(), &root()).await.unwrap();
     assert_eq!((found.opened, found.closed.count), (3, 1));
-    assert_eq!(found.closed.first[0].0, app);
+    assert_eq!(found.closed.first[0].0, Some(app));
     assert!(found.missing_root_keys.is_empty());
     // Storing it again mends it.
     server.rotate(&worlds[0], "canary-of-the-second-value").await.ok(200);
