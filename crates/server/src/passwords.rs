@@ -83,7 +83,9 @@ fn argon2id(input: &[u8], memory_kib: u32, passes: u32, salt: [u8; 16]) -> Optio
     let mut blocks = vec![Block::new(); params.block_count()];
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let done = argon2.hash_password_into_with_memory(input, &salt, &mut hash, &mut blocks);
-    blocks.iter_mut().for_each(|block| block.zeroize());
+    for block in &mut blocks {
+        block.zeroize();
+    }
     done.ok().map(|()| hash)
 }
 
