@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from alter_sdk import App, GrantRevokedError
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from harness.authorization_server import AuthorizationServer
 from harness.browser import DESKTOP, PHONE, Browsing, screenshot
@@ -212,17 +212,15 @@ async def test_a_look_is_seen_while_it_is_typed(browsing: Browsing, dev: dict):
     await sign_in(page, dev)
     await page.goto(f"{dev['portal_url']}/apps/{dev['app_id']}/branding")
     button = page.locator(".preview .btn--primary")
-    color = "element => getComputedStyle(element).backgroundColor"
-    assert await button.evaluate(color) != "rgb(176, 0, 32)"
+    red = ("background-color", "rgb(176, 0, 32)")
+    await expect(button).not_to_have_css(*red)
     await page.locator("#accent_color").fill("#b00020")
     await page.locator("#display_name").fill("Halden Books")
     await page.get_by_text("Let Halden Books use your Google account?").wait_for()
-    await page.wait_for_function(
-        "getComputedStyle(document.querySelector('.preview .btn--primary')).backgroundColor === 'rgb(176, 0, 32)'"
-    )
+    await expect(button).to_have_css(*red)
     await page.get_by_role("button", name="Save").click()
     await page.get_by_text("The look is changed").wait_for()
-    assert await button.evaluate(color) == "rgb(176, 0, 32)"
+    await expect(button).to_have_css(*red)
     assert refused == []
 
 

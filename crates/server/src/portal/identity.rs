@@ -109,7 +109,8 @@ struct Setup {
     webhook: Option<IdpWebhook>,
 }
 
-#[derive(Default, Serialize)]
+/// What stands in the fields of claims.
+#[derive(Serialize)]
 struct ClaimFields {
     subject: String,
     audience: String,
@@ -119,10 +120,34 @@ struct ClaimFields {
     roles: String,
 }
 
+impl ClaimFields {
+    /// As it is registered, or as its kind usually has it.
+    fn of(idp: Option<&IdentityProvider>, preset: &Preset) -> Self {
+        let usual = preset.claims();
+        let (subject, audience) = (Some(usual.subject), Some(usual.audience));
+        let usual = Claims {
+            subject,
+            audience,
+            email: usual.email,
+            name: usual.name,
+            groups: usual.groups,
+            roles: usual.roles,
+        };
+        let claims = idp.map_or(usual, |idp| idp.claims.clone());
+        let text = Option::unwrap_or_default;
+        Self {
+            subject: text(claims.subject),
+            audience: text(claims.audience),
+            email: text(claims.email),
+            name: text(claims.name),
+            groups: text(claims.groups),
+            roles: text(claims.roles),
+        }
+    }
+}
+
 impl Setup {
     fn new(desk: &Desk<'_>, preset: &'static Preset, idp: Option<IdentityProvider>) -> Self {
-        let claims = idp.as_ref().map(|idp| idp.claims.clone()).unwrap_or_default();
-        let text = Option::unwrap_or_default;
         let ticked = desk.form.all("algorithm");
         let is_on = |algorithm: &Algorithm| match (&idp, desk.form.is_on("setup")) {
             (_, true) => ticked.iter().any(|name| name == algorithm.as_str()),
@@ -132,14 +157,7 @@ impl Setup {
         let choice = |algorithm: &Algorithm| Choice { name: algorithm.as_str(), is_on: is_on(algorithm) };
         Self {
             kind: Kind::of(preset),
-            claims: ClaimFields {
-                subject: text(claims.subject),
-                audience: text(claims.audience),
-                email: text(claims.email),
-                name: text(claims.name),
-                groups: text(claims.groups),
-                roles: text(claims.roles),
-            },
+            claims: ClaimFields::of(idp.as_ref(), preset),
             algorithms: Algorithm::ALL.iter().map(choice).collect(),
             callback_url: redirect_uri(desk.vault),
             shown: SHOWN,
@@ -166,14 +184,13 @@ pub async fn create(desk: &Desk<'_>) -> Result<Answer, Error> {
     let app = desk.app().await?;
     let form = &desk.form;
     let page = Setup::new(desk, preset(&desk.params[1])?, None);
-    let claims = claims(form);
     let ask = IdentityProviderCreate {
         preset: Some(page.kind.id.to_owned()),
         name: form.filled("name"),
         issuer: form.text("issuer"),
         audiences: form.list("audiences"),
         algorithms: Some(form.all("algorithm")),
-        claims: Some(filled(claims)),
+        claims: Some(claims(form)),
         jwks_url: form.filled("jwks_url"),
         client_id: form.filled("client_id"),
         client_secret: Some(secret(form)).filter(|secret| !secret.is_empty()),
@@ -189,8 +206,12 @@ fn secret(form: &Form) -> String {
     form.raw("client_secret").trim().to_owned()
 }
 
+/// What the form says of claims; one that is empty tokens do not have.
 fn claims(form: &Form) -> Claims {
-    let said = |name: &str| Some(form.text(&format!("claims.{name}")));
+    let said = |name: &str| {
+        let field = format!("claims.{name}");
+        form.is_sent(&field).then(|| form.text(&field))
+    };
     Claims {
         subject: said("subject"),
         audience: said("audience"),
@@ -198,20 +219,6 @@ fn claims(form: &Form) -> Claims {
         name: said("name"),
         groups: said("groups"),
         roles: said("roles"),
-    }
-}
-
-/// Of a new one: what is left empty is as its kind has it.
-fn filled(claims: Claims) -> Claims {
-    let said = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let Claims { subject, audience, email, name, groups, roles } = claims;
-    Claims {
-        subject: said(subject),
-        audience: said(audience),
-        email: said(email),
-        name: said(name),
-        groups: said(groups),
-        roles: said(roles),
     }
 }
 

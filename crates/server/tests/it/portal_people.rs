@@ -24,6 +24,8 @@ async fn an_identity_provider_is_added_changed_switched_off_and_deleted(server: 
         is_sound(preset.id, &browser.get(&format!("{path}/new/{}", preset.id)).await.text);
     }
     assert_eq!(browser.get(&format!("{path}/new/none")).await.status, 404);
+    let clerk = browser.page(&format!("{path}/new/clerk")).await;
+    assert!(clerk.contains("id=\"claims.audience\" name=\"claims.audience\" type=\"text\" value=\"azp\""), "{clerk}");
     let create = format!("{path}/new/oidc");
     let typed = "typed-and-never-drawn";
     let given = [
@@ -74,6 +76,7 @@ async fn an_identity_provider_is_added_changed_switched_off_and_deleted(server: 
         ("algorithm", "RS256"),
         ("claims.subject", "sub"),
         ("claims.audience", "aud"),
+        ("claims.groups", ""),
         ("scopes", "openid"),
         ("client_id", "c"),
     ];
