@@ -103,10 +103,13 @@ async def connects(browsing: Browsing, context: BrowserContext, app: App, made, 
         assert width[0] <= width[1], f"{page} is {width[0]} wide on a window of {width[1]}"
         await screenshot(tab, f"connect-sign-in-{name}-{page}")
 
-    async def signs_in(account: str) -> None:
+    async def signs_in(account: str, *, instead: bool = False) -> None:
         await press(tab, "Continue to Halden ID")
         await tab.get_by_label("Account").fill(account)
         await press(tab, "Sign in")
+        if instead and pastes:
+            # That server's own page, which signs out whoever was there by script.
+            await press(tab, "Continue")
         await press(tab, "Allow")
 
     if pastes:
@@ -122,7 +125,7 @@ async def connects(browsing: Browsing, context: BrowserContext, app: App, made, 
     await shown("other", "This link is for somebody else")
     await press(tab, "Try again")
     await shown("again", "First, who are you?")
-    await signs_in("alice")
+    await signs_in("alice", instead=True)
     await shown("consent", re.compile("use your Example Accounts account"))
     await press(tab, "Continue to Example Accounts")
     await press(tab, "Allow")

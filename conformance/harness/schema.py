@@ -369,7 +369,8 @@ CODES = {
     405: "method_not_allowed",
     408: "request_timeout",
     409: """ambiguous_grant token_refresh_in_progress sibling_label_conflict conflict credential_id_required
-        credential_destroyed end_user_credential_not_assignable binding_hosts_required no_eligible_grants""",
+        credential_destroyed end_user_credential_not_assignable binding_hosts_required no_eligible_grants
+        idp_signin_not_configured""",
     410: "grant_deleted",
     413: "body_too_large",
     415: "encoding_unsupported",

@@ -28,7 +28,8 @@ pub enum AppsCommand {
     #[command(after_help = "Examples:
   grantd apps update --tenant-key user_id --tenant-mode observe
   grantd apps update --retrieve off
-  grantd apps update --connect-sign-in required --return-origin https://shop.example")]
+  grantd apps update --connect-sign-in required
+  grantd apps update --return-origin https://shop.example")]
     Update(UpdateArgs),
     /// Switch an app off: every call with its keys fails, until it is taken back
     #[command(after_help = "Example:\n  grantd apps archive 0199c0de-0000-7000-8000-00000000beef")]

@@ -221,7 +221,7 @@ pub fn describe(route: Api) -> Operation {
             .takes_as::<api::AppCreate>(r#"{"name": "Shop", "website_url": "https://shop.example.com"}"#),
         Api::AppsShow => gives::<api::App>("showApp", "apps", "Shows an app"),
         Api::AppsUpdate => gives::<api::App>("updateApp", "apps", "Changes an app")
-            .about("Absent fields stay. Only an admin may change the tenant guard.")
+            .about("Absent fields stay. Only an admin may change the tenant guard, whether users sign in before they connect, and where they come back to.")
             .takes::<api::AppUpdate>(),
         Api::AppsArchive => gives::<api::App>("archiveApp", "apps", "Archives an app").about("Its keys stop working."),
         Api::AppsUnarchive => gives::<api::App>("unarchiveApp", "apps", "Brings an archived app back"),
