@@ -57,7 +57,7 @@ impl NoSignIn {
             }
             Self::NoEndpoints => {
                 "The app's identity provider does not say where users sign in: it was registered by its keys, or its \
-                 discovery document names no such place. An operator registers it without --jwks-url, after `grantd idp delete`."
+                 discovery document names no such place. An operator has it looked at again with `grantd idp update --rediscover`."
             }
             Self::Several => {
                 "Several identity providers of this app can sign users in. An operator gives one of them the name `default`."

@@ -6,11 +6,12 @@ use std::fmt;
 
 use grantd_domain::grant::CredentialState;
 use grantd_domain::seal::{DataKey, Place, RootKeys, UnwrapError, key_id};
-use grantd_store::{Store, credentials, data_keys, identity_providers, idp_webhooks, providers, totps};
-use grantd_wire::ids::{AppId, AppProviderId, CredentialId, DataKeyId, IdentityProviderId, OperatorId};
+use grantd_store::{Store, credentials, data_keys, identity_providers, idp_webhooks, providers, signing_keys, totps};
+use grantd_wire::ids::{AppId, AppProviderId, CredentialId, DataKeyId, IdentityProviderId, OperatorId, SigningKeyId};
 use uuid::Uuid;
 
 use crate::flow::totp::totp_place;
+use crate::install::signing_place;
 use crate::keyring::{client_secret_place, idp_secret_place, place, webhook_secret_place};
 
 /// Values of one read.
@@ -26,6 +27,10 @@ pub struct Sealed {
     pub broken: Named,
     /// They do not open with the keys that were given.
     pub closed: Named,
+    /// Keys that sign assertions, and open.
+    pub identity_keys: u64,
+    /// Those that do not.
+    pub closed_identity_keys: Vec<SigningKeyId>,
     /// Root keys that are missing.
     pub missing_root_keys: Vec<String>,
 }
@@ -80,6 +85,7 @@ pub async fn check(store: &Store, root: &RootKeys) -> grantd_store::Result<Seale
     check.idp_secrets().await?;
     check.webhook_secrets().await?;
     check.authenticators().await?;
+    check.identity_keys().await?;
     Ok(check.sealed)
 }
 
@@ -166,6 +172,18 @@ impl Check<'_> {
                 self.open(None, Value::Authenticator(totp.operator_id), key, place, &totp.sealed).await?;
             }
         }
+    }
+
+    /// They are the install's, and of no app.
+    async fn identity_keys(&mut self) -> grantd_store::Result<()> {
+        for (row, _) in self.store.read(signing_keys::list_for_identity).await? {
+            let key = self.key(None, row.data_key_id).await?;
+            match key.map(|key| key.open(signing_place(row.id), &row.private_sealed)) {
+                Some(Ok(_)) => self.sealed.identity_keys += 1,
+                _ => self.sealed.closed_identity_keys.push(row.id),
+            }
+        }
+        Ok(())
     }
 
     async fn open(

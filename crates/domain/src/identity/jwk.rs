@@ -83,6 +83,11 @@ impl KeySet {
         self.0.is_empty()
     }
 
+    /// Whether a token could be signed with one of them by this algorithm.
+    pub fn has_for(&self, algorithm: Algorithm) -> bool {
+        self.0.iter().any(|key| key.fits(algorithm))
+    }
+
     /// Keys that a token can be signed with. One that names no key can only mean the only one there is.
     pub(super) fn candidates<'a>(&'a self, id: Option<&'a str>, algorithm: Algorithm) -> Vec<&'a Jwk> {
         let fits = |key: &&Jwk| key.fits(algorithm) && (id.is_none() || key.id.as_deref() == id);

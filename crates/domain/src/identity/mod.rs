@@ -2,6 +2,7 @@
 //!
 //! Invariant: a token counts only after [`Token::verify`]; what it says before that picks a provider and a key, and nothing else.
 
+pub mod examine;
 mod jwk;
 mod preset;
 mod strict;
@@ -17,6 +18,7 @@ use grantd_wire::limits::{SUBJECT_CHARS_MAX, USER_GROUPS_MAX, USER_ROLES_MAX};
 use grantd_wire::sign::sha256;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use url::Url;
 
 pub use jwk::{Jwk, KeySet, KeySetError};
 pub use preset::{PRESETS, Preset, check_url};
@@ -90,6 +92,14 @@ pub struct Endpoints {
     /// Every callback names the issuer (RFC 9207).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub names_issuer: bool,
+}
+
+impl Endpoints {
+    /// Whether a client secret would be sent to another server than `before`.
+    pub fn takes_secret_elsewhere(&self, before: &Self) -> bool {
+        let origin = |url: Option<&String>| url.and_then(|url| Url::parse(url).ok()).map(|url| url.origin());
+        self.token_url.is_some() && origin(self.token_url.as_ref()) != origin(before.token_url.as_ref())
+    }
 }
 
 /// Which claims say what. A name is that of a claim; one that begins with `/` is a JSON pointer into nested ones.

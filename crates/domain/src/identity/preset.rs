@@ -15,8 +15,13 @@ pub struct Preset {
     pub issuer: &'static str,
     /// What a token's audience is there.
     pub audience_help: &'static str,
-    /// Its issuer is of one application alone, so a token need name no audience.
-    pub owns_issuer: bool,
+    /// Whether its issuers are of one application alone, so that a token need name no audience.
+    owned: Owned,
+    /// Hosts of its issuers; a `*` stands for any text. None: it runs anywhere.
+    hosts: &'static [&'static str],
+    /// Where its maker says what is said of it here, and the day that was read.
+    pub source: &'static str,
+    pub read_on: &'static str,
     pub algorithms: &'static [Algorithm],
     subject: &'static str,
     audience: &'static str,
@@ -28,13 +33,28 @@ pub struct Preset {
     pub scopes: &'static [&'static str],
 }
 
+/// Which issuers are of one application alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Owned {
+    None,
+    All,
+    /// Those with something behind this path: without it, one issuer serves everybody.
+    Below(&'static str),
+}
+
+/// When the pages were read that the facts below come from.
+const READ_ON: &str = "2026-11-29";
+
 /// What most of them have in common.
 const OIDC: Preset = Preset {
     id: "oidc",
     name: "OpenID Connect",
     issuer: "https://id.example.com",
     audience_help: "the client id of the application that signs users in, for ID tokens; the API's identifier, for access tokens",
-    owns_issuer: false,
+    owned: Owned::None,
+    hosts: &[],
+    source: "https://openid.net/specs/openid-connect-core-1_0.html",
+    read_on: READ_ON,
     algorithms: &[Algorithm::Rs256, Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa],
     subject: "sub",
     audience: "aud",
@@ -56,6 +76,8 @@ pub const PRESETS: &[Preset] = &[
         algorithms: &[Algorithm::Rs256, Algorithm::Ps256],
         groups: None,
         roles: None,
+        hosts: &["*.auth0.com"],
+        source: "https://auth0.com/docs/get-started/applications/signing-algorithms",
         ..OIDC
     },
     Preset {
@@ -63,11 +85,13 @@ pub const PRESETS: &[Preset] = &[
         name: "Clerk",
         issuer: "https://INSTANCE.clerk.accounts.dev",
         audience_help: "the origins that sessions are made at, such as https://app.example.com; none is needed",
-        owns_issuer: true,
+        owned: Owned::All,
         algorithms: &[Algorithm::Rs256],
         audience: "azp",
         groups: Some("/o/id"),
         roles: Some("/o/rol"),
+        hosts: &["*.clerk.accounts.dev"],
+        source: "https://clerk.com/docs/guides/sessions/session-tokens",
         ..OIDC
     },
     Preset {
@@ -77,6 +101,8 @@ pub const PRESETS: &[Preset] = &[
         audience_help: "the application's client id, for ID tokens; the authorization server's audience, for access tokens",
         algorithms: &[Algorithm::Rs256],
         roles: None,
+        hosts: &["*.okta.com", "*.oktapreview.com", "*.okta-emea.com"],
+        source: "https://developer.okta.com/docs/guides/customize-tokens-groups-claim/",
         ..OIDC
     },
     Preset {
@@ -84,10 +110,12 @@ pub const PRESETS: &[Preset] = &[
         name: "WorkOS",
         issuer: "https://api.workos.com/user_management/CLIENT_ID",
         audience_help: "none is needed: the issuer holds the client id",
-        owns_issuer: true,
+        owned: Owned::Below("/user_management/"),
         algorithms: &[Algorithm::Rs256],
         groups: Some("org_id"),
         roles: Some("role"),
+        hosts: &["api.workos.com"],
+        source: "https://workos.com/docs/reference/authkit/session-tokens",
         ..OIDC
     },
     Preset {
@@ -96,6 +124,7 @@ pub const PRESETS: &[Preset] = &[
         issuer: "https://HOST/realms/REALM",
         audience_help: "the client's id, for ID tokens; for access tokens what an audience mapper adds",
         roles: Some("/realm_access/roles"),
+        source: "https://www.keycloak.org/nightly/admin-api/protocol-mappers",
         ..OIDC
     },
     Preset {
@@ -104,6 +133,8 @@ pub const PRESETS: &[Preset] = &[
         issuer: "https://login.microsoftonline.com/TENANT_ID/v2.0",
         audience_help: "the application (client) id",
         algorithms: &[Algorithm::Rs256],
+        hosts: &["login.microsoftonline.com"],
+        source: "https://learn.microsoft.com/en-us/entra/identity-platform/access-token-claims-reference",
         ..OIDC
     },
     Preset {
@@ -114,6 +145,8 @@ pub const PRESETS: &[Preset] = &[
         algorithms: &[Algorithm::Rs256],
         groups: Some("cognito:groups"),
         roles: Some("cognito:roles"),
+        hosts: &["cognito-idp.*.amazonaws.com"],
+        source: "https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-id-token.html",
         ..OIDC
     },
     Preset {
@@ -124,6 +157,8 @@ pub const PRESETS: &[Preset] = &[
         algorithms: &[Algorithm::Rs256],
         groups: None,
         roles: None,
+        hosts: &["accounts.google.com"],
+        source: "https://developers.google.com/identity/openid-connect/reference",
         ..OIDC
     },
     Preset {
@@ -134,6 +169,8 @@ pub const PRESETS: &[Preset] = &[
         algorithms: &[Algorithm::Rs256],
         groups: None,
         roles: None,
+        hosts: &["securetoken.google.com"],
+        source: "https://firebase.google.com/docs/auth/admin/verify-id-tokens",
         ..OIDC
     },
     Preset {
@@ -145,11 +182,38 @@ pub const PRESETS: &[Preset] = &[
         display_name: Some("/user_metadata/full_name"),
         groups: None,
         roles: Some("role"),
+        hosts: &["*.supabase.co"],
+        source: "https://supabase.com/docs/guides/auth/jwt-fields",
         ..OIDC
     },
 ];
 
 impl Preset {
+    /// The one that this issuer looks like; none: one cannot tell.
+    pub fn of_issuer(issuer: &str) -> Option<&'static Self> {
+        let url = Url::parse(issuer).ok()?;
+        let host = url.host_str()?;
+        let is_of = |pattern: &str| match pattern.split_once('*') {
+            Some((start, end)) => {
+                host.len() > start.len() + end.len() && host.starts_with(start) && host.ends_with(end)
+            }
+            None => host == pattern,
+        };
+        let by_host = PRESETS.iter().find(|preset| preset.hosts.iter().any(|pattern| is_of(pattern)));
+        by_host.or_else(|| Self::find("keycloak").filter(|_| url.path().contains("/realms/")))
+    }
+
+    /// Whether this issuer is of one application alone, so that a token need name no audience.
+    pub fn owns(&self, issuer: &str) -> bool {
+        match self.owned {
+            Owned::None => false,
+            Owned::All => true,
+            Owned::Below(path) => {
+                Url::parse(issuer).is_ok_and(|url| url.path().strip_prefix(path).is_some_and(|rest| !rest.is_empty()))
+            }
+        }
+    }
+
     /// The one with this id.
     pub fn find(id: &str) -> Option<&'static Self> {
         PRESETS.iter().find(|preset| preset.id == id)

@@ -475,6 +475,19 @@ fn presets_are_whole() {
     for preset in PRESETS {
         assert_eq!(check_url(preset.issuer, |_| false), Ok(()), "{}", preset.id);
         assert!(!preset.algorithms.is_empty() && preset.scopes.contains(&"openid"));
+        assert!(preset.source.starts_with("https://") && preset.read_on.len() == "2026-11-29".len(), "{}", preset.id);
+        // Its own example is one of its own; only those that run anywhere cannot be told.
+        let like = Preset::of_issuer(preset.issuer).map(|preset| preset.id);
+        assert_eq!(like, Some(preset.id).filter(|id| *id != "oidc"), "{}", preset.issuer);
+        assert_eq!(preset.owns(preset.issuer), matches!(preset.id, "clerk" | "workos"), "{}", preset.id);
+    }
+    let workos = Preset::find("workos").unwrap();
+    for shared in ["https://api.workos.com", "https://api.workos.com/", "https://api.workos.com/user_management/", "x"]
+    {
+        assert!(!workos.owns(shared), "{shared} is everybody's");
+    }
+    for stranger in ["https://auth0.com", "https://auth0.com.evil.example", "https://evil.example/?x=.okta.com"] {
+        assert_eq!(Preset::of_issuer(stranger), None, "{stranger}");
     }
     for (url, is_refused) in
         [("http://127.0.0.1:9/", true), ("https://a@b/", true), ("https://x/#f", true), ("x", true)]

@@ -173,7 +173,7 @@ impl<'a> Token<'a> {
         }
         let named = texts(claim(&self.claims, &provider.claims.audience));
         let is_named = named.iter().any(|name| provider.audiences.iter().any(|audience| audience == name));
-        let is_for_us_alone = provider.audiences.is_empty() && provider.preset.owns_issuer;
+        let is_for_us_alone = provider.audiences.is_empty() && provider.preset.owns(&provider.issuer);
         if !is_named && !is_for_us_alone {
             return Err(Invalid::Audience);
         }

@@ -35,6 +35,8 @@ pub struct Discovery {
     pub code_challenge_methods_supported: Vec<String>,
     pub jwks_uri: Option<String>,
     #[serde(default)]
+    pub id_token_signing_alg_values_supported: Vec<String>,
+    #[serde(default)]
     pub authorization_response_iss_parameter_supported: bool,
 }
 
@@ -44,11 +46,16 @@ pub fn discovery_url(issuer: &str) -> String {
 }
 
 impl Discovery {
+    /// Reads a document, whoever it is of.
+    pub fn read(body: &[u8]) -> Result<Self, CustomError> {
+        let wrong = |_| CustomError { field: "issuer", why: "has no discovery document that can be read" };
+        serde_json::from_slice(body).map_err(wrong)
+    }
+
     /// Reads a document that was fetched for `issuer`.
     pub fn parse(body: &[u8], issuer: &str) -> Result<Self, CustomError> {
         let wrong = |why| CustomError { field: "issuer", why };
-        let found: Self =
-            serde_json::from_slice(body).map_err(|_| wrong("has no discovery document that can be read"))?;
+        let found = Self::read(body)?;
         // Else another server's endpoints could be taken for this one's (section 4.3).
         match found.issuer == issuer {
             true => Ok(found),

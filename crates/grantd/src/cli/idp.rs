@@ -3,23 +3,28 @@
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use grantd_wire::api::{
-    Claims, DeletedIdentityProvider, IdentityProvider, IdentityProviderCreate, IdentityProviderUpdate, Page,
+    Claims, DeletedIdentityProvider, DiscoveredIdentityProvider, IdentityProvider, IdentityProviderCreate,
+    IdentityProviderDiscover, IdentityProviderFinding, IdentityProviderUpdate, Page,
 };
 use reqwest::Method;
 use serde_json::json;
 use url::Url;
 
 use super::apps::ListArgs;
-use super::context::Context;
-use super::failure::Failure;
+use super::context::{Context, Format};
+use super::failure::{Exit, Failure};
 use super::http::{Api, NoQuery};
 use super::input::{confirm_name, parse_reference, read_secret};
 use super::scim::{self, ScimCommand};
-use super::table::{column, minor};
+use super::table::{column, escape, minor};
 use super::webhook::{self, WebhookCommand};
 
 #[derive(Subcommand)]
 pub enum IdpCommand {
+    /// Look at an issuer, and register nothing: what would not work, in plain words. Fails if its tokens would not count
+    #[command(after_help = "Example:
+  grantd idp discover --issuer https://company.okta.com/oauth2/default --preset okta")]
+    Discover(DiscoverArgs),
     /// Register an identity provider: from now on its tokens say whom a call is of
     #[command(after_help = "Examples:
   grantd idp create --preset okta --audience api://default \\
@@ -80,6 +85,16 @@ pub fn parse_idp(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("write the id or the issuer that `grantd idp list` shows".to_owned())
+}
+
+#[derive(Args)]
+pub struct DiscoverArgs {
+    /// Exactly as in `iss` of its tokens
+    #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
+    issuer: String,
+    /// What it would be registered as [default: oidc]
+    #[arg(long)]
+    preset: Option<String>,
 }
 
 #[derive(Args)]
@@ -146,6 +161,9 @@ pub struct UpdateArgs {
     /// Inactive: its tokens are refused, until it is active again
     #[arg(long)]
     state: Option<State>,
+    /// Read its discovery document anew: where its keys are, and where users sign in
+    #[arg(long, conflicts_with = "jwks_url")]
+    rediscover: bool,
     #[command(flatten)]
     claims: ClaimArgs,
 }
@@ -211,6 +229,7 @@ pub async fn run(command: IdpCommand, context: &mut Context) -> Result<(), Failu
     let app = context.app(&api).await?;
     let idps = ["apps", app.as_str(), "identity-providers"];
     match command {
+        IdpCommand::Discover(args) => discover(args, &api, &idps, context).await,
         IdpCommand::Create(args) => create(*args, &api, &idps, context).await,
         IdpCommand::List(args) => {
             let page: Page<IdentityProvider> = api.get(&idps, &args.query()).await?;
@@ -243,6 +262,30 @@ pub async fn run(command: IdpCommand, context: &mut Context) -> Result<(), Failu
         IdpCommand::Scim(command) => scim::run(command, &api, &idps, context).await,
         IdpCommand::Webhook(command) => webhook::run(command, &api, &idps, context).await,
     }
+}
+
+async fn discover(args: DiscoverArgs, api: &Api, idps: &[&str], context: &mut Context) -> Result<(), Failure> {
+    let body = IdentityProviderDiscover { issuer: args.issuer, preset: args.preset };
+    let path = [idps, &["discover"]].concat();
+    let found: DiscoveredIdentityProvider = api.send(Method::POST, &path, &body).await?;
+    if context.format() == Format::Table && context.globals.fields.is_none() {
+        let text = found.findings.iter().map(line).collect::<String>();
+        context.term.print(&text)?;
+    } else {
+        context.show(&found)?;
+    }
+    if found.ok { Ok(()) } else { Err(Failure::silent(Exit::Error)) }
+}
+
+/// A finding for people: one line, and what to do below it.
+fn line(finding: &IdentityProviderFinding) -> String {
+    let level = match finding.level.as_str() {
+        "ok" => "ok      ",
+        "warning" => "WARNING ",
+        _ => "FAILURE ",
+    };
+    let fix = finding.fix.as_ref().map_or_else(String::new, |fix| format!("         -> {}\n", escape(fix)));
+    format!("{level} {}: {}\n{fix}", escape(&finding.id), escape(&finding.what))
 }
 
 async fn create(args: CreateArgs, api: &Api, idps: &[&str], context: &mut Context) -> Result<(), Failure> {
@@ -284,6 +327,7 @@ async fn update(args: UpdateArgs, api: &Api, idps: &[&str], context: &mut Contex
             State::Active => "active".to_owned(),
             State::Inactive => "inactive".to_owned(),
         }),
+        rediscover: args.rediscover,
     };
     if body == IdentityProviderUpdate::default() {
         return Err(Failure::usage("nothing to change: name what shall be otherwise, such as --audience")

@@ -82,6 +82,7 @@ async fn inside(
         needed(store, root, findings).await;
         if quick {
             findings.skipped("credentials", "--quick leaves them out");
+            findings.skipped("identity_keys", "--quick leaves them out");
         } else {
             credentials(store, root, findings).await;
         }
@@ -194,6 +195,15 @@ async fn credentials(store: &Store, root: &RootKeys, findings: &mut Findings) {
         );
     }
     findings.ok("credentials", format!("{} stored values open", found.opened));
+    if found.closed_identity_keys.is_empty() {
+        return findings.ok("identity_keys", format!("{} keys that sign assertions open", found.identity_keys));
+    }
+    let ids: Vec<String> = found.closed_identity_keys.iter().map(ToString::to_string).collect();
+    findings.failure(
+        "identity_keys",
+        format!("{} keys that sign assertions do not open: {}", ids.len(), ids.join(", ")),
+        "Give the missing root key, or have another made with `grantd identity-keys rotate`: until then no user can be asserted.",
+    );
 }
 
 fn named(values: &Named) -> String {

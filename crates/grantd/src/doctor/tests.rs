@@ -45,6 +45,7 @@ async fn a_sound_install_is_sound_and_every_finding_that_is_none_says_what_to_do
         "writable",
         "clock",
         "credentials",
+        "identity_keys",
         "processes",
         "disk_sync",
     ] {
@@ -53,7 +54,7 @@ async fn a_sound_install_is_sound_and_every_finding_that_is_none_says_what_to_do
     for id in ["tls", "public_url", "outbound"] {
         assert_eq!(doctor(&data, &[], id).await.1, "skipped", "{id}");
     }
-    for id in ["integrity", "credentials"] {
+    for id in ["integrity", "credentials", "identity_keys"] {
         assert_eq!(doctor(&data, &["--quick"], id).await.1, "skipped", "{id}");
     }
     // It is looked at beside a process that has it, and nothing stays behind.
@@ -175,4 +176,28 @@ async fn a_root_key_is_rotated_from_the_command_line() {
     assert!(exit == 0 && level == "ok" && what.contains("not needed"), "{what}");
     assert_eq!(doctor(&data, &["--root-key", &to], "install").await.1, "ok");
     assert_eq!(doctor(&data, &[], "root_key").await.1, "failure");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_signs_assertions_and_does_not_open_is_found() {
+    let scratch = Scratch::new();
+    let data = scratch.path("data");
+    ok(&["init", "--data-dir", &data]).await;
+    let id = |n| grantd_wire::ids::uuid_v7(n, [0; 10]);
+    let key = grantd_store::signing_keys::SigningKey {
+        id: grantd_wire::ids::SigningKeyId::from_uuid(id(1)),
+        public_jwk: serde_json::json!({}),
+        data_key_id: grantd_wire::ids::DataKeyId::from_uuid(id(2)),
+        private_sealed: vec![1, 2, 3],
+    };
+    let named = key.id.to_string();
+    let store = open(&scratch).await;
+    let insert = move |tx: &mut grantd_store::Tx<'_>| {
+        grantd_store::signing_keys::insert_for_identity(tx, &key, grantd_wire::TimeMs(0))
+    };
+    store.write(insert).await.unwrap();
+    store.close().await;
+    let (exit, level, what, fix) = doctor(&data, &[], "identity_keys").await;
+    assert!(exit == 1 && level == "failure" && what.contains(&named) && fix.contains("identity-keys rotate"), "{what}");
+    assert_eq!(doctor(&data, &[], "credentials").await.1, "ok");
 }

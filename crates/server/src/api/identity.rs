@@ -7,10 +7,14 @@ use grantd_domain::audit::{Event, Kind};
 use grantd_domain::destination::Target;
 use grantd_domain::env::new_uuid;
 use grantd_domain::grant::{App, check_text};
-use grantd_domain::identity::{Algorithm, ClaimMapping, Endpoints, IdentityProvider, Preset, ProviderState, check_url};
+use grantd_domain::identity::examine::{Finding, Issuer, Level, examine};
+use grantd_domain::identity::{
+    Algorithm, ClaimMapping, Endpoints, IdentityProvider, PRESETS, Preset, ProviderState, check_url,
+};
+use grantd_domain::provider::Discovery;
 use grantd_domain::secret::Secret;
 use grantd_store::{Tx, append_event, apps, identity_providers, idp_webhooks};
-use grantd_wire::api::{self, IdentityProviderCreate, IdentityProviderUpdate, ListQuery};
+use grantd_wire::api::{self, IdentityProviderCreate, IdentityProviderDiscover, IdentityProviderUpdate, ListQuery};
 use grantd_wire::ids::{AppId, IdentityProviderId};
 use grantd_wire::{Code, Error, limits};
 use serde_json::{Value, to_value};
@@ -19,7 +23,8 @@ use super::version::shown;
 use super::{Request, page};
 use crate::answer::{Answer, json as answer, of_store};
 use crate::keyring::idp_secret_place;
-use crate::outbound::discovery::discover;
+use crate::outbound::discovery::{self, discover};
+use crate::outbound::jwks;
 use crate::parse;
 use crate::vault::Vault;
 
@@ -124,29 +129,11 @@ async fn planned(
     app: &App,
     ask: IdentityProviderCreate,
 ) -> Result<IdentityProvider, Error> {
-    let preset = ask.preset.as_deref().unwrap_or("oidc");
-    let preset = Preset::find(preset).ok_or_else(|| {
-        let known: Vec<&str> = grantd_domain::identity::PRESETS.iter().map(|preset| preset.id).collect();
-        Error::impossible("preset", &format!("must be one of {}", known.join(", ")))
-    })?;
-    allowed(vault, "issuer", &ask.issuer)
-        .map_err(|e| e.hint(format!("Issuers of {} look like {}", preset.name, preset.issuer)))?;
+    let preset = preset(ask.preset.as_deref())?;
+    allowed_issuer(vault, preset, &ask.issuer)?;
     let endpoints = match ask.jwks_url {
         Some(jwks_url) => Endpoints { jwks_url, ..Endpoints::default() },
-        None => {
-            let found = discover(vault, "issuer", &ask.issuer).await?;
-            let posts = |method: &str| found.token_endpoint_auth_methods_supported.iter().any(|known| known == method);
-            Endpoints {
-                posts_secret: posts("client_secret_post") && !posts("client_secret_basic"),
-                names_issuer: found.authorization_response_iss_parameter_supported,
-                jwks_url: found.jwks_uri.ok_or_else(|| {
-                    Error::impossible("issuer", "names no keys in its discovery document: give jwks_url")
-                })?,
-                authorize_url: found.authorization_endpoint,
-                token_url: found.token_endpoint,
-                userinfo_url: found.userinfo_endpoint,
-            }
-        }
+        None => discovered(vault, &ask.issuer).await?,
     };
     let idp = IdentityProvider {
         id: IdentityProviderId::from_uuid(new_uuid(&*vault.env)),
@@ -171,6 +158,82 @@ async fn planned(
     Ok(idp)
 }
 
+fn preset(named: Option<&str>) -> Result<&'static Preset, Error> {
+    Preset::find(named.unwrap_or("oidc")).ok_or_else(|| {
+        let known: Vec<&str> = PRESETS.iter().map(|preset| preset.id).collect();
+        Error::impossible("preset", &format!("must be one of {}", known.join(", ")))
+    })
+}
+
+fn allowed_issuer(vault: &Vault, preset: &Preset, issuer: &str) -> Result<(), Error> {
+    let hint = |e: Error| e.hint(format!("Issuers of {} look like {}", preset.name, preset.issuer));
+    allowed(vault, "issuer", issuer).map_err(hint)
+}
+
+/// What the issuer says of itself, now.
+async fn discovered(vault: &Vault, issuer: &str) -> Result<Endpoints, Error> {
+    let found = discover(vault, "issuer", issuer).await?;
+    let posts = |method: &str| found.token_endpoint_auth_methods_supported.iter().any(|known| known == method);
+    Ok(Endpoints {
+        posts_secret: posts("client_secret_post") && !posts("client_secret_basic"),
+        names_issuer: found.authorization_response_iss_parameter_supported,
+        jwks_url: found
+            .jwks_uri
+            .ok_or_else(|| Error::impossible("issuer", "names no keys in its discovery document: give jwks_url"))?,
+        authorize_url: found.authorization_endpoint,
+        token_url: found.token_endpoint,
+        userinfo_url: found.userinfo_endpoint,
+    })
+}
+
+/// Looks at an issuer as registering it would, and registers nothing.
+pub async fn look(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
+    let ask: IdentityProviderDiscover = parse::json(&request.body)?;
+    let preset = preset(ask.preset.as_deref())?;
+    allowed_issuer(vault, preset, &ask.issuer)?;
+    let (app, issuer) = (app.id, ask.issuer.clone());
+    let known = vault.store.read(move |tx| identity_providers::find(tx, app, &issuer)).await.map_err(of_store)?;
+    let document = match discovery::fetch(vault, &ask.issuer).await {
+        Ok(body) => Discovery::read(&body).map_err(|wrong| wrong.why.to_owned()),
+        Err(none) => Err(none.why),
+    };
+    let jwks_url = document.as_ref().ok().and_then(|document| document.jwks_uri.as_deref());
+    let keys = match jwks_url {
+        Some(url) => Some(match allowed(vault, "jwks_url", url) {
+            Ok(()) => jwks::fetch(vault, url).await.map(|(keys, _)| keys),
+            Err(_) => Err("their address is not https".to_owned()),
+        }),
+        None => None,
+    };
+    let findings = examine(&Issuer {
+        url: &ask.issuer,
+        preset,
+        document: document.as_ref().map_err(String::as_str),
+        keys: keys.as_ref().map(|keys| keys.as_ref().map_err(String::as_str)),
+        registered_as: known.as_ref().map(|known| known.name.as_str()),
+    });
+    // An address that could not be called is told by a finding alone.
+    let shown = |url: Option<&String>| url.filter(|url| check_url(url, |_| true).is_ok()).cloned();
+    let said = document.as_ref().ok();
+    let body = api::DiscoveredIdentityProvider {
+        ok: findings.iter().all(|finding| finding.level != Level::Failure),
+        preset: preset.id.to_owned(),
+        jwks_url: shown(said.and_then(|said| said.jwks_uri.as_ref())),
+        authorize_url: shown(said.and_then(|said| said.authorization_endpoint.as_ref())),
+        token_url: shown(said.and_then(|said| said.token_endpoint.as_ref())),
+        userinfo_url: shown(said.and_then(|said| said.userinfo_endpoint.as_ref())),
+        keys: keys.and_then(Result::ok).map(|keys| i64::try_from(keys.len()).unwrap_or(i64::MAX)),
+        findings: findings.into_iter().map(finding).collect(),
+        issuer: ask.issuer,
+    };
+    Ok(answer(200, &body))
+}
+
+fn finding(found: Finding) -> api::IdentityProviderFinding {
+    let Finding { id, level, what, fix } = found;
+    api::IdentityProviderFinding { id: id.to_owned(), level: level.as_str().to_owned(), what, fix }
+}
+
 pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
     let ask: IdentityProviderUpdate = parse::json(&request.body)?;
     let (name, app_id) = (request.object(), app.id);
@@ -183,6 +246,20 @@ pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         new.algorithms = algorithms(&texts)?;
     }
     new.claims = mapped(new.claims, ask.claims);
+    if ask.rediscover {
+        if ask.jwks_url.is_some() {
+            return Err(Error::impossible(
+                "jwks_url",
+                "does not go with rediscover: the issuer says where its keys are",
+            ));
+        }
+        new.endpoints = discovered(vault, &new.issuer).await?;
+        let is_kept = new.client_secret.is_some() && ask.client_secret.is_none();
+        if is_kept && new.endpoints.takes_secret_elsewhere(&old.endpoints) {
+            let why = "must be given again: the token endpoint is at another server now, and a secret goes to the one it was given for";
+            return Err(Error::impossible("client_secret", why));
+        }
+    }
     new.endpoints.jwks_url = ask.jwks_url.unwrap_or(new.endpoints.jwks_url);
     new.client_id = ask.client_id.or(new.client_id);
     new.scopes = ask.scopes.unwrap_or(new.scopes);
@@ -262,7 +339,7 @@ fn allowed(vault: &Vault, field: &str, url: &str) -> Result<(), Error> {
 fn check(vault: &Vault, idp: &IdentityProvider) -> Result<(), Error> {
     check_text("name", &idp.name, limits::NAME_CHARS_MAX)?;
     allowed(vault, "jwks_url", &idp.endpoints.jwks_url)?;
-    if idp.audiences.is_empty() && !idp.preset.owns_issuer {
+    if idp.audiences.is_empty() && !idp.preset.owns(&idp.issuer) {
         let why = "name at least one: a token for another application must not count here";
         return Err(Error::impossible("audiences", why)
             .hint(format!("Of {} it is {}.", idp.preset.name, idp.preset.audience_help)));

@@ -272,6 +272,7 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::WebhookDisable => webhooks::disable(vault, request, app).await,
         Api::IdpsList => identity::list(vault, request, app).await,
         Api::IdpsCreate => identity::create(vault, request, app).await,
+        Api::IdpsDiscover => identity::look(vault, request, app).await,
         Api::IdpsShow => identity::show(vault, request, app).await,
         Api::IdpsUpdate => identity::update(vault, request, app).await,
         Api::IdpsDelete => identity::delete(vault, request, app).await,

@@ -332,6 +332,11 @@ pub fn describe(route: Api) -> Operation {
                 )
                 .refuses(&[Code::NameTaken, Code::TooMany])
         }
+        Api::IdpsDiscover => {
+            gives::<api::DiscoveredIdentityProvider>("discoverIdentityProvider", "identity", "Looks at an issuer, and registers nothing")
+                .about("Fetches its discovery document and its keys, and says in plain words what would not work.")
+                .takes_as::<api::IdentityProviderDiscover>(r#"{"issuer": "https://company.okta.com/oauth2/default", "preset": "okta"}"#)
+        }
         Api::IdpsShow => {
             gives::<api::IdentityProvider>("showIdentityProvider", "identity", "Shows an identity provider, by id or issuer")
         }

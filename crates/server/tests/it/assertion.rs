@@ -5,11 +5,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use grantd_domain::assertion::{KEPT_MS, LEAD_MS, LIFE_MS};
 use grantd_server::flow::assertion;
+use grantd_server::sealed;
 use grantd_wire::{Code, limits};
 use serde_json::{Value, json};
 
 use crate::harness::world::{merged, text};
-use crate::harness::{Answer, Raw, Server, World};
+use crate::harness::{Answer, Raw, Server, World, root};
 
 in_memory! {
     without_a_user_the_app_alone_is_told,
@@ -103,6 +104,9 @@ async fn an_assertion_verifies_with_a_published_key(server: Server) {
     server.send(raw.clone()).await.ok(200);
     server.another("replica", |_| {}).await.send(raw).await.refused(Code::NonceReplayed);
     assert_eq!(server.told(&world, "identity.asserted").await.len(), 3);
+    // The doctor opens what signs.
+    let checked = sealed::check(server.store(), &root()).await.unwrap();
+    assert!(checked.identity_keys > 0 && checked.closed_identity_keys.is_empty());
 }
 
 async fn an_assertion_is_refused_past_each_bound(server: Server) {
@@ -121,6 +125,9 @@ async fn an_assertion_is_refused_past_each_bound(server: Server) {
         assert(&server, &world, bad).await.refused(Code::InvalidRequest);
     }
     assert_eq!(server.told(&world, "identity.asserted").await.len(), 3);
+    // The doctor opens what signs.
+    let checked = sealed::check(server.store(), &root()).await.unwrap();
+    assert!(checked.identity_keys > 0 && checked.closed_identity_keys.is_empty());
 }
 
 async fn what_speaks_for_no_user_is_refused(server: Server) {

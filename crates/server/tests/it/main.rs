@@ -42,6 +42,7 @@ mod grants;
 mod harness;
 mod idempotency;
 mod identity;
+mod idp_discover;
 mod input;
 mod jobs;
 mod key_entry;

@@ -58,10 +58,22 @@ impl Idp {
             "email": "ann@example.com", "name": "Ann",
         });
         let claims = crate::harness::world::merged(claims, more);
-        let part = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", part(json!({"alg": "ES256", "kid": "k1", "typ": "JWT"})), part(claims));
+        self.signed(&json!({"alg": "ES256", "kid": "k1", "typ": "JWT"}).to_string(), &claims.to_string())
+    }
+
+    /// What is signed with its key, whatever it says.
+    pub fn signed(&self, header: &str, claims: &str) -> String {
+        let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+        let signed = format!("{}.{}", part(header), part(claims));
         let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
         format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// Its public key, as it publishes it.
+    pub fn jwk(&self) -> Value {
+        let (x, y) = self.key.public_key().as_ref()[1..].split_at(32);
+        let coordinate = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        json!({"kty": "EC", "crv": "P-256", "kid": "k1", "use": "sig", "x": coordinate(x), "y": coordinate(y)})
     }
 
     /// What the next code is exchanged for.
@@ -108,14 +120,11 @@ impl Idp {
     }
 }
 
-async fn started() -> Idp {
+pub async fn started() -> Idp {
     let issuer = Issuer::start().await;
-    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-    let (x, y) = key.public_key().as_ref()[1..].split_at(32);
-    let coordinate = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
-    let jwk = json!({"kty": "EC", "crv": "P-256", "kid": "k1", "use": "sig", "x": coordinate(x), "y": coordinate(y)});
-    issuer.publish("/jwks", json!({"keys": [jwk]}).to_string());
-    Idp { issuer, key }
+    let idp = Idp { issuer, key: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap() };
+    idp.issuer.publish("/jwks", json!({"keys": [idp.jwk()]}).to_string());
+    idp
 }
 
 /// A server that may call the provider, and an app registered with it.
@@ -127,7 +136,7 @@ pub async fn acme(server: &Server) -> (Server, World, Idp) {
     (server, world, idp)
 }
 
-async fn session(server: &Server, world: &World) -> Value {
+pub async fn session(server: &Server, world: &World) -> Value {
     server.send(server.sign_as(world).post("/sdk/auth/session", &json!({}))).await.ok(201)
 }
 
@@ -136,12 +145,12 @@ async fn poll_with(server: &Server, world: &World, session: &Value, wait_ms: i64
     server.send(server.sign_as(world).post("/sdk/auth/poll", &body)).await
 }
 
-async fn poll(server: &Server, world: &World, session: &Value) -> Value {
+pub async fn poll(server: &Server, world: &World, session: &Value) -> Value {
     poll_with(server, world, session, 0).await.ok(200)
 }
 
 /// Opens the link and goes to the provider; the page's path and what the provider is asked.
-async fn leave(server: &Server, browser: &mut Browser, session: &Value) -> (String, BTreeMap<String, String>) {
+pub async fn leave(server: &Server, browser: &mut Browser, session: &Value) -> (String, BTreeMap<String, String>) {
     let opened = browser.post(server, "/connect/open", &[("session", &text(session, "auth_url"))]).await;
     assert_eq!(opened.status, 303, "{}", opened.text);
     let path = opened.headers["location"].to_str().unwrap().to_owned();

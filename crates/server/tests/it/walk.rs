@@ -254,6 +254,8 @@ fn api_body(route: Api) -> Value {
         Api::IdpsCreate => json!({
             "issuer": "https://id.example.com", "audiences": ["app"], "jwks_url": "https://id.example.com/jwks", "client_secret": "canary",
         }),
+        // The address guard lets nothing go there.
+        Api::IdpsDiscover => json!({"issuer": "https://127.0.0.1:1"}),
         Api::SecretsCreate => json!({"name": "New", "value": "canary", "allowed_hosts": ["api.example.com"]}),
         Api::ConnectSessionsCreate => json!({"allowed_providers": ["slack"]}),
         Api::RetentionSet => json!({"retention": "90d"}),

@@ -84,6 +84,47 @@ pub struct IdentityProviderCreate {
     pub scopes: Option<Vec<String>>,
 }
 
+/// Looks at an issuer, and registers nothing.
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct IdentityProviderDiscover {
+    /// Exactly as in `iss` of its tokens.
+    pub issuer: String,
+    /// What it would be registered as; `oidc` unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+}
+
+/// What an issuer says of itself, and what is to be said of that.
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DiscoveredIdentityProvider {
+    /// Nothing was found that would keep its tokens from counting.
+    pub ok: bool,
+    pub issuer: String,
+    pub preset: String,
+    pub jwks_url: Option<String>,
+    pub authorize_url: Option<String>,
+    pub token_url: Option<String>,
+    pub userinfo_url: Option<String>,
+    /// Keys that can prove a token.
+    pub keys: Option<i64>,
+    pub findings: Vec<IdentityProviderFinding>,
+}
+
+/// Something that was found.
+#[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct IdentityProviderFinding {
+    pub id: String,
+    /// `ok`, `warning` or `failure`.
+    pub level: String,
+    pub what: String,
+    /// What to do; null when there is nothing to do.
+    pub fix: Option<String>,
+}
+
 /// Changes an identity provider. Absent fields stay. The issuer stays, too: users are known by it.
 #[derive(Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -109,6 +150,9 @@ pub struct IdentityProviderUpdate {
     /// `active` or `inactive`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// Reads the issuer's discovery document anew: where its keys are, and where users sign in. Not with `jwks_url`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rediscover: bool,
 }
 
 /// What became of a deletion.

@@ -280,3 +280,37 @@ async fn groups_are_listed_and_shown() {
     let targets: Vec<String> = server.seen().into_iter().map(|seen| seen.target).collect();
     assert_eq!(targets, [of_app("groups?search=eng"), of_app(&format!("groups/{ID}"))]);
 }
+
+#[tokio::test]
+async fn an_issuer_is_looked_at_and_what_was_found_are_lines() {
+    let found = |ok: bool| {
+        json!({
+            "ok": ok, "issuer": ISSUER, "preset": "okta", "jwks_url": null, "authorize_url": null, "token_url": null,
+            "userinfo_url": null, "keys": null,
+            "findings": [
+                {"id": "preset", "level": "ok", "what": "Okta", "fix": null},
+                {"id": "keys", "level": if ok { "warning" } else { "failure" }, "what": "None\u{202e}", "fix": "Try again"},
+            ],
+        })
+    };
+    for ok in [true, false] {
+        let server = Server::start(&[(200, found(ok))]).await;
+        let words = ["idp", "discover", "--issuer", ISSUER, "--preset", "okta", "--output", "table"];
+        let done = server.run(&words).await;
+        assert_eq!(done.exit, if ok { Exit::Ok } else { Exit::Error });
+        let level = if ok { "WARNING " } else { "FAILURE " };
+        let lines = format!("ok       preset: Okta\n{level} keys: None\\u{{202e}}\n         -> Try again\n");
+        assert_eq!(done.out, lines);
+        let seen = server.seen();
+        assert_eq!(
+            (seen[0].method.as_str(), seen[0].target.as_str()),
+            ("POST", of_app("identity-providers/discover").as_str())
+        );
+        assert_eq!(seen[0].body, json!({"issuer": ISSUER, "preset": "okta"}));
+    }
+    let server = Server::start(&[(200, idp())]).await;
+    assert_eq!(server.run(&["idp", "update", ISSUER, "--rediscover"]).await.exit, Exit::Ok);
+    assert_eq!(server.seen()[0].body, json!({"rediscover": true}));
+    let both = ["idp", "update", ISSUER, "--rediscover", "--jwks-url", "https://company.okta.com/keys"];
+    assert_eq!(server.run(&both).await.exit, Exit::Usage);
+}

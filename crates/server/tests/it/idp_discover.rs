@@ -1,0 +1,141 @@
+//! Looking at an issuer before it is registered, and reading it anew afterwards.
+
+use grantd_wire::Code;
+use serde_json::{Value, json};
+
+use crate::harness::world::{merged, text};
+use crate::harness::{Answer, Server, World};
+use crate::sign_in::{Idp, started};
+
+in_memory! {
+    an_issuer_is_looked_at_and_nothing_is_registered,
+    an_issuer_that_would_not_do_is_told_of_in_words,
+}
+
+on_kept_engines! {
+    an_issuer_is_read_anew_and_a_kept_secret_goes_to_no_other_server,
+}
+
+const DOCUMENT: &str = "/.well-known/openid-configuration";
+
+/// What the issuer says of itself from now on, changed by `more`.
+fn says(idp: &Idp, more: Value) {
+    let url = idp.url();
+    let document = json!({
+        "issuer": url, "jwks_uri": format!("{url}/jwks"), "authorization_endpoint": format!("{url}/authorize"),
+        "token_endpoint": format!("{url}/token"), "userinfo_endpoint": format!("{url}/userinfo"),
+        "id_token_signing_alg_values_supported": ["ES256"], "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic"],
+    });
+    idp.issuer.publish(DOCUMENT, merged(document, more).to_string());
+}
+
+async fn reaching(server: &Server) -> (Server, World, Idp) {
+    let idp = started().await;
+    let server = idp.issuer.reached_by(server, "looks").await;
+    let world = server.world().await;
+    (server, world, idp)
+}
+
+async fn look(server: &Server, world: &World, body: Value) -> Answer {
+    server.api("POST", &world.path("identity-providers/discover"), body).await
+}
+
+/// The finding of this id.
+fn of<'f>(found: &'f Value, id: &str) -> &'f Value {
+    let findings = found["findings"].as_array().unwrap();
+    findings.iter().find(|finding| finding["id"] == id).unwrap_or_else(|| panic!("no {id} in {found}"))
+}
+
+async fn an_issuer_is_looked_at_and_nothing_is_registered(server: Server) {
+    let (server, world, idp) = reaching(&server).await;
+    says(&idp, json!({}));
+    let found = look(&server, &world, json!({"issuer": idp.url()})).await.ok(200);
+    assert_eq!((&found["ok"], &found["preset"], &found["keys"]), (&json!(true), &json!("oidc"), &json!(1)), "{found}");
+    assert_eq!(found["token_url"], format!("{}/token", idp.url()));
+    for id in ["preset", "issuer", "keys", "sign_in", "audience"] {
+        assert_eq!(of(&found, id)["level"], "ok", "{found}");
+    }
+    assert!(text(of(&found, "preset"), "what").contains("https://openid.net/"));
+    let list = world.path("identity-providers");
+    assert_eq!(server.api("GET", &list, Value::Null).await.ok(200)["total"], 0);
+    assert!(server.told(&world, "identity_provider.created").await.is_empty());
+    // One that is there is told of.
+    let create = json!({"issuer": idp.url(), "audiences": ["app"], "name": "Halden"});
+    server.api("POST", &list, create).await.ok(201);
+    let found = look(&server, &world, json!({"issuer": idp.url()})).await.ok(200);
+    assert!(text(of(&found, "registered"), "what").contains("as Halden"), "{found}");
+}
+
+async fn an_issuer_that_would_not_do_is_told_of_in_words(server: Server) {
+    let (reaching, world, idp) = reaching(&server).await;
+    let failed = async |issuer: String, id: &str, part: &str| {
+        let found = look(&reaching, &world, json!({"issuer": issuer})).await.ok(200);
+        assert_eq!(found["ok"], false, "{found}");
+        let finding = of(&found, id);
+        assert!(finding["level"] == "failure" && text(finding, "what").contains(part), "{finding}");
+        assert!(finding["fix"].is_string(), "{finding}");
+    };
+    failed(idp.url(), "document", "it answers 404").await;
+    idp.issuer.publish(DOCUMENT, "no json".to_owned());
+    failed(idp.url(), "document", "no discovery document that can be read").await;
+    says(&idp, json!({}));
+    // The slash at the end counts: the document names it without.
+    failed(format!("{}/", idp.url()), "issuer", "otherwise").await;
+    says(&idp, json!({"issuer": "https://id.acme.example"}));
+    failed(idp.url(), "issuer", "calls itself https://id.acme.example in").await;
+    for (more, id, part) in [
+        (json!({"jwks_uri": null}), "keys", "names no keys"),
+        (json!({"jwks_uri": format!("{}/none", idp.url())}), "keys", "answers 404"),
+        (json!({"jwks_uri": "http://id.acme.example/keys"}), "keys", "not https"),
+        (json!({"jwks_uri": "https://127.0.0.1:1/keys"}), "keys", "cannot be had"),
+        (json!({"id_token_signing_alg_values_supported": ["HS256"]}), "algorithms", "no way"),
+    ] {
+        says(&idp, more);
+        failed(idp.url(), id, part).await;
+    }
+    // Nobody is called where the address guard lets nothing go, and what is no issuer is refused as when it is registered.
+    says(&idp, json!({}));
+    let before = idp.issuer.calls(DOCUMENT).len();
+    failed("https://127.0.0.1:1".to_owned(), "document", "cannot be fetched").await;
+    let here = look(&server, &world, json!({"issuer": idp.url()})).await;
+    here.names(Code::InvalidValue, "issuer");
+    look(&reaching, &world, json!({"issuer": "acme"})).await.names(Code::InvalidValue, "issuer");
+    look(&reaching, &world, json!({"issuer": idp.url(), "preset": "acme"})).await.names(Code::InvalidValue, "preset");
+    assert_eq!(idp.issuer.calls(DOCUMENT).len(), before);
+}
+
+async fn an_issuer_is_read_anew_and_a_kept_secret_goes_to_no_other_server(server: Server) {
+    let (server, world, idp) = reaching(&server).await;
+    let list = world.path("identity-providers");
+    let create = json!({
+        "issuer": idp.url(), "audiences": ["app"], "jwks_url": format!("{}/jwks", idp.url()), "client_id": "c",
+        "client_secret": "canary-of-a-client",
+    });
+    let made = server.api("POST", &list, create).await.ok(201);
+    assert_eq!(made["token_url"], Value::Null);
+    let path = format!("{list}/{}", text(&made, "id"));
+    let update = async |body: Value| server.api("PATCH", &path, body).await;
+    let again = json!({"rediscover": true});
+    // It says nothing of itself: what is registered stays.
+    update(again.clone()).await.names(Code::InvalidValue, "issuer");
+    says(&idp, json!({}));
+    let both = json!({"rediscover": true, "jwks_url": "https://id.acme.example/keys"});
+    update(both).await.names(Code::InvalidValue, "jwks_url");
+    // Nobody said that the secret is for the server that it names now.
+    update(again.clone()).await.names(Code::InvalidValue, "client_secret");
+    assert_eq!(server.api("GET", &path, Value::Null).await.ok(200)["token_url"], Value::Null);
+    let given = json!({"rediscover": true, "client_secret": "canary-of-a-client"});
+    let found = update(given).await.ok(200);
+    assert_eq!((&found["token_url"], &found["version"]), (&json!(format!("{}/token", idp.url())), &json!(2)));
+    let told = server.told(&world, "identity_provider.updated").await;
+    assert_eq!(told[0]["changed"]["token_url"], json!([null, format!("{}/token", idp.url())]));
+    // Elsewhere on the same server it is kept; at another one it is not.
+    says(&idp, json!({"token_endpoint": format!("{}/v2/token", idp.url())}));
+    assert_eq!(update(again.clone()).await.ok(200)["token_url"], format!("{}/v2/token", idp.url()));
+    says(&idp, json!({"token_endpoint": "https://evil.example/token"}));
+    update(again.clone()).await.names(Code::InvalidValue, "client_secret");
+    // Without a secret there is none to give away.
+    update(json!({"client_secret": ""})).await.ok(200);
+    assert_eq!(update(again).await.ok(200)["token_url"], "https://evil.example/token");
+}
