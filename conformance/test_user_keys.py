@@ -77,6 +77,35 @@ async def test_core_98_a_user_gives_a_key_and_the_app_calls_with_it(world: World
     assert key not in events and other not in events and token not in events
 
 
+async def test_core_98_a_key_that_its_vendor_refuses_is_not_kept(world: World):
+    issuer, vendor = Issuer(world), world.services.provider
+    bad, good = canary.token(), canary.token()
+    of_it = {"template": "meilisearch", "fields": {"host": vendor.url}}
+    made = world.api("POST", "/managed-secrets", {"name": "Search", "value": canary.token(), **of_it})
+    secret = Secret(made["id"], made["slug"], made["grant_id"], "")
+    vendor.refuses(bad)
+    token = issuer.token()
+    async with world.vault() as app:
+        asked_for = await asked(app, secret, token)
+        visitor = Visitor()
+        page = visitor.submit(visitor.open(asked_for.connect_url), "key", key=bad)
+        assert "did not accept this key" in page.text and "401" in page.text
+        assert bad not in page.answer.body.decode()
+        # The app is told nothing yet: the user may mend it. Nothing of it works.
+        with pytest.raises(GrantNotFoundError):
+            await app.request("GET", world.corner.url(), provider=secret.slug, user_token=token)
+        assert (await app.list_grants(end_user_token=token)).total == 0
+        done = visitor.submit(page, "key", key=good)
+        assert "is connected" in done.heading
+        result = await told(app, asked_for)
+        answer = await app.request("GET", world.corner.url(), grant_id=result.grant_id, user_token=token)
+        assert answer.json()["headers"]["authorization"] == f"Bearer {good}"
+    events = world.events()
+    kinds = [event["kind"] for event in events]
+    assert (kinds.count("probe.answered"), kinds.count("connect.failed"), kinds.count("connect.done")) == (2, 1, 1)
+    assert bad not in json.dumps(events)
+
+
 async def test_core_98_what_is_wrong_with_how_it_is_set_up(world: World):
     issuer, secret = Issuer(world), world.secret()
     token = issuer.token()

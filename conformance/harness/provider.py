@@ -62,6 +62,7 @@ class Provider:
         self._seen: dict[str, list[Seen]] = {}
         self._lock = threading.Lock()
         self.published: dict[str, object] = {}
+        self._refused: set[str] = set()
         provider = self
 
         class Handler(_Handler):
@@ -90,6 +91,15 @@ class Provider:
         with self._lock:
             self._seen.setdefault(token, []).append(seen)
 
+    def refuses(self, credential: str) -> None:
+        """From now on whoever shows this is nobody, on every path."""
+        with self._lock:
+            self._refused.add(credential)
+
+    def is_refused(self, headers: list[tuple[str, str]]) -> bool:
+        with self._lock:
+            return any(credential in value for credential in self._refused for _, value in headers)
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
@@ -116,7 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
         token, _, rest = urlsplit(self.path).path.lstrip("/").partition("/")
         behaviour, _, rest = rest.partition("/")
         self.owner.record(token, seen)
-        if behaviour == "published":
+        if self.owner.is_refused(seen.headers):
+            self._reply(401, {"error": "invalid_api_key"})
+        elif behaviour == "published":
             self._reply(200, self.owner.published[token])
         elif behaviour == "status":
             self._reply(int(rest.split("/")[0]), {"status": rest})

@@ -1,11 +1,14 @@
-//! Deaths on the way to an OAuth provider and back: between every two steps of a renewal, of a callback, and of ending tokens.
+//! Deaths on the way to an OAuth provider and back: between every two steps of a renewal, of a callback, of ending tokens, of a sign-in,
+//! and of taking a user's own key.
 //!
 //! Each death has an install and a provider of its own, and real time passes: most of it is waiting for a lease to lapse, which all of
 //! them do together.
 
 mod callback;
 mod ending;
+mod key_entry;
 mod renewal;
+mod sign_in;
 mod world;
 
 use std::collections::BTreeSet;
@@ -22,7 +25,7 @@ use super::{AccountsArgs, Result, epoch_seconds, fault, now};
 use world::Plan;
 
 /// The stories that these steps belong to.
-pub const STORIES: [&str; 3] = ["callback.", "refresh.", "ending."];
+pub const STORIES: [&str; 5] = ["callback.", "refresh.", "ending.", "sign_in.", "key_entry."];
 /// How long an attempt of a process that died keeps others from trying (`REFRESH_LEASE_MS` and its like), less a little for clocks
 /// that are read at different moments.
 const LEASE: Duration = Duration::from_millis(59_900);
@@ -35,13 +38,16 @@ enum Death {
     Renewal(&'static renewal::Death),
     Callback(&'static callback::Death),
     Ending(&'static ending::Death),
+    SignIn(&'static sign_in::Death),
+    KeyEntry(&'static key_entry::Death),
 }
 
 impl Death {
     fn all() -> Vec<Self> {
         let renewals = renewal::DEATHS.iter().map(Self::Renewal);
         let callbacks = callback::DEATHS.iter().map(Self::Callback);
-        renewals.chain(callbacks).chain(ending::DEATHS.iter().map(Self::Ending)).collect()
+        let users = sign_in::DEATHS.iter().map(Self::SignIn).chain(key_entry::DEATHS.iter().map(Self::KeyEntry));
+        renewals.chain(callbacks).chain(ending::DEATHS.iter().map(Self::Ending)).chain(users).collect()
     }
 
     fn step(self) -> Option<&'static str> {
@@ -49,6 +55,8 @@ impl Death {
             Self::Renewal(death) => death.step,
             Self::Callback(death) => Some(death.step),
             Self::Ending(death) => Some(death.step),
+            Self::SignIn(death) => Some(death.step),
+            Self::KeyEntry(death) => Some(death.step),
         }
     }
 
@@ -58,13 +66,15 @@ impl Death {
             Self::Renewal(death) => renewal::die(plan, death).await,
             Self::Callback(death) => callback::die(plan, death).await,
             Self::Ending(death) => ending::die(plan, death).await,
+            Self::SignIn(death) => sign_in::die(plan, death).await,
+            Self::KeyEntry(death) => key_entry::die(plan, death).await,
         }
     }
 
     fn name(self) -> String {
         match self {
             Self::Renewal(death) => death.name(),
-            Self::Callback(_) | Self::Ending(_) => self.step().unwrap_or_default().to_owned(),
+            _ => self.step().unwrap_or_default().to_owned(),
         }
     }
 }

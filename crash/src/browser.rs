@@ -33,22 +33,35 @@ impl Browser {
         Ok(browser)
     }
 
-    /// Consents, and is sent to the provider: the `state` of that link. None: not now, says the server.
-    pub async fn start(&mut self, server: &Server, provider: &str) -> Result<Option<String>> {
+    /// Sends a form of the session's page. None: there is none.
+    pub async fn form(&mut self, server: &Server, action: &str, fields: &[(&str, &str)]) -> Result<Option<Answer>> {
         let path = self.path.clone();
         let shown = self.send(server, "GET", &path, &[]).await?.page();
         let Some(csrf) = between(&shown, "name=\"csrf\" value=\"", "\"") else { return Ok(None) };
-        let form = [("provider", provider), ("csrf", csrf)];
-        let left = self.send(server, "POST", &format!("{path}/start"), &form).await?;
+        let fields = [fields, &[("csrf", csrf)]].concat();
+        self.send(server, "POST", &format!("{path}/{action}"), &fields).await.map(Some)
+    }
+
+    /// Consents, and is sent to the provider: the `state` of that link. None: not now, says the server.
+    pub async fn start(&mut self, server: &Server, provider: &str) -> Result<Option<String>> {
+        Ok(self.leave(server, provider).await?.map(|(state, _)| state))
+    }
+
+    /// Is sent to a provider: `state` and `nonce` of that link. None: not now, says the server.
+    pub async fn leave(&mut self, server: &Server, provider: &str) -> Result<Option<(String, String)>> {
+        let Some(left) = self.form(server, "start", &[("provider", provider)]).await? else { return Ok(None) };
         if left.status == 303 {
             return Ok(None);
         }
         let shown = left.page();
         let link = between(&shown, "url=", "\"").unwrap_or_default().replace("&amp;", "&");
         let query = link.split_once('?').map_or("", |(_, query)| query);
-        let mut pairs = form_urlencoded::parse(query.as_bytes());
-        match pairs.find(|(name, _)| name == "state") {
-            Some((_, state)) => Ok(Some(state.into_owned())),
+        let find = |wanted| {
+            let mut pairs = form_urlencoded::parse(query.as_bytes());
+            pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+        };
+        match find("state") {
+            Some(state) => Ok(Some((state, find("nonce").unwrap_or_default()))),
             None => fault(format!("no way to the provider: {}", left.shown())),
         }
     }

@@ -1,19 +1,30 @@
-//! An OAuth provider on loopback that rotates strictly: a refresh token is good once, and only the newest one is good.
+//! A provider on loopback. Of accounts it rotates strictly: a refresh token is good once, and only the newest one is good. It also knows who
+//! users are, and whether a key of theirs is good.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use serde_json::json;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Result, locked, now};
+use super::{Result, epoch_seconds, locked, now};
 
 /// What every secret here begins with, so that it can be looked for where it must not be.
 pub const CANARY: &str = "canary-";
 /// What it knows the app by.
 pub const CLIENT_SECRET: &str = "canary-client-secret";
+/// What the app is called there.
+pub const CLIENT_ID: &str = "client-1";
+/// Who signs in.
+const USER: &str = "user-1";
+/// Where a key is tried.
+const KEY_PATH: &str = "/indexes?limit=1";
 /// How long a token lives that nobody is to renew.
 const LONG_S: u64 = 3_600;
 /// How long one lives that is to be renewed.
@@ -54,6 +65,9 @@ struct State {
     play: Option<Play>,
     is_silent: bool,
     seen: Vec<Seen>,
+    /// What whoever signs in was sent along.
+    nonce: Option<String>,
+    id_tokens: Vec<String>,
 }
 
 /// The provider; it ends with the program.
@@ -61,12 +75,15 @@ struct State {
 pub struct Provider {
     pub port: u16,
     state: Arc<Mutex<State>>,
+    /// Signs what it says of users.
+    key: Arc<EcdsaKeyPair>,
 }
 
 impl Provider {
     pub async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let provider = Self { port: listener.local_addr()?.port(), state: Arc::default() };
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| "no key for a provider")?;
+        let provider = Self { port: listener.local_addr()?.port(), state: Arc::default(), key: Arc::new(key) };
         let serving = provider.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -100,6 +117,77 @@ impl Provider {
     /// Times a code was sent.
     pub fn codes(&self) -> usize {
         locked(&self.state).seen.iter().filter(|seen| seen.path == "/token" && !seen.is_renewal()).count()
+    }
+
+    /// Times a code of a sign-in was sent.
+    pub fn sign_ins(&self) -> usize {
+        self.calls("/id/token")
+    }
+
+    /// Times a key was tried.
+    pub fn tries(&self) -> usize {
+        self.calls(KEY_PATH)
+    }
+
+    fn calls(&self, path: &str) -> usize {
+        locked(&self.state).seen.iter().filter(|seen| seen.path == path).count()
+    }
+
+    /// As `iss` of its tokens.
+    pub fn issuer(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Whoever signs in next was sent there with this.
+    pub fn signs_in(&self, nonce: &str) {
+        locked(&self.state).nonce = Some(nonce.to_owned());
+    }
+
+    /// Says who a user is.
+    pub fn id_token(&self, nonce: Option<&str>) -> String {
+        let now_s = epoch_seconds();
+        let claims = json!({
+            "iss": self.issuer(), "aud": CLIENT_ID, "sub": USER, "iat": now_s, "exp": now_s + LONG_S, "nonce": nonce,
+        });
+        let part = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(json!({"alg": "ES256", "kid": "k1", "typ": "JWT"})), part(claims));
+        let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).expect("a key signs");
+        let token = format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature));
+        locked(&self.state).id_tokens.push(token.clone());
+        token
+    }
+
+    /// Every token that says who a user is.
+    pub fn id_tokens(&self) -> Vec<String> {
+        locked(&self.state).id_tokens.clone()
+    }
+
+    /// What is asked of it as an identity provider, and as the vendor of a key; none: it is something else.
+    fn of_users(&self, path: &str) -> Option<String> {
+        let issuer = self.issuer();
+        Some(match path {
+            "/.well-known/openid-configuration" => json!({
+                "issuer": issuer, "jwks_uri": format!("{issuer}/jwks"),
+                "authorization_endpoint": format!("{issuer}/authorize"), "token_endpoint": format!("{issuer}/id/token"),
+            })
+            .to_string(),
+            "/jwks" => {
+                let (x, y) = self.key.public_key().as_ref()[1..].split_at(32);
+                let coordinate = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+                let jwk = json!({
+                    "kty": "EC", "crv": "P-256", "kid": "k1", "use": "sig", "x": coordinate(x), "y": coordinate(y),
+                });
+                json!({"keys": [jwk]}).to_string()
+            }
+            "/id/token" => {
+                let nonce = locked(&self.state).nonce.clone();
+                let id_token = self.id_token(nonce.as_deref());
+                json!({"access_token": "canary-of-a-sign-in", "token_type": "Bearer", "expires_in": 60, "id_token": id_token})
+                    .to_string()
+            }
+            KEY_PATH => json!({"results": []}).to_string(),
+            _ => return None,
+        })
     }
 
     /// Tokens that it was told to end, and when.
@@ -150,6 +238,10 @@ impl Provider {
 
     /// None: it says nothing.
     fn answer(&self, seen: Seen) -> Option<(u16, String)> {
+        if let Some(answer) = self.of_users(&seen.path) {
+            locked(&self.state).seen.push(seen);
+            return Some((200, answer));
+        }
         let mut state = locked(&self.state);
         let is_renewal = seen.is_renewal();
         let (path, shown) = (seen.path.clone(), seen.form.get("refresh_token").cloned());
@@ -195,7 +287,8 @@ mod tests {
     use super::*;
 
     fn provider() -> Provider {
-        Provider { port: 0, state: Arc::default() }
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        Provider { port: 0, state: Arc::default(), key: Arc::new(key) }
     }
 
     fn renew(provider: &Provider, token: &str) -> Option<u16> {

@@ -11,15 +11,16 @@ const HELP: &str = "\
 cargo xtask crash [--rounds N] [--engine sqlite|postgres] [--seed S] [--step NAME]
 
   --rounds N   kills at random moments, for each engine; every named step comes once for each 50 of them, and at least once [10]
-               The steps of OAuth accounts (callback., refresh., ending.) come once, with a provider of their own.
+               The steps of accounts and users (callback., refresh., ending., sign_in., key_entry.) come once, with a provider
+               of their own.
   --engine E   only this one
   --seed S     the choices of an earlier run
-  --step NAME  only this step, --rounds times; a step of OAuth accounts once
+  --step NAME  only this step, --rounds times; a step of accounts or users once
                The steps of a trail that comes of age (retention.) need another clock: cargo xtask faults --only trail
 ";
 
 /// Steps that are passed on the way to an OAuth provider and back; the same ones as in `crash/src/accounts.rs`.
-const OF_ACCOUNTS: [&str; 3] = ["callback.", "refresh.", "ending."];
+const OF_ACCOUNTS: [&str; 5] = ["callback.", "refresh.", "ending.", "sign_in.", "key_entry."];
 const ENGINES: [&str; 2] = ["sqlite", "postgres"];
 
 /// What the words ask for.

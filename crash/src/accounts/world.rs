@@ -11,13 +11,15 @@ use super::super::browser::Browser;
 use super::super::client::{Answer, ApiKey, Connection};
 use super::super::database::Database;
 use super::super::install::{Install, Program, Server, Start, expect};
-use super::super::provider::{CANARY, CLIENT_SECRET, Provider};
+use super::super::provider::{CANARY, CLIENT_ID, CLIENT_SECRET, Provider};
 use super::super::random::Random;
 use super::super::{AccountsArgs, Result, epoch_seconds, fault};
 use super::{LEASE, database_name, files};
 
 /// What the app calls the provider.
 const ID: &str = "acme";
+const SCOPES: &[&str] =
+    &["tokens:retrieve", "connect:initiate", "grants:read", "idp_users:write", "secrets:write", "identity:resolve"];
 /// How long something may take that is bound to happen, beside a lease.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 /// Between two looks at whether it happened.
@@ -62,7 +64,9 @@ impl World {
             Start::Ended(status) => return fault(format!("the server did not start: {status}")),
         };
         install.make_app(&server).await?;
-        let answer = install.ask(&server, "POST", &install.path("/keys"), Some(&json!({"name": "crash"}))).await?;
+        let answer = install
+            .ask(&server, "POST", &install.path("/keys"), Some(&json!({"name": "crash", "scopes": SCOPES})))
+            .await?;
         let signer = ApiKey::new(expect(&answer, 201)?["api_key"].as_str().unwrap_or_default());
         let seed = epoch_seconds() ^ (u64::try_from(plan.number)? << 40);
         let random = Random::new(seed);
@@ -79,10 +83,20 @@ impl World {
             "client_auth": "post", "scopes": ["read"],
         });
         let body = json!({
-            "provider": ID, "name": "Acme", "client_id": "client-1", "client_secret": CLIENT_SECRET,
+            "provider": ID, "name": "Acme", "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET,
             "allowed_hosts": ["api.acme.example.com"], "custom": custom,
         });
         let answer = self.install.ask(server, "POST", &self.install.path("/providers"), Some(&body)).await?;
+        expect(&answer, 201).map(drop)
+    }
+
+    /// Registers the provider as the one that vouches for the app's users.
+    pub async fn register_users(&self, server: &Server) -> Result {
+        let body = json!({
+            "issuer": self.provider.issuer(), "audiences": [CLIENT_ID], "client_id": CLIENT_ID,
+            "client_secret": CLIENT_SECRET,
+        });
+        let answer = self.install.ask(server, "POST", &self.install.path("/identity-providers"), Some(&body)).await?;
         expect(&answer, 201).map(drop)
     }
 
@@ -91,7 +105,7 @@ impl World {
         self.turn = None;
     }
 
-    async fn app(&mut self, server: &Server, path: &str, body: &Value) -> Result<Answer> {
+    pub async fn app(&mut self, server: &Server, path: &str, body: &Value) -> Result<Answer> {
         self.sent += 1;
         let nonce = self.random.bytes();
         let raw = self.signer.request(path, body, nonce, epoch_seconds(), &format!("account-{}", self.sent));
@@ -194,7 +208,8 @@ impl World {
         server.kill().await?;
         for file in files(self.install.directory.clone())? {
             let bytes = std::fs::read(&file)?;
-            if bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()) {
+            let holds = |secret: &str| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            if holds(CANARY) || self.provider.id_tokens().iter().any(|token| holds(token)) {
                 return fault(format!("{} holds a secret", file.display()));
             }
         }

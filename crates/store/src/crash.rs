@@ -17,8 +17,9 @@ mod steps {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Every step there is. The part before the dot says when it is passed: `init` while an install is made, `stop` while the
-    /// server ends, `callback`, `refresh` and `ending` of accounts at OAuth providers, `retention` when a trail comes of age, `sqlite` and `postgres` while serving on that
-    /// engine, all others while serving on either.
+    /// server ends, `callback`, `refresh` and `ending` of accounts at OAuth providers, `sign_in` and `key_entry` while a user signs in or
+    /// gives a key, `retention` when a trail comes of age, `sqlite` and `postgres` while serving on that engine, all others while serving
+    /// on either.
     pub const STEPS: &[&str] = &[
         "init.directory_made",
         "init.migration_applied",
@@ -68,6 +69,17 @@ mod steps {
         "callback.identified",
         "callback.credential_written",
         "callback.kept",
+        "sign_in.taken",
+        "sign_in.exchanged",
+        "sign_in.proved",
+        "sign_in.user_known",
+        "sign_in.written",
+        "sign_in.kept",
+        "key_entry.taken",
+        "key_entry.checked",
+        "key_entry.sealed",
+        "key_entry.credential_written",
+        "key_entry.kept",
         "refresh.claimed",
         "refresh.opened",
         "refresh.confirmed",

@@ -19,7 +19,7 @@ use grantd_domain::key_entry::{self, AskedKey, Held, Path, Wrong};
 use grantd_domain::template::{self, Template, Verdict};
 use grantd_store::connect::{self as rows, SessionState, StepState};
 use grantd_store::grants::{GrantFilter, Listed};
-use grantd_store::{Tx, append_event, apps, credentials, grants, secrets, users};
+use grantd_store::{Tx, append_event, apps, crash, credentials, grants, secrets, users};
 use grantd_wire::ids::{AppId, CredentialId, GenerationId, GrantId, SecretId, UserId};
 use grantd_wire::sdk::{KeySessionRequest, Lifetime};
 use grantd_wire::{Code, Error, TimeMs, limits};
@@ -289,6 +289,7 @@ pub async fn enter(
         // Sent twice at once: the session's page says what came of the first.
         return Ok(Took::Tried);
     }
+    crash::step("key_entry.taken");
     let label = label.map(str::to_owned);
     let is_unchecked = entered.is_unchecked;
     let work = {
@@ -298,6 +299,7 @@ pub async fn enter(
                 true => Ok(value),
                 false => check_with_vendor(&vault, &session, &standing, value, &source).await,
             };
+            crash::step("key_entry.checked");
             let kept = match checked {
                 Ok(value) => Box::pin(keep(&vault, &session, attempt, &standing.secret, &value, label, &source)).await,
                 Err(why) => Err(why),
@@ -429,6 +431,7 @@ async fn keep(
             state: vault.keys.seal(env, session.app_id, id, version, &value.text()).await.map_err(internal)?,
             updated_at: now,
         };
+        crash::step("key_entry.sealed");
         let event = connect::event(vault, session, Kind::ConnectDone, EventOutcome::Allowed, source);
         let keeping = Keeping {
             session: session.clone(),
@@ -441,7 +444,10 @@ async fn keep(
             now,
         };
         match vault.store.write(move |tx| keeping.write(tx)).await {
-            Ok(Kept::Yes) => return Ok(()),
+            Ok(Kept::Yes) => {
+                crash::step("key_entry.kept");
+                return Ok(());
+            }
             // Somebody replaced or ended the key meanwhile: as it is now.
             Ok(Kept::Moved) => {}
             Ok(Kept::Not(why)) => return Err(why),
@@ -509,6 +515,7 @@ impl Keeping {
                 append_event(tx, &grant_events::created_event(drafts, secret, grant, credential.version).prepare())?;
             }
         }
+        crash::step("key_entry.credential_written");
         let operation = if self.was.is_none() { "creation" } else { "reauth" };
         end(tx, session, (self.attempt, *now), grant, self.was.is_none())?;
         apps::raise_epoch(tx, credential.app_id)?;

@@ -17,7 +17,7 @@ use grantd_domain::seal::Place;
 use grantd_domain::secret::Secret;
 use grantd_domain::sign_in::{Asked, Why, client_facts, other_than};
 use grantd_store::auth_sessions::{self as rows, AuthSession, AuthState};
-use grantd_store::{Tx, append_event, apps, identity_providers, users};
+use grantd_store::{Tx, append_event, apps, crash, identity_providers, users};
 use grantd_wire::ids::{AppId, AuthSessionId, ConnectSessionId, Id as _, UserId};
 use grantd_wire::sdk::{AuthPoll, UserInfo};
 use grantd_wire::sign::sha256;
@@ -391,6 +391,7 @@ pub async fn take(
     if !vault.store.write(move |tx| rows::replace(tx, &next, next.version - 1)).await.map_err(of_store)? {
         return Ok(Next::Unknown);
     }
+    crash::step("sign_in.taken");
     let id = taken.id;
     let work = {
         let vault = Arc::clone(vault);
@@ -443,9 +444,11 @@ async fn obtain(
     let client = client(vault, provider).await.map_err(|_| Why::Internal)?;
     let call = facts.code_call(&client, &code, &redirect_uri(vault), &carried.verifier());
     let (tokens, _) = callback::tokens(vault, &provider.name, &facts, &call).await?;
+    crash::step("sign_in.exchanged");
     let id_token = tokens.id_token.ok_or(Why::Unclear)?;
     let proved =
         identity::prove_of(vault, Arc::new(provider.clone()), id_token.reveal()).await.map_err(|e| why_of(&e))?;
+    crash::step("sign_in.proved");
     // What was issued for another sign-in is not proof of this one (OpenID Connect Core 3.1.3.7).
     match proved.claims.all.get("nonce").and_then(Value::as_str) == Some(&carried.nonce) {
         true => Ok(Obtained { id_token, proved }),
@@ -487,6 +490,7 @@ async fn keep(vault: &Arc<Vault>, session: Session, obtained: Obtained, source: 
         Ok((_, user)) => user,
         Err(e) => return fail(vault, session, why_of(&e), source).await,
     };
+    crash::step("sign_in.user_known");
     let brought = Brought {
         user_token: id_token.reveal().to_owned(),
         user_info: UserInfo { sub: user.subject.clone(), email: user.email.clone(), name: user.name.clone() },
@@ -507,11 +511,13 @@ async fn keep(vault: &Arc<Vault>, session: Session, obtained: Obtained, source: 
     };
     let write = move |tx: &mut Tx<'_>| {
         if rows::replace(tx, &next, next.version - 1)? {
+            crash::step("sign_in.written");
             append_event(tx, &done)?;
         }
         Ok(())
     };
     vault.store.write(write).await.map_err(of_store)?;
+    crash::step("sign_in.kept");
     vault.sign_ins.finished.notify_waiters();
     Ok(())
 }
@@ -529,6 +535,7 @@ async fn vouch(vault: &Vault, session: Session, proved: &Proved, source: &Source
     let next = Session { state: AuthState::Completed, lease_until: None, ..moved(session, vault.env.now()) };
     let write = move |tx: &mut Tx<'_>| {
         if rows::replace(tx, &next, next.version - 1)? {
+            crash::step("sign_in.written");
             append_event(tx, &done)?;
         }
         Ok(())
