@@ -59,8 +59,8 @@ pub fn refusal(check: Invalid) -> Error {
     Error::new(Code::JwtValidationError).message(format!("{check} {next}")).detail("check", check.as_str())
 }
 
-/// Proves a token. `epochs`: those that what is decided with it will be confirmed at, or none: then the identity provider is read anew.
-pub async fn prove(vault: &Arc<Vault>, app: AppId, epochs: Option<Epochs>, text: &str) -> Result<Proved, Error> {
+/// Proves a token. `epochs`: those that what is decided with it will be confirmed at.
+pub async fn prove(vault: &Arc<Vault>, app: AppId, epochs: Epochs, text: &str) -> Result<Proved, Error> {
     let token = Token::parse(text).map_err(refusal)?;
     let issuer = token.issuer().filter(|issuer| issuer.len() <= limits::ISSUER_CHARS_MAX);
     let issuer = issuer.ok_or(Invalid::UnknownIssuer).map_err(refusal)?;
@@ -86,16 +86,10 @@ async fn prove_for(vault: &Arc<Vault>, idp: Arc<IdentityProvider>, token: Token<
     Ok(Proved { idp, claims, profile })
 }
 
-async fn provider(
-    vault: &Vault,
-    app: AppId,
-    epochs: Option<Epochs>,
-    issuer: &str,
-) -> Result<Arc<IdentityProvider>, Error> {
+async fn provider(vault: &Vault, app: AppId, epochs: Epochs, issuer: &str) -> Result<Arc<IdentityProvider>, Error> {
     let known = &vault.identities.providers;
     let place = (app, issuer.to_owned());
-    if let Some(epochs) = epochs
-        && let Some((at, idp)) = known.lock().unwrap_or_else(PoisonError::into_inner).get(&place)
+    if let Some((at, idp)) = known.lock().unwrap_or_else(PoisonError::into_inner).get(&place)
         && *at == epochs
     {
         return Ok(Arc::clone(idp));
@@ -269,7 +263,7 @@ pub async fn of_call(vault: &Arc<Vault>, call: &Call, token: Option<&str>) -> Re
     let Some(token) = token else { return Ok(None) };
     let draft = || call.event(vault, Kind::UserCreated, Outcome::Allowed);
     let found = async {
-        let proved = prove(vault, call.known.app.id, Some(call.known.epochs), token).await?;
+        let proved = prove(vault, call.known.app.id, call.known.epochs, token).await?;
         Ok::<_, Error>(user(vault, &proved, &draft).await?.1)
     };
     match Box::pin(found).await {

@@ -154,7 +154,7 @@ async fn find(
         Some(token) => {
             let draft = || call.event(vault, Kind::UserCreated, Outcome::Allowed);
             let finding = async {
-                let proved = identity::prove(vault, app, Some(epochs), token.reveal()).await?;
+                let proved = identity::prove(vault, app, epochs, token.reveal()).await?;
                 identity::user(vault, &proved, &draft).await
             };
             let (at, user) = Box::pin(finding).await.map_err(|error| (None, error))?;

@@ -38,6 +38,7 @@ mod cache;
 mod connect_sessions;
 mod connect_sign_in;
 mod failure;
+mod foreign_user;
 mod grants;
 mod harness;
 mod idempotency;
