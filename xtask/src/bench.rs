@@ -28,6 +28,7 @@ grantd without events, and OpenBao and nginx where they are installed. Everythin
   --nginx FILE         nginx's program [default: `nginx` on PATH]
   --postgres URL       a PostgreSQL server to use [default: a throwaway one on the same disk, fsync on]
   --dir DIR            where the run puts its files, on the disk to be measured [default: target/bench]
+  --tokens             only what proving a user token costs, which the usual run tells first
   --rounds N           rounds of every case [default: 5]
   --seconds S          seconds of a case in a round [default: 2]
   --grants N           grants [default: 20000; scale: 1000000]
@@ -44,6 +45,8 @@ What the figures mean: docs/benchmarks.md
 #[derive(Debug, PartialEq, Eq)]
 struct Asked {
     profile: String,
+    /// Only what proving a user token costs.
+    only_tokens: bool,
     has_postgres: bool,
     has_directory: bool,
     rest: Vec<String>,
@@ -55,12 +58,18 @@ pub fn run(words: &[String]) -> Result {
         return Ok(());
     }
     let asked = parse(words)?;
+    if asked.only_tokens {
+        return tokens(&build_lab(&asked.profile)?);
+    }
     let programs = build(&asked.profile)?;
     let home = repository::target().join("bench");
     let cluster = match asked.has_postgres {
         true => None,
         false => durable_cluster(&home)?,
     };
+    if !asked.rest.iter().any(|word| matches!(word.as_str(), "--scale" | "--soak" | "--storm")) {
+        tokens(&programs.lab)?;
+    }
     let mut lab = command::command(&programs.lab);
     lab.arg("bench").arg("--grantd").arg(&programs.grantd).arg("--unaudited").arg(&programs.unaudited);
     if let Some(cluster) = &cluster {
@@ -73,7 +82,13 @@ pub fn run(words: &[String]) -> Result {
 }
 
 fn parse(words: &[String]) -> Result<Asked> {
-    let mut asked = Asked { profile: PROFILE.to_owned(), has_postgres: false, has_directory: false, rest: Vec::new() };
+    let mut asked = Asked {
+        profile: PROFILE.to_owned(),
+        only_tokens: false,
+        has_postgres: false,
+        has_directory: false,
+        rest: Vec::new(),
+    };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
@@ -81,6 +96,10 @@ fn parse(words: &[String]) -> Result<Asked> {
             "--profile" => {
                 let value = value.map(str::to_owned).or_else(|| words.next().cloned());
                 asked.profile = value.ok_or("--profile needs a name, such as `release`")?;
+                continue;
+            }
+            "--tokens" => {
+                asked.only_tokens = true;
                 continue;
             }
             "--postgres" => asked.has_postgres = true,
@@ -98,9 +117,25 @@ struct Programs {
     lab: PathBuf,
 }
 
+/// What proving a user token costs, whose keys are at hand: it fails past its budget.
+fn tokens(lab: &Path) -> Result {
+    command::run(command::command(lab).arg("tokens"))
+}
+
+fn build_lab(profile: &str) -> Result<PathBuf> {
+    let mut cargo = command::cargo();
+    command::run(cargo.args(["build", "--locked", "--profile", profile, "--package", "grantd-lab"]))?;
+    Ok(built(profile).join("grantd-lab"))
+}
+
+/// Where this profile's programs are.
+fn built(profile: &str) -> PathBuf {
+    repository::target().join(if profile == "dev" { "debug" } else { profile })
+}
+
 /// The variant first: it is built under grantd's name, and the real one must be what is left there.
 fn build(profile: &str) -> Result<Programs> {
-    let built = repository::target().join(if profile == "dev" { "debug" } else { profile });
+    let built = built(profile);
     let cargo = |package: &str| {
         let mut cargo = command::cargo();
         cargo.args(["build", "--locked", "--profile", profile, "--package", package]);
@@ -110,8 +145,8 @@ fn build(profile: &str) -> Result<Programs> {
     let unaudited = built.join("grantd-bench-unaudited");
     std::fs::rename(built.join("grantd"), &unaudited)?;
     command::run(&mut cargo("grantd"))?;
-    command::run(&mut cargo("grantd-lab"))?;
-    Ok(Programs { grantd: built.join("grantd"), unaudited, lab: built.join("grantd-lab") })
+    let lab = build_lab(profile)?;
+    Ok(Programs { grantd: built.join("grantd"), unaudited, lab })
 }
 
 /// The same lints for the variant without events, which no other step compiles.
@@ -150,6 +185,8 @@ mod tests {
         assert_eq!((asked.profile.as_str(), asked.has_postgres), ("dev", true));
         assert_eq!(asked.rest, words("--postgres postgres://x"));
         assert_eq!(parse(&[]).unwrap().profile, PROFILE);
+        let tokens = parse(&words("--tokens --profile quick")).unwrap();
+        assert!(tokens.only_tokens && tokens.rest.is_empty() && !asked.only_tokens);
     }
 
     #[test]
