@@ -203,6 +203,11 @@ impl Preset {
         by_host.or_else(|| Self::find("keycloak").filter(|_| url.path().contains("/realms/")))
     }
 
+    /// Whether there are issuers of one application alone.
+    pub fn may_own(&self) -> bool {
+        self.owned != Owned::None
+    }
+
     /// Whether this issuer is of one application alone, so that a token need name no audience.
     pub fn owns(&self, issuer: &str) -> bool {
         match self.owned {

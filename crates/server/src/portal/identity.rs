@@ -66,7 +66,7 @@ impl Kind {
             name: preset.name,
             issuer: preset.issuer,
             audience: preset.audience_help,
-            needs_audience: !preset.owns_issuer,
+            needs_audience: !preset.may_own(),
             has_webhook: vendor.is_some(),
             signs: vendor.is_some_and(Vendor::signs),
         }
@@ -252,6 +252,9 @@ pub async fn show(desk: &Desk<'_>) -> Result<Answer, Error> {
 pub async fn update(desk: &Desk<'_>) -> Result<Answer, Error> {
     let form = &desk.form;
     let ask = match form.raw("state") {
+        "" if form.is_on("rediscover") => {
+            IdentityProviderUpdate { rediscover: true, ..IdentityProviderUpdate::default() }
+        }
         "" => IdentityProviderUpdate {
             name: form.filled("name"),
             audiences: Some(form.list("audiences")),
@@ -265,7 +268,7 @@ pub async fn update(desk: &Desk<'_>) -> Result<Answer, Error> {
                 _ => None,
             },
             scopes: Some(form.words("scopes")),
-            state: None,
+            ..IdentityProviderUpdate::default()
         },
         state => IdentityProviderUpdate { state: Some(state.to_owned()), ..IdentityProviderUpdate::default() },
     };
