@@ -53,7 +53,7 @@ pub async fn fetch(vault: &Vault, issuer: &str) -> Result<Zeroizing<Vec<u8>>, No
     let deadline = Duration::from_millis(limits::DISCOVERY_DEADLINE_MS);
     let answered = exchange(&vault.outbound, &vault.settings.outbound, outgoing, deadline).await;
     let Answered { status, body } = answered.map_err(|why| NoDocument {
-        why: format!("its discovery document cannot be fetched: {why}"),
+        why: format!("has no discovery document that can be fetched: {why}"),
         hint: Some("Without a document to fetch, say what it would: the addresses of its endpoints."),
     })?;
     match status {

@@ -110,7 +110,7 @@ fn every_form_is_ours_and_carries_what_proves_it() {
             }
             match action.strip_prefix("/vault/connect/id%261/").expect("forms go to their session") {
                 "start" | "decline" | "key" | "approve" => assert_eq!(form.fields["provider"], "id&1", "{name}"),
-                "finish" => assert!(!form.fields.contains_key("provider"), "{name}"),
+                "finish" | "sign-in" => assert!(!form.fields.contains_key("provider"), "{name}"),
                 other => panic!("{name} posts to {other}"),
             }
         }

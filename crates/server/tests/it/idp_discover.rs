@@ -97,7 +97,7 @@ async fn an_issuer_that_would_not_do_is_told_of_in_words(server: Server) {
     // Nobody is called where the address guard lets nothing go, and what is no issuer is refused as when it is registered.
     says(&idp, json!({}));
     let before = idp.issuer.calls(DOCUMENT).len();
-    failed("https://127.0.0.1:1".to_owned(), "document", "cannot be fetched").await;
+    failed("https://127.0.0.1:1".to_owned(), "document", "can be fetched").await;
     let here = look(&server, &world, json!({"issuer": idp.url()})).await;
     here.names(Code::InvalidValue, "issuer");
     look(&reaching, &world, json!({"issuer": "acme"})).await.names(Code::InvalidValue, "issuer");

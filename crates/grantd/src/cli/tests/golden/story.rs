@@ -251,7 +251,7 @@ pub const STORY: &[Step] = &[
         &[("IDP", "/id")],
     ),
     fails("idp create --issuer https://id.example.com --jwks-url https://id.example.com/keys", Exit::Error),
-    fails("idp discover --issuer https://127.0.0.1:1 --preset okta", Exit::Error),
+    Step { wide: true, ..fails("idp discover --issuer https://127.0.0.1:1 --preset okta", Exit::Error) },
     step("idp list"),
     stores("idp update $IDP --client-id shop --client-secret - --roles-claim /realm_access/roles", &[]),
     fails("idp update $IDP", Exit::Usage),
