@@ -6,7 +6,9 @@ import asyncio
 import base64
 import hashlib
 import ssl
+import struct
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from importlib import metadata
 
@@ -15,7 +17,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from harness import canary, http
+from harness import canary, http, palette
 from harness.aws import Account
 from harness.tap import Tap
 from harness.world import Services
@@ -108,3 +110,27 @@ def test_the_client_is_the_published_one():
     for file in recorded:
         digest = hashlib.new(file.hash.mode, file.locate().read_bytes()).digest()
         assert base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == file.hash.value, file
+
+
+@pytest.mark.parametrize("filter_kind", range(5))
+def test_a_picture_of_few_colours_stays_the_picture_it_was(filter_kind: int):
+    random = hashlib.sha256(b"picture").digest()
+    rows = [bytes(random[(x + y) % 7 % 5] for x in range(3 * 4)) for y in range(6)]
+    shown = palette._pixels(palette.squeeze(_png(rows, filter_kind)))
+    assert shown == (4, 6, rows)
+
+
+def _png(rows: list[bytes], kind: int) -> bytes:
+    """A screenshot with lines in one of the five forms that the format has for them."""
+    above, data = bytes(len(rows[0])), b""
+    for row in rows:
+        # What `_unfilter` adds to zeros is what this takes away: byte by byte, from the left.
+        line = bytearray()
+        for at, value in enumerate(row):
+            guess = bytearray(row[:at] + b"\0" + bytes(len(row) - at - 1))
+            palette._unfilter_at(kind, guess, above, 3, at)
+            line.append(value - guess[at] & 255)
+        data, above = data + bytes([kind]) + bytes(line), row
+    head = struct.pack(">IIBBBBB", len(rows[0]) // 3, len(rows), 8, 2, 0, 0, 0)
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
+    return palette.SIGNATURE + b"".join(map(palette._chunk, parts))

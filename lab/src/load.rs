@@ -51,6 +51,8 @@ pub struct Figures {
     pub per_second: f64,
     /// Median latency.
     pub p50_us: f64,
+    /// Latency of the slowest twentieth.
+    pub p95_us: f64,
     /// Latency of the slowest hundredth.
     pub p99_us: f64,
     /// Latency of the slowest thousandth.
@@ -66,6 +68,7 @@ impl Outcome {
         Figures {
             per_second: as_float(self.requests) / self.seconds,
             p50_us: us(0.5),
+            p95_us: us(0.95),
             p99_us: us(0.99),
             p999_us: us(0.999),
             max_us: as_float(self.latencies.max()) / 1e3,

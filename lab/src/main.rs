@@ -78,6 +78,9 @@ struct Bench {
     /// A million grants and ten million events, or as many as the disk has room for
     #[arg(long, conflicts_with = "soak")]
     scale: bool,
+    /// Only pages of the portal, with 100,000 grants and 1,000,000 events behind them; quick: 2,000 and 20,000
+    #[arg(long, conflicts_with_all = ["scale", "soak", "storm"])]
+    pages: bool,
     /// Load for so many minutes, and tell whether memory grows
     #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..=1440))]
     soak: Option<u64>,
@@ -90,9 +93,9 @@ struct Bench {
     /// Grants [default: 20000; quick: 2000; scale: 1000000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
     grants: Option<u32>,
-    /// Events of a scale run
-    #[arg(long, default_value_t = 10_000_000)]
-    events: u64,
+    /// Events of a run on a full database [default: 10000000; pages: 1000000]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    events: Option<u64>,
     /// Connections
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4_000))]
     connections: u16,
@@ -273,7 +276,13 @@ fn bench(args: &Bench) -> Result {
     let (rounds, seconds, grants, callers) = match (args.quick, args.scale) {
         (true, _) => (1, 0.5, 2_000, 500),
         (_, true) => (5, 2.0, 1_000_000, 10_000),
+        _ if args.pages => (3, 1.0, 100_000, 10_000),
         _ => (5, 2.0, 20_000, 10_000),
+    };
+    let events = match (args.pages, args.quick) {
+        (true, true) => 20_000,
+        (true, false) => 1_000_000,
+        _ => 10_000_000,
     };
     let seconds = args.seconds.unwrap_or(seconds);
     if !(0.1..=600.0).contains(&seconds) {
@@ -291,7 +300,7 @@ fn bench(args: &Bench) -> Result {
         warm: seconds / 2.0,
         connections: usize::from(args.connections),
         grants: args.grants.map_or(grants, |grants| usize::try_from(grants).unwrap_or(usize::MAX)),
-        events: args.events,
+        events: args.events.unwrap_or(events),
         callers: args.callers.map_or(callers, usize::from),
     };
     let runtime = runtime()?;
@@ -300,6 +309,7 @@ fn bench(args: &Bench) -> Result {
             match (args.scale, args.soak) {
                 (true, _) => bench::scale(&options).await,
                 (_, Some(minutes)) => bench::soak(&options, minutes).await,
+                _ if args.pages => bench::pages(&options).await,
                 _ if args.storm => bench::storm(&options).await,
                 _ => bench::standard(&options).await,
             }

@@ -22,6 +22,7 @@ grantd without events, and OpenBao and nginx where they are installed. Everythin
   --quick              one short round: to see that it works, not to report
   --scale              a million grants and ten million events, or as many as the disk has room for
   --soak MINUTES       load for so long, and whether memory grows
+  --pages              only pages of the portal, with 100,000 grants and 1,000,000 events behind them
   --storm              only the refresh storm: callers at once for one account whose token has ended
   --callers N          callers of a storm [default: 10000]
   --bao FILE           OpenBao's program [default: `bao` on PATH]
@@ -32,7 +33,7 @@ grantd without events, and OpenBao and nginx where they are installed. Everythin
   --rounds N           rounds of every case [default: 5]
   --seconds S          seconds of a case in a round [default: 2]
   --grants N           grants [default: 20000; scale: 1000000]
-  --events N           events of a scale run [default: 10000000]
+  --events N           events of a run on a full database [default: 10000000; pages: 1000000]
   --connections N      connections [default: 64]
   --output FORM        table, markdown (for docs/benchmarks.md) or json
   --profile NAME       cargo profile to build with [default: release]; figures of another one are no results

@@ -11,6 +11,7 @@ pub mod destination;
 pub mod env;
 pub mod evidence;
 pub mod grant;
+pub mod hourly;
 pub mod identity;
 pub mod inject;
 pub mod key_entry;

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use futures_util::FutureExt as _;
 use grantd_domain::env::new_uuid;
-use grantd_wire::ids::RequestId;
+use grantd_wire::ids::{AppId, RequestId};
 use grantd_wire::{Code, Error, limits};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Uri, header};
@@ -33,7 +33,7 @@ struct Seen {
     /// The route's pattern, never the path.
     route: &'static str,
     key_prefix: Option<String>,
-    app_id: Option<String>,
+    app_id: Option<AppId>,
 }
 
 async fn enter(State(vault): State<Arc<Vault>>, request: Request) -> Result<Answer, Infallible> {
@@ -57,6 +57,9 @@ async fn enter(State(vault): State<Arc<Vault>>, request: Request) -> Result<Answ
         .insert("x-request-id", HeaderValue::from_str(&request_id.to_string()).expect("an id is ASCII"));
     let code = answer.extensions().get::<Code>().copied();
     vault.meters.answered(method.as_str(), seen.route, answer.status().as_u16(), code, begun.elapsed());
+    if let Some(app) = seen.app_id.filter(|_| seen.route == routes::TOKEN_PATH && answer.status() == 200) {
+        vault.took(app, started, begun.elapsed());
+    }
     let code = code.map(Code::as_str);
     trace::answered(&span, &method, seen.route, answer.status(), code);
     tracing::info!(
@@ -67,7 +70,7 @@ async fn enter(State(vault): State<Arc<Vault>>, request: Request) -> Result<Answ
         duration_ms = vault.env.now().since(started),
         code,
         key.prefix = seen.key_prefix,
-        app.id = seen.app_id,
+        app.id = seen.app_id.map(tracing::field::display),
         "{method} {} {}", seen.route, answer.status().as_u16()
     );
     Ok(answer)
@@ -149,7 +152,7 @@ async fn dispatch(
                 let call = call.instrument(trace::part!("authenticate")).await;
                 if let Ok(call) = &call {
                     seen.key_prefix = Some(call.known.key.key_prefix.clone());
-                    seen.app_id = Some(call.known.app.id.to_string());
+                    seen.app_id = Some(call.known.app.id);
                 }
                 sdk::answer(vault, &route, call?).await
             }

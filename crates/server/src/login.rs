@@ -1,4 +1,5 @@
-//! Links that sign an operator in to the portal once. They are made on the host, by who can write to the database.
+//! Links that sign an operator in to the portal once. Here they are made on the host, by who can write to the database; by an admin
+//! they are made in `api/operators.rs`.
 
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::env::{Env, new_token};
@@ -27,8 +28,13 @@ pub struct Link {
 impl Link {
     /// Its address. It signs in whoever opens it, so it is shown to its operator and nobody else.
     pub fn url(&self, public_url: &str) -> String {
-        format!("{}{PORTAL_PATH}/sign-in?link={}", public_url.trim_end_matches('/'), self.token.reveal())
+        url(public_url, &self.token)
     }
+}
+
+/// The address of a link.
+pub(crate) fn url(public_url: &str, token: &Secret) -> String {
+    format!("{}{PORTAL_PATH}/sign-in?link={}", public_url.trim_end_matches('/'), token.reveal())
 }
 
 /// Why there is no link. The texts say what to do.

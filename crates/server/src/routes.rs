@@ -3,6 +3,9 @@
 use grantd_store::operators::Role;
 use grantd_wire::limits;
 
+/// Where apps ask for credentials.
+pub const TOKEN_PATH: &str = "/sdk/token";
+
 /// A route of `/sdk`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sdk {
@@ -37,6 +40,7 @@ pub enum Api {
     OperatorsCreate,
     OperatorsShow,
     OperatorsUpdate,
+    OperatorsLoginLink,
     TokensList,
     TokensCreate,
     TokensShow,
@@ -50,6 +54,7 @@ pub enum Api {
     AppsArchive,
     AppsUnarchive,
     AppsDelete,
+    AppOverview,
     BrandingShow,
     BrandingSet,
     BrandingReset,
@@ -117,6 +122,7 @@ pub enum Api {
     EventsExport,
     EventsErase,
     CheckpointsList,
+    Overview,
     OrganizationEventsList,
     OrganizationEventsShow,
     OrganizationEventsExport,
@@ -158,7 +164,7 @@ const APPROVALS: Needs = Needs::Any(&["approvals:read", "proxy:execute"]);
 
 /// Every method and path of the protocol.
 pub const SDK: &[SdkRoute] = &[
-    SdkRoute { releases: true, ..sdk(Sdk::Token, "POST", "/sdk/token", Needs::All(&["tokens:retrieve"])) },
+    SdkRoute { releases: true, ..sdk(Sdk::Token, "POST", TOKEN_PATH, Needs::All(&["tokens:retrieve"])) },
     SdkRoute {
         body_bytes_max: limits::PROXY_BODY_BYTES_MAX,
         ..sdk(Sdk::Later, "POST", "/sdk/proxy", Needs::All(&["proxy:execute"]))
@@ -237,6 +243,7 @@ pub const API: &[ApiRoute] = &[
     api(Api::OperatorsCreate, "POST", "/api/v1/operators", Admin),
     api(Api::OperatorsShow, "GET", "/api/v1/operators/{}", Admin),
     api(Api::OperatorsUpdate, "PATCH", "/api/v1/operators/{}", Admin),
+    api(Api::OperatorsLoginLink, "POST", "/api/v1/operators/{}/login-link", Admin),
     api(Api::TokensList, "GET", "/api/v1/tokens", Viewer),
     api(Api::TokensCreate, "POST", "/api/v1/tokens", Developer),
     api(Api::TokensShow, "GET", "/api/v1/tokens/{}", Viewer),
@@ -250,6 +257,7 @@ pub const API: &[ApiRoute] = &[
     api(Api::AppsArchive, "POST", "/api/v1/apps/{}/archive", Developer),
     api(Api::AppsUnarchive, "POST", "/api/v1/apps/{}/unarchive", Developer),
     api(Api::AppsDelete, "DELETE", "/api/v1/apps/{}", Admin),
+    api(Api::AppOverview, "GET", "/api/v1/apps/{}/overview", Viewer),
     api(Api::BrandingShow, "GET", "/api/v1/apps/{}/branding", Viewer),
     api(Api::BrandingSet, "PATCH", "/api/v1/apps/{}/branding", Developer),
     api(Api::BrandingReset, "DELETE", "/api/v1/apps/{}/branding", Developer),
@@ -317,6 +325,7 @@ pub const API: &[ApiRoute] = &[
     api(Api::EventsExport, "GET", "/api/v1/apps/{}/audit/export", Viewer),
     api(Api::EventsErase, "POST", "/api/v1/apps/{}/audit/erase", Admin),
     api(Api::CheckpointsList, "GET", "/api/v1/apps/{}/audit/checkpoints", Viewer),
+    api(Api::Overview, "GET", "/api/v1/overview", Viewer),
     api(Api::OrganizationEventsList, "GET", "/api/v1/audit/events", Viewer),
     api(Api::OrganizationEventsShow, "GET", "/api/v1/audit/events/{}", Viewer),
     api(Api::OrganizationEventsExport, "GET", "/api/v1/audit/export", Viewer),

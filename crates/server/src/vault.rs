@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use grantd_domain::audit::{CheckpointKey, Owner};
 use grantd_domain::destination::OutboundAllow;
 use grantd_domain::env::Env;
+use grantd_domain::hourly::{Bucket, hour_of};
 use grantd_domain::replay::Window;
 use grantd_domain::seal::RootKeys;
 use grantd_store::Store;
@@ -86,12 +88,16 @@ pub struct Vault {
     pub(crate) tasks: TaskTracker,
     actors: Mutex<HashMap<(AppId, String, &'static str), ActorId>>,
     used: Mutex<Used>,
+    took: Mutex<Took>,
     /// Events this process had appended when it last indexed them.
     pub(crate) indexed: AtomicU64,
     /// The host's clock runs behind time that was already seen.
     pub(crate) clock_rolled_back: AtomicBool,
     pub(crate) draining: AtomicBool,
 }
+
+/// How many calls of an app in an hour took how long, until the next flush.
+type Took = HashMap<(AppId, TimeMs, Bucket), i64>;
 
 /// When grants and keys were last used, until the next flush.
 #[derive(Default)]
@@ -145,6 +151,7 @@ impl Vault {
             tasks: TaskTracker::new(),
             actors: Mutex::default(),
             used: Mutex::default(),
+            took: Mutex::default(),
             indexed: AtomicU64::new(0),
             clock_rolled_back: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -162,6 +169,17 @@ impl Vault {
         if let Some(grant) = grant {
             used.grants.insert(grant, now);
         }
+    }
+
+    /// Notes how long a call took that was allowed.
+    pub(crate) fn took(&self, app: AppId, now: TimeMs, time: Duration) {
+        let bucket = Bucket::of_us(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        let mut took = self.took.lock().unwrap_or_else(PoisonError::into_inner);
+        *took.entry((app, hour_of(now), bucket)).or_default() += 1;
+    }
+
+    pub(crate) fn take_took(&self) -> Took {
+        std::mem::take(&mut *self.took.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn take_used(&self) -> Used {

@@ -60,6 +60,7 @@ mod steps {
         "checkpoint.stored",
         "job.nonces_pruned",
         "job.terms_stored",
+        "job.events_counted",
         "stop.drained",
         "stop.uses_written",
         "stop.jobs_ended",

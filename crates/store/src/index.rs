@@ -1,17 +1,20 @@
 //! The index of events by their terms: it follows behind the appends, so that no call waits for it.
 //!
-//! Invariant: a chain's `indexed_seq` is raised only after the terms of every event up to it are stored. Storing a term twice
-//! changes nothing, so two processes may do the same work.
+//! Invariants: a chain's `indexed_seq` is raised only after the terms of every event up to it are stored. Storing a term twice
+//! changes nothing, so two processes may do the same work. What is counted of events is stored in the write that raises
+//! `indexed_seq` from where they began: each event counts once, whoever was killed or did the same work meanwhile.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use grantd_domain::audit::{Owner, Terms};
+use grantd_domain::hourly::{What, hour_of};
 use grantd_wire::ids::{ChainId, EventId};
 
 use crate::crash;
 use crate::error::Result;
 use crate::hot::alone;
+use crate::hourly::{self, Counts};
 use crate::seam::{Tx, id, owner_id};
 use crate::{Engine, Store};
 
@@ -40,6 +43,14 @@ struct Pending {
 
 /// Terms of a chain's events, in the order of the index.
 type Entries = Vec<(i64, EventId)>;
+
+/// What is known of the next events of a chain.
+struct Step {
+    entries: Entries,
+    counts: Counts,
+    /// The last of them.
+    last: i64,
+}
 
 /// Those who want an owner's index up to date join the pass that begins next.
 #[derive(Default)]
@@ -78,9 +89,9 @@ impl Store {
         for chain in self.pending(scope).await? {
             let mut indexed = chain.indexed;
             while indexed < chain.head {
-                let (entries, last) = self.step(&chain, indexed).await?;
-                let Some(last) = last else { break };
-                self.store_terms(&chain, entries, last).await?;
+                let Some(step) = self.step(&chain, indexed).await? else { break };
+                let last = step.last;
+                self.store_step(&chain, indexed, step).await?;
                 events += last.abs_diff(indexed);
                 indexed = last;
             }
@@ -118,24 +129,27 @@ impl Store {
             .collect()
     }
 
-    /// Terms of the next events after `indexed`, and the last of these events.
-    async fn step(&self, chain: &Pending, indexed: i64) -> Result<(Entries, Option<i64>)> {
-        let sql = "SELECT id, seq, terms FROM events WHERE chain_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+    /// The next events after `indexed`, if there are any.
+    async fn step(&self, chain: &Pending, indexed: i64) -> Result<Option<Step>> {
+        let sql = "SELECT id, seq, at_ms, terms FROM events WHERE chain_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
         let params = vec![id(chain.chain_id), indexed.into(), STEP_EVENTS.into()];
-        let (mut entries, mut last) = (Entries::new(), None);
+        let (mut entries, mut counts, mut last) = (Entries::new(), Counts::default(), None);
         for mut row in self.fetch("events", sql, params).await? {
-            let (event, seq): (EventId, _) = (row.id("id")?, row.int("seq")?);
+            let (event, seq, at): (EventId, _, _) = (row.id("id")?, row.int("seq")?, row.time("at_ms")?);
             let terms = Terms::unpack(&row.bytes("terms")?).ok_or_else(|| row.inconsistent("terms"))?;
             entries.extend(terms.indexed().iter().map(|term| (*term, event)));
+            if let Some(what) = What::of(&terms) {
+                counts.add(hour_of(at), what, 1);
+            }
             last = Some(seq);
         }
         // In the order of the index, neighbours go into one page; and two processes with the same terms cannot deadlock.
         entries.sort_unstable();
-        Ok((entries, last))
+        Ok(last.map(|last| Step { entries, counts, last }))
     }
 
-    async fn store_terms(&self, chain: &Pending, entries: Entries, last: i64) -> Result<()> {
-        let raise = "UPDATE chains SET indexed_seq = $2 WHERE id = $1 AND indexed_seq < $2";
+    async fn store_step(&self, chain: &Pending, indexed: i64, step: Step) -> Result<()> {
+        let Step { entries, counts, last } = step;
         match &self.inner.engine {
             Engine::Sqlite(sqlite) => {
                 let insert =
@@ -152,8 +166,16 @@ impl Store {
                     sqlite.write(store).await?;
                 }
                 crash::step("job.terms_stored");
-                let chain = id(chain.chain_id);
-                sqlite.write(move |tx| tx.execute(raise, &[chain.clone(), last.into()]).map(drop)).await
+                let (chain, owner) = (id(chain.chain_id), chain.owner.clone());
+                let raise = move |tx: &mut Tx<'_>| {
+                    let sql = "UPDATE chains SET indexed_seq = $2 WHERE id = $1 AND indexed_seq = $3";
+                    if tx.change_one(sql, &[chain.clone(), last.into(), indexed.into()])? {
+                        hourly::add(tx, &owner, &counts)?;
+                        crash::step("job.events_counted");
+                    }
+                    Ok(())
+                };
+                sqlite.write(raise).await
             }
             Engine::Postgres { pools, .. } => {
                 let insert = "INSERT INTO event_terms (app_id, term, event_id) \
@@ -164,7 +186,17 @@ impl Store {
                     alone(&pools.shared, insert, &[&chain.owner, &terms, &events]).await?;
                 }
                 crash::step("job.terms_stored");
-                alone(&pools.shared, raise, &[&chain.chain_id.as_bytes().as_slice(), &last]).await.map(drop)
+                let (hours, whats, times) = counts.columns();
+                let raise = concat!(
+                    "WITH raised AS (UPDATE chains SET indexed_seq = $2 WHERE id = $1 AND indexed_seq = $3 RETURNING app_id), \
+                     counted AS (SELECT r.app_id, t.* FROM raised r CROSS JOIN unnest($4::bigint[], $5::text[], $6::bigint[]) \
+                       AS t(hour_ms, what, times)) ",
+                    hourly::add_counted!()
+                );
+                let place = chain.chain_id.as_bytes().as_slice();
+                alone(&pools.shared, raise, &[&place, &last, &indexed, &hours, &whats, &times]).await?;
+                crash::step("job.events_counted");
+                Ok(())
             }
         }
     }

@@ -21,6 +21,7 @@ pub mod facts;
 pub mod grants;
 pub mod groups;
 pub mod hot;
+pub mod hourly;
 pub mod idempotency;
 pub mod identity_providers;
 pub mod idp_webhooks;

@@ -36,6 +36,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 19, name: "connect_sign_in", sql: include_str!("migrations/0019_connect_sign_in.sql") },
     Migration { number: 20, name: "passwords", sql: include_str!("migrations/0020_passwords.sql") },
     Migration { number: 21, name: "authenticator_apps", sql: include_str!("migrations/0021_authenticator_apps.sql") },
+    Migration { number: 22, name: "hourly", sql: include_str!("migrations/0022_hourly.sql") },
 ];
 
 /// Begins a line of a migration that PostgreSQL does not see.

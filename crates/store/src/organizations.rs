@@ -4,9 +4,18 @@ use grantd_wire::TimeMs;
 use grantd_wire::api::Branding;
 use grantd_wire::ids::{AppId, OrganizationId};
 use grantd_wire::sign::{hex, sha256};
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::seam::{Tx, Value, id};
+
+/// What an organization says of what is made in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+pub struct Settings {
+    /// Days that a new personal access token lives at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_days_max: Option<i64>,
+}
 
 /// What is known of an organization.
 #[derive(Clone, Debug)]
@@ -17,25 +26,30 @@ pub struct Organization {
     pub slug: String,
     /// What people call it.
     pub name: String,
+    /// What it says.
+    pub settings: Settings,
     /// Since when.
     pub created_at: TimeMs,
 }
 
 /// The organization.
 pub fn find(tx: &mut Tx<'_>, organization: OrganizationId) -> Result<Option<Organization>> {
-    let sql = "SELECT slug, name, created_at_ms FROM organizations WHERE id = $1";
+    let sql = "SELECT slug, name, settings, created_at_ms FROM organizations WHERE id = $1";
     let Some(mut row) = tx.query_opt("organizations", sql, &[id(organization)])? else { return Ok(None) };
     Ok(Some(Organization {
         id: organization,
         slug: row.text("organizations.slug")?,
         name: row.text("organizations.name")?,
+        settings: row.parsed("organizations.settings", |text| serde_json::from_str(text).ok())?,
         created_at: row.time("organizations.created_at_ms")?,
     }))
 }
 
-/// Calls it something else.
-pub fn rename(tx: &mut Tx<'_>, organization: OrganizationId, name: &str) -> Result<bool> {
-    tx.change_one("UPDATE organizations SET name = $2 WHERE id = $1", &[id(organization), name.into()])
+/// Writes its name and settings.
+pub fn update(tx: &mut Tx<'_>, organization: &Organization) -> Result<bool> {
+    let settings = serde_json::to_string(&organization.settings).expect("numbers have a JSON form");
+    let params = [id(organization.id), (&organization.name).into(), settings.into()];
+    tx.change_one("UPDATE organizations SET name = $2, settings = $3 WHERE id = $1", &params)
 }
 
 /// How an app looks; nothing is set unless somebody did.

@@ -20,6 +20,12 @@ pub fn uuid_v7(unix_ms: i64, random: [u8; 10]) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(u64::try_from(unix_ms).unwrap_or(0), &random).into_uuid()
 }
 
+/// The millisecond that an id made by [`uuid_v7`] says.
+pub fn made_at(id: &impl Id) -> i64 {
+    let bytes = id.bytes();
+    bytes[..6].iter().fold(0, |ms, byte| ms << 8 | i64::from(*byte))
+}
+
 /// Any of the ids here, for whoever stores them.
 pub trait Id: Copy {
     /// The id of these 16 bytes.

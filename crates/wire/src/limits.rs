@@ -168,6 +168,8 @@ pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 pub const IDEMPOTENCY_KEPT_MS: i64 = 86_400_000;
 /// Days a personal access token lives unless said otherwise.
 pub const PAT_DAYS_DEFAULT: i64 = 90;
+/// Days that an organization can bound personal access tokens by: as many as can be asked for.
+pub const PAT_DAYS_MAX: i64 = LIFETIME_SECONDS_MAX / 86_400;
 /// Events after which a checkpoint is signed without waiting for the minute.
 pub const CHECKPOINT_EVENTS: u64 = 10_000;
 /// Seconds between checkpoints of an app with new events.

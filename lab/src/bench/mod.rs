@@ -1,5 +1,6 @@
 //! The benchmark: cases interleaved round by round, so that whatever the machine does meets all of them alike.
 
+mod pages;
 mod report;
 mod scale;
 mod soak;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use grantd_domain::env::Clock as _;
 use grantd_wire::ids::GrantId;
 
+pub use pages::pages;
 pub use report::{CaseResult, Output, Report, Sample, Spread, Target, Verdict};
 pub use scale::scale;
 pub use soak::soak;

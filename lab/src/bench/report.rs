@@ -322,7 +322,8 @@ mod tests {
     use super::*;
 
     fn case(id: &'static str, rates: &[f64], void: Option<&str>) -> CaseResult {
-        let figures = |per_second| Figures { per_second, p50_us: 1.0, p99_us: 2.0, p999_us: 3.0, max_us: 4.0 };
+        let figures =
+            |per_second| Figures { per_second, p50_us: 1.0, p95_us: 1.5, p99_us: 2.0, p999_us: 3.0, max_us: 4.0 };
         let samples = rates.iter().map(|rate| Sample { figures: figures(*rate), server_cpu_us: 5.0 }).collect();
         CaseResult { id, title: id.to_owned(), samples, void: void.map(str::to_owned) }
     }

@@ -147,7 +147,7 @@ kinds! {
     PatRevoked = "pat.revoked",
     /// On the host, by who can write to the database: old tokens revoked, a new one made.
     OperatorReset = "operator.reset",
-    /// On the host, by who can write to the database: a link that signs an operator in once.
+    /// A link that signs an operator in once: made on the host, by who can write to the database, or by an admin.
     LoginLinkCreated = "login_link.created",
     OperatorSignedIn = "operator.signed_in",
     OperatorSignedOut = "operator.signed_out",
@@ -351,7 +351,7 @@ impl Event {
 
     /// With the code it was refused with.
     pub fn code(mut self, code: Code) -> Self {
-        self.core.put_text("code", code.as_str());
+        self.put_term("code", code.as_str());
         self
     }
 

@@ -53,6 +53,11 @@ impl Terms {
         self.terms.contains(&term)
     }
 
+    /// All of them.
+    pub fn all(&self) -> &[i64] {
+        &self.terms
+    }
+
     /// The ones an index holds.
     pub fn indexed(&self) -> &[i64] {
         &self.terms[..self.indexed]
@@ -88,8 +93,8 @@ pub fn is_indexed(field: &str, value: &str) -> bool {
     match field {
         "kind" => !matches!(value, "token.released" | "call.claimed"),
         "outcome" => value != "allowed",
-        // Asked for only together with its grant and key.
-        "token_generation" => false,
+        // Asked for only together with its grant and key; counted by the hour.
+        "token_generation" | "code" => false,
         _ => true,
     }
 }

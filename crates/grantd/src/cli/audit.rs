@@ -111,6 +111,9 @@ pub struct FilterArgs {
     /// Slug of a secret
     #[arg(long, value_name = "SLUG")]
     provider: Option<String>,
+    /// Id of a request, as answers and logs have it
+    #[arg(long, value_parser = parse_id)]
+    request: Option<String>,
     /// What happened, such as token.released
     #[arg(long, value_parser = parse_kind)]
     kind: Option<String>,
@@ -244,6 +247,7 @@ impl FilterArgs {
             agent: self.agent.clone(),
             key: self.key.clone(),
             provider: self.provider.clone(),
+            request: self.request.clone(),
             kind: self.kind.clone(),
             outcome: outcome.map(str::to_owned),
             context: joined(&self.context),

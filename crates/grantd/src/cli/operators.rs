@@ -1,8 +1,9 @@
 //! `grantd operators`.
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
-use grantd_wire::api::{Operator, OperatorCreate, OperatorUpdate, Page};
+use grantd_wire::api::{LoginLink, Operator, OperatorCreate, OperatorUpdate, Page};
 use reqwest::Method;
+use serde_json::json;
 
 use super::apps::ListArgs;
 use super::context::Context;
@@ -32,6 +33,12 @@ pub enum OperatorsCommand {
     /// Let a disabled operator in again
     #[command(after_help = "Example:\n  grantd operators enable 0199c0de-0000-7000-8000-00000000beef")]
     Enable(OperatorRef),
+    /// Make a link that signs an operator in to the portal, once and within 15 minutes
+    ///
+    /// It signs in whoever opens it, so give it to its operator and nobody else. On the host of the database `grantd operator
+    /// login-link` makes one without a token.
+    #[command(after_help = "Example:\n  grantd operators login-link 0199c0de-0000-7000-8000-00000000beef")]
+    LoginLink(OperatorRef),
 }
 
 /// What somebody may do.
@@ -126,6 +133,11 @@ pub async fn run(command: OperatorsCommand, context: &mut Context) -> Result<(),
         }
         OperatorsCommand::Enable(operator) => {
             update(&api, &operator.id(), &OperatorUpdate { role: None, disabled: Some(false) }, context).await
+        }
+        OperatorsCommand::LoginLink(operator) => {
+            let id = operator.id();
+            let link: LoginLink = api.send(Method::POST, &["operators", &id, "login-link"], &json!({})).await?;
+            context.show(&link)
         }
     }
 }

@@ -25,6 +25,9 @@ pub enum OrganizationCommand {
     /// Call it something else
     #[command(after_help = "Example:\n  grantd organization rename --name 'Example Ltd'")]
     Rename(RenameArgs),
+    /// Change its settings
+    #[command(after_help = "Example:\n  grantd organization update --token-days-max 30")]
+    Update(UpdateArgs),
 }
 
 #[derive(Args)]
@@ -32,6 +35,17 @@ pub struct RenameArgs {
     /// What people call it
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     name: String,
+}
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("change").required(true).multiple(true))]
+pub struct UpdateArgs {
+    /// What people call it
+    #[arg(long, group = "change", value_parser = NonEmptyStringValueParser::new())]
+    name: Option<String>,
+    /// Days that a new personal access token lives at most, 1 to 3,660; 0: no bound. Tokens that there are live on
+    #[arg(long, value_name = "DAYS", group = "change")]
+    token_days_max: Option<i64>,
 }
 
 #[derive(Subcommand)]
@@ -82,7 +96,12 @@ pub async fn run(command: OrganizationCommand, context: &mut Context) -> Result<
     let organization: Organization = match command {
         OrganizationCommand::Show => api.get(&["organization"], &NoQuery {}).await?,
         OrganizationCommand::Rename(args) => {
-            api.send(Method::PATCH, &["organization"], &OrganizationUpdate { name: args.name }).await?
+            let body = OrganizationUpdate { name: Some(args.name), token_days_max: None };
+            api.send(Method::PATCH, &["organization"], &body).await?
+        }
+        OrganizationCommand::Update(args) => {
+            let body = OrganizationUpdate { name: args.name, token_days_max: args.token_days_max };
+            api.send(Method::PATCH, &["organization"], &body).await?
         }
     };
     context.show(&organization)

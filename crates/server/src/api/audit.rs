@@ -8,8 +8,8 @@ use grantd_domain::audit::{Kind, Owner, context_term, is_indexed, term};
 use grantd_store::Tx;
 use grantd_store::audit::{self, EventFilter, ShownEvent, TERMS_MAX};
 use grantd_wire::api::{Checkpoint, CheckpointPage, CheckpointsQuery, CursorPage, Event, EventsQuery};
-use grantd_wire::ids::EventId;
-use grantd_wire::{Code, Error, limits};
+use grantd_wire::ids::{EventId, RequestId, made_at};
+use grantd_wire::{Code, Error, TimeMs, limits};
 use serde_json::{Map, Value};
 
 use super::Request;
@@ -22,7 +22,26 @@ use crate::vault::Vault;
 pub struct Search {
     pub filter: EventFilter,
     pub scanned: Vec<(String, String)>,
+    /// The request that events must be of; the filter is bounded to its time.
+    pub request: Option<RequestId>,
 }
+
+impl Search {
+    /// Whether an event has what no index knows.
+    fn fits(&self, event: &Event) -> bool {
+        let context = event.get("context").cloned().unwrap_or_default();
+        let is_of_request =
+            |id: &RequestId| event.get("request_id").and_then(Value::as_str).is_some_and(|text| text == id.to_string());
+        self.scanned.iter().all(|(k, v)| context[k] == **v) && self.request.as_ref().is_none_or(is_of_request)
+    }
+
+    fn looks_through(&self) -> bool {
+        !self.scanned.is_empty() || self.request.is_some()
+    }
+}
+
+/// How long after a request began its last event is made, at most: a call for a credential and a page have less time.
+const REQUEST_MS_MAX: i64 = 60_000;
 
 pub fn search(query: &EventsQuery, index: &[String]) -> Result<Search, Error> {
     let (limit, _) = parse::page(query.limit, None)?;
@@ -59,10 +78,19 @@ pub fn search(query: &EventsQuery, index: &[String]) -> Result<Search, Error> {
         }
         None => None,
     };
-    Ok(Search {
-        filter: EventFilter { terms, compared, since: query.since, until: query.until, before, limit },
-        scanned,
-    })
+    let (mut since, mut until) = (query.since, query.until);
+    let request = match &query.request {
+        None => None,
+        Some(text) => {
+            let id = RequestId::parse(text).ok_or_else(|| Error::invalid("request", "must be the id of a request"))?;
+            let began = TimeMs(made_at(&id));
+            since = Some(since.map_or(began, |since| since.max(began)));
+            let end = began.plus_ms(REQUEST_MS_MAX);
+            until = Some(until.map_or(end, |until| until.min(end)));
+            Some(id)
+        }
+    };
+    Ok(Search { filter: EventFilter { terms, compared, since, until, before, limit }, scanned, request })
 }
 
 fn view(event: &ShownEvent) -> Event {
@@ -83,12 +111,11 @@ pub async fn index(vault: &Vault, request: &Request, owner: Owner) -> Result<Vec
 
 pub async fn list(vault: &Vault, request: &Request, owner: Owner) -> Result<Answer, Error> {
     let query: EventsQuery = parse::query(&request.uri)?;
-    let Search { filter, scanned } = search(&query, &index(vault, request, owner).await?)?;
-    let wanted = usize::try_from(filter.limit).unwrap_or(1);
-    let partial_scan = !scanned.is_empty();
+    let search = search(&query, &index(vault, request, owner).await?)?;
+    let wanted = usize::try_from(search.filter.limit).unwrap_or(1);
     // One more than asked for tells whether there are more.
-    let look = if partial_scan { limits::AUDIT_SCAN_MAX } else { filter.limit + 1 };
-    let filter = EventFilter { limit: look, ..filter };
+    let look = if search.looks_through() { limits::AUDIT_SCAN_MAX } else { search.filter.limit + 1 };
+    let filter = EventFilter { limit: look, ..search.filter.clone() };
     if !filter.terms.is_empty() {
         vault.store.catch_up(owner).await.map_err(of_store)?;
     }
@@ -97,8 +124,7 @@ pub async fn list(vault: &Vault, request: &Request, owner: Owner) -> Result<Answ
     let mut next = found.next.map(|id| id.to_string());
     for event in &found.events {
         let shown = view(event);
-        let context = &shown.get("context").cloned().unwrap_or_default();
-        if !scanned.iter().all(|(k, v)| context[k] == **v) {
+        if !search.fits(&shown) {
             continue;
         }
         if items.len() == wanted {
@@ -107,7 +133,7 @@ pub async fn list(vault: &Vault, request: &Request, owner: Owner) -> Result<Answ
         }
         items.push((event.id, shown));
     }
-    let partial_scan = partial_scan || (next.is_some() && items.len() < wanted);
+    let partial_scan = !search.scanned.is_empty() || (next.is_some() && items.len() < wanted);
     let items = items.into_iter().map(|(_, event)| event).collect();
     Ok(answer(200, &CursorPage { items, has_more: next.is_some(), next_cursor: next, partial_scan }))
 }
@@ -147,7 +173,10 @@ pub async fn checkpoints(vault: &Vault, request: &Request, owner: Owner) -> Resu
 
 pub async fn export(vault: &Arc<Vault>, request: &Request, owner: Owner) -> Result<Answer, Error> {
     let query: EventsQuery = parse::query(&request.uri)?;
-    let Search { filter, scanned } = search(&query, &index(vault, request, owner).await?)?;
+    let Search { filter, scanned, request: of_request } = search(&query, &index(vault, request, owner).await?)?;
+    if of_request.is_some() {
+        return Err(Error::invalid("request", "is no filter of an export"));
+    }
     if !scanned.is_empty() {
         return Err(Error::invalid("context", "an export filters by indexed context keys only")
             .hint("`grantd apps update --index KEY` indexes one from now on."));

@@ -13,6 +13,7 @@ mod identity_keys;
 mod keys;
 mod operators;
 mod organization;
+mod overview;
 mod probe;
 mod providers;
 mod retention;
@@ -176,6 +177,7 @@ async fn run(vault: &Arc<Vault>, route: &ApiRoute, request: Request) -> Result<A
         Api::OperatorsCreate => operators::create(vault, &request).await,
         Api::OperatorsShow => operators::show(vault, &request).await,
         Api::OperatorsUpdate => operators::update(vault, &request).await,
+        Api::OperatorsLoginLink => operators::login_link(vault, &request).await,
         Api::TokensList => tokens::list(vault, &request).await,
         Api::TokensCreate => tokens::create(vault, &request).await,
         Api::TokensShow => tokens::show(vault, &request).await,
@@ -188,6 +190,10 @@ async fn run(vault: &Arc<Vault>, route: &ApiRoute, request: Request) -> Result<A
         Api::CatalogShow => catalog::show(&request),
         Api::TemplatesList => templates::list(&request),
         Api::TemplatesShow => templates::show(&request),
+        Api::Overview => {
+            let owner = request.organization_wide("see what happens in others")?;
+            overview::show(vault, &request, owner).await
+        }
         Api::OrganizationEventsList => audit::list(vault, &request, request.organization()?).await,
         Api::OrganizationEventsShow => audit::show(vault, request.organization()?, &request.params[0]).await,
         Api::OrganizationEventsExport => audit::export(vault, &request, request.organization()?).await,
@@ -242,6 +248,7 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         Api::AppsArchive => apps::set_state(vault, request, app, AppState::Archived).await,
         Api::AppsUnarchive => apps::set_state(vault, request, app, AppState::Active).await,
         Api::AppsDelete => apps::set_state(vault, request, app, AppState::Deleted).await,
+        Api::AppOverview => overview::show(vault, request, Owner::App(app.id)).await,
         Api::BrandingShow => organization::show_branding(vault, app).await,
         Api::BrandingSet => organization::set_branding(vault, request, app).await,
         Api::BrandingReset => organization::reset_branding(vault, request, app).await,
@@ -312,6 +319,7 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         | Api::OperatorsCreate
         | Api::OperatorsShow
         | Api::OperatorsUpdate
+        | Api::OperatorsLoginLink
         | Api::TokensList
         | Api::TokensCreate
         | Api::TokensShow
@@ -324,6 +332,7 @@ async fn in_app(vault: &Arc<Vault>, route: Api, request: &Request, app: &App) ->
         | Api::CatalogShow
         | Api::TemplatesList
         | Api::TemplatesShow
+        | Api::Overview
         | Api::OrganizationEventsList
         | Api::OrganizationEventsShow
         | Api::OrganizationEventsExport

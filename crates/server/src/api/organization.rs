@@ -21,6 +21,7 @@ fn view(organization: &Organization) -> api::Organization {
         id: organization.id.to_string(),
         slug: organization.slug.clone(),
         name: organization.name.clone(),
+        token_days_max: organization.settings.token_days_max,
         created_at: organization.created_at,
     }
 }
@@ -34,8 +35,14 @@ pub async fn show(vault: &Vault, request: &Request) -> Result<Answer, Error> {
 
 pub async fn update(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     let owner = request.organization_wide("change the organization")?;
-    let OrganizationUpdate { name } = parse::json(&request.body)?;
-    check_text("name", &name, limits::NAME_CHARS_MAX)?;
+    let OrganizationUpdate { name, token_days_max } = parse::json(&request.body)?;
+    if let Some(name) = &name {
+        check_text("name", name, limits::NAME_CHARS_MAX)?;
+    }
+    if token_days_max.is_some_and(|days| !(0..=limits::PAT_DAYS_MAX).contains(&days)) {
+        let why = format!("must be from 1 to {} days, or 0 for no bound", limits::PAT_DAYS_MAX);
+        return Err(Error::impossible("token_days_max", &why));
+    }
     let (id, if_match) = (request.operator.organization_id, request.if_match.clone());
     let event = request.event(vault, owner, Kind::OrganizationUpdated);
     let organization = vault
@@ -43,11 +50,23 @@ pub async fn update(vault: &Vault, request: &Request) -> Result<Answer, Error> {
         .write(move |tx| {
             let old = organizations::find(tx, id)?.ok_or(Code::Internal)?;
             if_match.check(&view(&old))?;
-            if old.name != name {
-                organizations::rename(tx, id, &name)?;
-                append_event(tx, &event.clone().changed("name", old.name.clone(), name.clone()).prepare())?;
+            let mut new = old.clone();
+            new.name = name.clone().unwrap_or(new.name);
+            if let Some(days) = token_days_max {
+                new.settings.token_days_max = Some(days).filter(|days| *days > 0);
             }
-            Ok(Organization { name: name.clone(), ..old })
+            let mut event = event.clone();
+            if old.name != new.name {
+                event = event.changed("name", old.name.clone(), new.name.clone());
+            }
+            if old.settings != new.settings {
+                event = event.changed("token_days_max", old.settings.token_days_max, new.settings.token_days_max);
+            }
+            if old.name != new.name || old.settings != new.settings {
+                organizations::update(tx, &new)?;
+                append_event(tx, &event.prepare())?;
+            }
+            Ok(new)
         })
         .await
         .map_err(of_store)?;

@@ -6,7 +6,7 @@ use grantd_domain::audit::{Event, Kind};
 use grantd_domain::env::{new_token, new_uuid};
 use grantd_domain::grant::check_text;
 use grantd_store::operators::{self, Operator, Pat, Role};
-use grantd_store::{Tx, append_event, apps};
+use grantd_store::{Tx, append_event, apps, organizations};
 use grantd_wire::api::{self, TokenCreate, TokensQuery};
 use grantd_wire::ids::{AppId, OperatorId, OrganizationId, PatId};
 use grantd_wire::sign::sha256;
@@ -95,14 +95,17 @@ pub async fn create(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     let ask: TokenCreate = parse::json(&request.body)?;
     let owner = owner(vault, request, ask.operator_id.as_deref()).await?;
     let now = request.source.now;
-    let pat = asked(vault, &ask, &owner, request.role, now)?;
+    let organization = owner.organization_id;
+    let found = vault.store.read(move |tx| organizations::find(tx, organization)).await.map_err(of_store)?;
+    let days_max = found.ok_or(Code::Internal)?.settings.token_days_max;
+    let pat = asked(vault, &ask, &owner, (request.role, days_max), now)?;
     let event = about(request.event(vault, trail, Kind::PatCreated), &pat)
         .changed("role", Value::Null, pat.role.as_str())
         .changed("app_ids", Value::Null, json!(pat.app_ids))
         .changed("expires_at", Value::Null, json!(pat.expires_at))
         .prepare();
     let text = new_token(&*vault.env, PAT_START);
-    let (hash, organization) = (sha256(text.reveal().as_bytes()), owner.organization_id);
+    let hash = sha256(text.reveal().as_bytes());
     let insert = move |tx: &mut Tx<'_>| {
         for app in pat.app_ids.iter().flatten() {
             apps::find(tx, organization, *app)?.ok_or_else(no_such_apps)?;
@@ -119,8 +122,14 @@ pub async fn create(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     request.once(vault, insert).await
 }
 
-/// The token that was asked for, if its owner and its maker may have as much.
-fn asked(vault: &Vault, ask: &TokenCreate, owner: &Operator, maker: Role, now: TimeMs) -> Result<Pat, Error> {
+/// The token that was asked for, if its owner and its maker may have as much, and the organization lets it live as long.
+fn asked(
+    vault: &Vault,
+    ask: &TokenCreate,
+    owner: &Operator,
+    (maker, days_max): (Role, Option<i64>),
+    now: TimeMs,
+) -> Result<Pat, Error> {
     check_text("name", &ask.name, limits::NAME_CHARS_MAX)?;
     let highest = owner.role.min(maker);
     let role = ask.role.as_deref().map(role).transpose()?.unwrap_or(highest);
@@ -137,7 +146,14 @@ fn asked(vault: &Vault, ask: &TokenCreate, owner: &Operator, maker: Role, now: T
             Some(parsed.ok_or_else(no_such_apps)?)
         }
     };
-    let seconds = ask.expires_in_seconds.unwrap_or(limits::PAT_DAYS_DEFAULT * 86_400);
+    let days_default = days_max.map_or(limits::PAT_DAYS_DEFAULT, |days| days.min(limits::PAT_DAYS_DEFAULT));
+    let seconds = ask.expires_in_seconds.unwrap_or(days_default * 86_400);
+    if let Some(days) = days_max.filter(|days| seconds > days * 86_400) {
+        return Err(Error::impossible(
+            "expires_in_seconds",
+            &format!("must be at most {days} days: the organization says so"),
+        ));
+    }
     if !(1..=limits::LIFETIME_SECONDS_MAX).contains(&seconds) {
         return Err(Error::impossible("expires_in_seconds", "must be between 1 second and ten years"));
     }

@@ -367,7 +367,7 @@ mod tests {
             ),
             ("MintedToken", "app_ids created_at expires_at id name operator_id revoked_at role token", "status"),
             ("Operator", "created_at disabled_at email id role", ""),
-            ("Organization", "created_at id name slug", ""),
+            ("Organization", "created_at id name slug token_days_max", ""),
             (
                 "Provider",
                 "account_hosts allowed_hosts client_id created_at custom docs_url effective_hosts \

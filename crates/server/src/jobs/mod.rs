@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::env::new_uuid;
+use grantd_domain::hourly::What;
 use grantd_store::processes::{self, Process};
 use grantd_store::{
-    Error as StoreError, append_event, audit, auth_sessions, crash, credentials, grants, idempotency, sign_in_methods,
-    totps, web_sessions,
+    Error as StoreError, Tx, append_event, audit, auth_sessions, crash, credentials, grants, hourly, idempotency,
+    retention, sign_in_methods, totps, web_sessions,
 };
 use grantd_wire::ids::{AppId, OrganizationId};
 use grantd_wire::limits;
@@ -29,6 +30,8 @@ const INDEX_EVERY: Duration = Duration::from_secs(1);
 const INDEX_ALL_EVERY: Duration = Duration::from_mins(1);
 const ANSWERS_PRUNE_EVERY: Duration = Duration::from_mins(1);
 const USED_FLUSH_EVERY: Duration = Duration::from_secs(5);
+/// How far what is known of the time that calls take may be behind.
+const TOOK_FLUSH_EVERY: Duration = Duration::from_secs(10);
 const PROCESS_REPORT_EVERY: Duration = Duration::from_secs(limits::PROCESS_REPORT_S);
 /// Processes that ended without a word are forgotten after a day.
 const PROCESS_KEPT_MS: i64 = 86_400_000;
@@ -64,6 +67,7 @@ pub async fn run(vault: Arc<Vault>, stop: CancellationToken) {
         every(INDEX_EVERY, &stop, || index(&vault)),
         every(INDEX_ALL_EVERY, &stop, || async { vault.store.index_all().await.map(drop) }),
         every(USED_FLUSH_EVERY, &stop, || flush_used(&vault)),
+        every(TOOK_FLUSH_EVERY, &stop, || flush_took(&vault)),
         every(CLOCK_TICK, &stop, || tick_clock(&vault)),
         every(RENEW_EVERY, &stop, || oauth::renew_due(&vault)),
         every(END_EVERY, &stop, || oauth::end_revoked(&vault)),
@@ -86,6 +90,7 @@ pub async fn run(vault: Arc<Vault>, stop: CancellationToken) {
         checkpoints(&vault, &stop),
     );
     can_fail("flush of last use", flush_used(&vault).await);
+    can_fail("flush of how long calls took", flush_took(&vault).await);
     can_fail("last checkpoint", checkpoint_all(&vault).await);
     let long_ago = vault.env.now().plus_ms(-PROCESS_KEPT_MS);
     can_fail("sign-off", vault.store.write(move |tx| processes::leave(tx, &process, long_ago)).await);
@@ -180,8 +185,17 @@ async fn flush_used(vault: &Vault) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Stores how long calls took. What could not be stored is lost: stored again it might count twice.
+pub async fn flush_took(vault: &Vault) -> Result<(), StoreError> {
+    let took = vault.take_took().into_iter();
+    let counts: Vec<_> = took.map(|((app, hour, bucket), calls)| (app, hour, What::Took(bucket), calls)).collect();
+    vault.store.count(counts).await
+}
+
 /// Rows of one write.
 const ROWS_MAX: usize = 500;
+/// Days that counts are kept: a month, and what is begun of it.
+const COUNTS_KEPT_DAYS: i64 = 32;
 /// Answers that are deleted in one write.
 const ANSWERS_MAX: i64 = 500;
 /// Rows of what has ended that are deleted in one write.
@@ -271,8 +285,20 @@ pub async fn prune_trails(vault: &Arc<Vault>, stop: &CancellationToken) -> Resul
     while !stop.is_cancelled() && vault.store.delete_pruned(vault.env.now()).await? > 0 {}
     for owner in owners(vault).await? {
         while !stop.is_cancelled() && cut(vault, owner).await? {}
+        prune_counts(vault, owner).await?;
     }
     Ok(())
+}
+
+/// Forgets what was counted of hours that no overview shows, or that the owner's trail does not go back to. What is counted names
+/// nobody and is no event, so that a legal hold does not keep it.
+async fn prune_counts(vault: &Vault, owner: Owner) -> Result<(), StoreError> {
+    let (now, install) = (vault.env.now(), vault.settings.retention);
+    let prune = move |tx: &mut Tx<'_>| {
+        let kept = retention::effective(tx, &owner, install)?.days().map_or(COUNTS_KEPT_DAYS, i64::from);
+        hourly::prune(tx, &owner, now.plus_seconds(-kept.min(COUNTS_KEPT_DAYS) * 86_400))
+    };
+    vault.store.write(prune).await.map(drop)
 }
 
 /// Forgets grants that were revoked long ago, and credentials that nothing names any more. Their events stay.

@@ -62,6 +62,7 @@ pub const TAGS: &[(&str, &str)] = &[
     ("grants", "Permission to use one credential."),
     ("connect-sessions", "A user lets an app use an account at a provider."),
     ("audit", "What happened."),
+    ("overview", "How much of it happened, and when."),
     ("operators", "Who administers."),
     ("tokens", "Personal access tokens, with which operators call this API."),
     ("identity-keys", "Keys that sign assertions of identity."),
@@ -143,8 +144,10 @@ impl Operation {
 const SEARCHED: &[&str] = &["limit", "offset", "search"];
 const GRANTS: &[&str] = &["limit", "offset", "search", "status", "provider", "upstream", "user"];
 const GROUPS: &[&str] = &["limit", "offset", "search", "user"];
-const EVENTS: &[&str] =
-    &["limit", "cursor", "grant", "user", "agent", "key", "provider", "kind", "outcome", "context", "since", "until"];
+const EVENTS: &[&str] = &[
+    "limit", "cursor", "grant", "user", "agent", "key", "provider", "request", "kind", "outcome", "context", "since",
+    "until",
+];
 const EXPORTED: &[&str] =
     &["format", "grant", "user", "agent", "key", "provider", "kind", "outcome", "context", "since", "until"];
 
@@ -159,6 +162,13 @@ fn events(id: &'static str, summary: &'static str) -> Operation {
         ..gives::<()>(id, "audit", summary)
     }
     .about("Newest first, by cursor. Filters that no index knows are looked for in the newest events: `partial_scan` says so.")
+}
+
+fn overview(id: &'static str, summary: &'static str) -> Operation {
+    gives::<api::Overview>(id, "overview", summary).queried::<api::OverviewQuery>().about(
+        "Calls and renewals are those of the audit trail, some seconds behind it, and are kept for 32 days. Percentiles of time are \
+         right to a fifth.",
+    )
 }
 
 fn checkpoints(id: &'static str, summary: &'static str) -> Operation {
@@ -188,7 +198,7 @@ pub fn describe(route: Api) -> Operation {
     match route {
         Api::Whoami => gives::<api::Whoami>("whoami", "about", "Says who the token speaks for"),
         Api::OrganizationShow => gives::<api::Organization>("showOrganization", "about", "Shows the organization"),
-        Api::OrganizationUpdate => gives::<api::Organization>("updateOrganization", "about", "Renames the organization")
+        Api::OrganizationUpdate => gives::<api::Organization>("updateOrganization", "about", "Renames the organization, or changes its settings")
             .takes::<api::OrganizationUpdate>(),
         Api::OperatorsList => lists::<api::Operator>("listOperators", "operators", "Lists operators").filtered(SEARCHED),
         Api::OperatorsCreate => gives::<api::Operator>("createOperator", "operators", "Adds an operator")
@@ -199,6 +209,11 @@ pub fn describe(route: Api) -> Operation {
         Api::OperatorsUpdate => gives::<api::Operator>("updateOperator", "operators", "Changes or disables an operator")
             .takes::<api::OperatorUpdate>()
             .refuses(&[Code::InUse]),
+        Api::OperatorsLoginLink => {
+            gives::<api::LoginLink>("createLoginLink", "operators", "Makes a link that signs an operator in to the portal, once")
+                .about("It works for 15 minutes, in the browser of whoever opens it: give it to the operator and nobody else.")
+                .refuses(&[Code::Conflict])
+        }
         Api::TokensList => gives::<api::Page<api::Token>>("listTokens", "tokens", "Lists personal access tokens")
             .queried::<api::TokensQuery>()
             .refuses(&[Code::NotFound]),
@@ -444,6 +459,8 @@ pub fn describe(route: Api) -> Operation {
         Api::OrganizationCheckpointsList => {
             checkpoints("listOrganizationCheckpoints", "Lists signed checkpoints of what happened outside of apps")
         }
+        Api::Overview => overview("showOverview", "Counts what happened in all apps"),
+        Api::AppOverview => overview("showAppOverview", "Counts what happened in an app"),
         Api::OrganizationEventsList => events("listOrganizationEvents", "Lists events outside of apps"),
         Api::OrganizationEventsShow => event("showOrganizationEvent", "Shows an event outside of apps"),
         Api::OrganizationEventsExport => export("exportOrganizationEvents", "Exports events outside of apps"),

@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::assets;
 use super::lang::Lang;
-use super::texts::Texts;
+use super::texts::{Texts, hour};
 
 /// Name and text of each template.
 pub(super) const TEMPLATES: &[(&str, &str)] = &[
@@ -35,6 +35,19 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     ("portal/account.html", include_str!("../../templates/portal/account.html")),
     ("portal/app_home.html", include_str!("../../templates/portal/app_home.html")),
     ("portal/app_new.html", include_str!("../../templates/portal/app_new.html")),
+    ("portal/app_settings.html", include_str!("../../templates/portal/app_settings.html")),
+    ("portal/member.html", include_str!("../../templates/portal/member.html")),
+    ("portal/member_disable.html", include_str!("../../templates/portal/member_disable.html")),
+    ("portal/member_link.html", include_str!("../../templates/portal/member_link.html")),
+    ("portal/member_new.html", include_str!("../../templates/portal/member_new.html")),
+    ("portal/members.html", include_str!("../../templates/portal/members.html")),
+    ("portal/overview.html", include_str!("../../templates/portal/overview.html")),
+    ("portal/settings.html", include_str!("../../templates/portal/settings.html")),
+    ("portal/token_minted.html", include_str!("../../templates/portal/token_minted.html")),
+    ("portal/token_new.html", include_str!("../../templates/portal/token_new.html")),
+    ("portal/token_revoke.html", include_str!("../../templates/portal/token_revoke.html")),
+    ("portal/token_rows.html", include_str!("../../templates/portal/token_rows.html")),
+    ("portal/tokens.html", include_str!("../../templates/portal/tokens.html")),
     ("portal/apps.html", include_str!("../../templates/portal/apps.html")),
     ("portal/confirm.html", include_str!("../../templates/portal/confirm.html")),
     ("portal/head.html", include_str!("../../templates/portal/head.html")),
@@ -45,6 +58,8 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     ("portal/sessions.html", include_str!("../../templates/portal/sessions.html")),
     ("portal/sign_in.html", include_str!("../../templates/portal/sign_in.html")),
     ("portal/audit.html", include_str!("../../templates/portal/audit.html")),
+    ("portal/audit_export.html", include_str!("../../templates/portal/audit_export.html")),
+    ("portal/audit_filters.html", include_str!("../../templates/portal/audit_filters.html")),
     ("portal/event.html", include_str!("../../templates/portal/event.html")),
     ("portal/grant.html", include_str!("../../templates/portal/grant.html")),
     ("portal/grant_revoke.html", include_str!("../../templates/portal/grant_revoke.html")),
@@ -106,6 +121,8 @@ fn environment(lang: Lang) -> Environment<'static> {
     environment.add_function("t", |key: &str, values: Kwargs| texts.html(key, &values));
     environment.add_function("plain", |key: &str, values: Kwargs| texts.plain(key, &values));
     environment.add_function("time", |at: &str| texts.time(at));
+    environment.add_function("hour", hour);
+    environment.add_function("day", |at: &str| texts.day(at));
     environment.add_function("ago", |at: &str, now: &str| texts.ago(at, now));
     environment.add_function("tn", |key: &str, count: i64, values: Kwargs| texts.counted(key, count, &values));
     environment.add_function("asset", |name: &str| {
@@ -115,6 +132,8 @@ fn environment(lang: Lang) -> Environment<'static> {
     environment.add_filter("isolated", isolated);
     environment.add_filter("initial", initial);
     environment.add_filter("number", |number: i64| texts.number(number));
+    environment.add_filter("ms", |us: i64| texts.milliseconds(us));
+    environment.add_filter("share", |part: i64, whole: i64| texts.share(part, whole));
     environment.add_filter("short", short);
     environment.add_filter("hue", hue);
     for (name, text) in TEMPLATES {
@@ -173,6 +192,21 @@ mod tests {
         ] {
             assert_eq!(Texts::of(lang).number(n).unwrap(), text);
         }
+        let english = Texts::of(Lang::En);
+        let times = [
+            (0, "0 ms"),
+            (400, "0.4 ms"),
+            (5_049, "5 ms"),
+            (12_499, "12 ms"),
+            (999_400, "999 ms"),
+            (1_240_000, "1.2 s"),
+        ];
+        assert!(times.iter().all(|(us, text)| english.milliseconds(*us).unwrap() == *text));
+        let shares = [(0, 0, "–"), (0, 9, "0%"), (1, 10_000, "< 0.1%"), (19, 1_000, "1.9%"), (9, 9, "100.0%")];
+        assert!(shares.iter().all(|(part, whole, text)| english.share(*part, *whole).unwrap() == *text));
+        let german = Texts::of(Lang::De);
+        assert_eq!(german.milliseconds(1_240_000).unwrap(), "1,2 s");
+        assert_eq!(german.share(19, 1_000).unwrap(), "1,9\u{a0}%");
         assert_eq!(short("0199c0de-0000-7000-8000-00000000beef"), "0199c0de…beef");
         assert_eq!(short("short"), "short");
     }

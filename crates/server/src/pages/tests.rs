@@ -267,6 +267,7 @@ fn keys_of_the_portal() -> Vec<String> {
             "active",
             "archived",
             "deleted",
+            "disabled",
             "expired",
             "revoked",
             "in_grace",
@@ -301,7 +302,11 @@ fn keys_of_the_portal() -> Vec<String> {
     for (step, _) in grantd_domain::resolve::STEPS {
         all(&format!("step.{step}."), &["name", "ok"]);
     }
-    all("", &["now"]);
+    all("", &["now", "day_short"]);
+    let months: Vec<String> = (1..=12).map(|month| format!("{month:02}")).collect();
+    all("month_short.", &months.iter().map(String::as_str).collect::<Vec<_>>());
+    all("audit.", &["since", "until"]);
+    all("audit.of.", &["grant", "user", "agent", "key", "provider", "request"]);
     for unit in ["minutes", "hours", "days"] {
         all(&format!("{unit}_ago."), &["one", "other"]);
     }

@@ -101,7 +101,7 @@ impl Texts {
 
     /// A number as people write it in the language: `10,248`.
     pub(super) fn number(&self, number: i64) -> Result<String, Error> {
-        let group = self.plain("number.group", &Kwargs::from_iter(Vec::<(&str, Value)>::new()))?;
+        let group = self.mark("number.group")?;
         let digits = number.unsigned_abs().to_string();
         let mut shown = if number < 0 { "-".to_owned() } else { String::new() };
         for (i, digit) in digits.chars().enumerate() {
@@ -111,6 +111,40 @@ impl Texts {
             shown.push(digit);
         }
         Ok(shown)
+    }
+
+    /// Microseconds as people read them: `0.4 ms`, `12 ms`, `1.2 s`.
+    pub(super) fn milliseconds(&self, us: i64) -> Result<String, Error> {
+        match us {
+            ..10_000 => Ok(format!("{} ms", self.tenths((us + 50) / 100)?)),
+            10_000..1_000_000 => Ok(format!("{} ms", self.number((us + 500) / 1_000)?)),
+            _ => Ok(format!("{} s", self.tenths((us + 50_000) / 100_000)?)),
+        }
+    }
+
+    /// How much of the whole that is: `1.9%`; `–` of nothing.
+    pub(super) fn share(&self, part: i64, whole: i64) -> Result<String, Error> {
+        if whole == 0 {
+            return Ok("–".to_owned());
+        }
+        let (thousandths, point) = ((part * 1000 + whole / 2) / whole, self.mark("number.point")?);
+        let shown = match thousandths {
+            0 if part > 0 => format!("< 0{point}1"),
+            0 => "0".to_owned(),
+            _ => format!("{}{point}{}", thousandths / 10, thousandths % 10),
+        };
+        self.plain("number.percent", &Kwargs::from_iter([("number", Value::from(shown))]))
+    }
+
+    /// Tenths as a number with one digit behind its point, if there is one.
+    fn tenths(&self, tenths: i64) -> Result<String, Error> {
+        let whole = self.number(tenths / 10)?;
+        if tenths % 10 == 0 { Ok(whole) } else { Ok(format!("{whole}{}{}", self.mark("number.point")?, tenths % 10)) }
+    }
+
+    /// A sentence without values.
+    fn mark(&self, key: &str) -> Result<String, Error> {
+        self.plain(key, &Kwargs::from_iter(Vec::<(&str, Value)>::new()))
     }
 
     /// How long ago a moment was; one that is more than a month old, or still to come, is written out.
@@ -130,26 +164,46 @@ impl Texts {
         Ok(Value::from_safe_string(format!("<time datetime=\"{at}\" title=\"{at}\">{text}</time>")))
     }
 
+    /// The day of a moment, in UTC, for the axis of a chart.
+    pub(super) fn day(&self, at: &str) -> Result<Value, Error> {
+        let ((_, month, day), _) = parts_of(at)?;
+        let month = self.mark(&format!("portal.month_short.{month}"))?;
+        let values = [("day", Value::from(day)), ("month", Value::from(month))];
+        self.plain("portal.day_short", &Kwargs::from_iter(values)).map(Value::from)
+    }
+
     /// A moment as people write it, in UTC. The script of the page puts it into their own zone.
     pub(super) fn time(&self, at: &str) -> Result<Value, Error> {
-        let unreadable = || Error::new(ErrorKind::InvalidOperation, format!("{at} is no moment"));
-        let moment = TimeMs::parse(at).ok_or_else(unreadable)?.to_string();
-        let (date, time) = moment.split_once('T').ok_or_else(unreadable)?;
-        let mut date = date.split('-');
-        let (Some(year), Some(month), Some(day)) = (date.next(), date.next(), date.next()) else {
-            return Err(unreadable());
-        };
-        let month = self.plain(&format!("month.{month}"), &Kwargs::from_iter(Vec::<(&str, Value)>::new()))?;
+        let ((year, month, day), time) = parts_of(at)?;
+        let month = self.mark(&format!("month.{month}"))?;
         let values = [
-            ("day", Value::from(day.trim_start_matches('0'))),
+            ("day", Value::from(day)),
             ("month", Value::from(month)),
             ("year", Value::from(year)),
-            ("time", Value::from(time.get(..5).ok_or_else(unreadable)?)),
+            ("time", Value::from(time)),
         ];
         let text = self.plain("time.utc", &Kwargs::from_iter(values))?;
         let html = format!("<time datetime=\"{}\" data-local>{}</time>", HtmlEscape(at), HtmlEscape(&text));
         Ok(Value::from_safe_string(html))
     }
+}
+
+/// Year, month and day, and hour and minute of a moment.
+fn parts_of(at: &str) -> Result<((String, String, String), String), Error> {
+    let unreadable = || Error::new(ErrorKind::InvalidOperation, format!("{at} is no moment"));
+    let moment = TimeMs::parse(at).ok_or_else(unreadable)?.to_string();
+    let (date, time) = moment.split_once('T').ok_or_else(unreadable)?;
+    let mut date = date.split('-').map(str::to_owned);
+    let (Some(year), Some(month), Some(day)) = (date.next(), date.next(), date.next()) else {
+        return Err(unreadable());
+    };
+    let day = day.trim_start_matches('0').to_owned();
+    Ok(((year, month, day), time.get(..5).ok_or_else(unreadable)?.to_owned()))
+}
+
+/// The hour of a moment, in UTC, for the axis of a chart.
+pub(super) fn hour(at: &str) -> Result<String, Error> {
+    parts_of(at).map(|(_, time)| time)
 }
 
 /// The value of a slot. Values that a sentence has no slot for are fine: its siblings may.

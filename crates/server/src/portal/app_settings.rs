@@ -1,7 +1,9 @@
-//! What an app is called and does, and its end.
+//! What an app is called and does, how long its trail is kept, and its end.
 
 use grantd_wire::Error;
-use grantd_wire::api::{App, AppUpdate, ConnectSignIn, Retrieve, TenantMode};
+use grantd_wire::api::{
+    App, AppRetention, AppRetentionSet, AppUpdate, ConnectSignIn, LegalHold, LegalHoldSet, Retrieve, TenantMode,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -10,8 +12,8 @@ use super::desk::{Desk, Shown};
 use crate::answer::Answer;
 use crate::routes::Api;
 
-/// Fields of the form.
-const KEPT: [&str; 9] = [
+/// Fields of the forms.
+const KEPT: [&str; 11] = [
     "name",
     "description",
     "website_url",
@@ -21,11 +23,23 @@ const KEPT: [&str; 9] = [
     "tenant_mode",
     "connect_sign_in",
     "return_origins",
+    "retention",
+    "reason",
 ];
 
 #[derive(Serialize)]
 struct Settings {
     names: [&'static str; KEPT.len()],
+    retention: AppRetention,
+    hold: LegalHold,
+}
+
+async fn settings(desk: &Desk<'_>, app: &App) -> Result<Settings, Error> {
+    Ok(Settings {
+        names: KEPT,
+        retention: desk.load(Api::RetentionShow, &[&app.id], &[]).await?,
+        hold: desk.load(Api::HoldShow, &[&app.id], &[]).await?,
+    })
 }
 
 fn page<'a>(app: &'a App, page: &'a Settings) -> Shown<'a, Settings> {
@@ -35,16 +49,47 @@ fn page<'a>(app: &'a App, page: &'a Settings) -> Shown<'a, Settings> {
 /// `GET /portal/apps/{}/settings`.
 pub async fn show(desk: &Desk<'_>) -> Result<Answer, Error> {
     let app = desk.app().await?;
-    Ok(desk.page(&page(&app, &Settings { names: KEPT })))
+    Ok(desk.page(&page(&app, &settings(desk, &app).await?)))
+}
+
+/// Back to the page, with what was done or what was wrong.
+async fn saved<T>(desk: &Desk<'_>, app: &App, saved: Result<T, Error>, done: &str) -> Result<Answer, Error> {
+    match saved {
+        Ok(_) => Ok(desk.go(&format!("/portal/apps/{}/settings?done={done}", app.id))),
+        Err(error) => desk.again(error, &KEPT, page(app, &settings(desk, app).await?)),
+    }
 }
 
 /// `POST /portal/apps/{}/settings`.
 pub async fn update(desk: &Desk<'_>) -> Result<Answer, Error> {
     let app = desk.app().await?;
-    match desk.send::<App>(Api::AppsUpdate, &[&app.id], &asked(desk, &app)).await {
-        Ok(_) => Ok(desk.go(&format!("/portal/apps/{}/settings?done=app_updated", app.id))),
-        Err(error) => desk.again(error, &KEPT, page(&app, &Settings { names: KEPT })),
-    }
+    let sent = desk.send::<App>(Api::AppsUpdate, &[&app.id], &asked(desk, &app)).await;
+    saved(desk, &app, sent, "app_updated").await
+}
+
+/// `POST /portal/apps/{}/settings/retention`: an empty field goes by the install.
+pub async fn save_retention(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    let sent = match desk.form.filled("retention") {
+        Some(retention) => desk.send::<Value>(Api::RetentionSet, &[&app.id], &AppRetentionSet { retention }).await,
+        None => desk.send::<Value>(Api::RetentionReset, &[&app.id], &json!({})).await,
+    };
+    saved(desk, &app, sent, "settings_saved").await
+}
+
+/// `POST /portal/apps/{}/settings/hold`.
+pub async fn hold(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    let ask = LegalHoldSet { reason: desk.form.text("reason") };
+    let sent = desk.send::<Value>(Api::HoldSet, &[&app.id], &ask).await;
+    saved(desk, &app, sent, "settings_saved").await
+}
+
+/// `POST /portal/apps/{}/settings/release`: ends the hold.
+pub async fn release(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let app = desk.app().await?;
+    let sent = desk.send::<Value>(Api::HoldRelease, &[&app.id], &json!({})).await;
+    saved(desk, &app, sent, "settings_saved").await
 }
 
 /// What the form asks for. Only what differs is said of what an admin alone may change.
@@ -74,13 +119,9 @@ fn chosen<T: DeserializeOwned>(text: &str) -> Option<T> {
 /// `POST /portal/apps/{}/archive`, and `…/unarchive`.
 pub async fn set_state(desk: &Desk<'_>, route: Api) -> Result<Answer, Error> {
     let app = desk.app().await?;
-    match desk.send::<App>(route, &[&app.id], &json!({})).await {
-        Ok(_) => {
-            let done = if route == Api::AppsArchive { "app_archived" } else { "app_unarchived" };
-            Ok(desk.go(&format!("/portal/apps/{}/settings?done={done}", app.id)))
-        }
-        Err(error) => desk.again(error, &[], page(&app, &Settings { names: KEPT })),
-    }
+    let sent = desk.send::<App>(route, &[&app.id], &json!({})).await;
+    let done = if route == Api::AppsArchive { "app_archived" } else { "app_unarchived" };
+    saved(desk, &app, sent, done).await
 }
 
 /// `GET /portal/apps/{}/delete`: what will happen.

@@ -26,7 +26,12 @@ pub fn is_grave(row: &ApiRoute) -> bool {
     let ends = ["/revoke", "/rotate", "/archive", "/deprovision", "/erase"];
     let more = matches!(
         row.route,
-        Api::OperatorsCreate | Api::OperatorsUpdate | Api::TokensCreate | Api::RetentionSet | Api::SecretsSetHosts
+        Api::OperatorsCreate
+            | Api::OperatorsUpdate
+            | Api::OperatorsLoginLink
+            | Api::TokensCreate
+            | Api::RetentionSet
+            | Api::SecretsSetHosts
     );
     row.method == "DELETE" || (row.method != "GET" && ends.iter().any(|end| row.path.ends_with(end))) || more
 }
@@ -156,6 +161,7 @@ mod tests {
             Api::UsersDeprovision,
             Api::OperatorsCreate,
             Api::OperatorsUpdate,
+            Api::OperatorsLoginLink,
             Api::EventsErase,
             Api::OrganizationEventsErase,
             Api::HoldRelease,

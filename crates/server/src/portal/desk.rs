@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::confirm::is_grave;
 use super::form::{Form, Refused};
+pub use super::form::{in_days, number};
 use super::routes::{APP_PLACES, DONE, PLACES, Place};
 use super::{cookie, local_path};
 use crate::answer::{Answer, raw};
@@ -30,6 +31,8 @@ use crate::vault::Vault;
 
 /// Bytes of an answer of the management API that a page is made of: more than its largest list.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long after it was made a secret is still shown to whoever sends the same form again: a double click shows the second answer.
+const SHOWN_AGAIN_MS: i64 = 60_000;
 /// Rows of a list on a page.
 pub const ROWS: i64 = 25;
 
@@ -154,6 +157,19 @@ impl Desk<'_> {
         self.call(route, params, query, Bytes::new(), None).await.map(|(found, _)| found)
     }
 
+    /// What it answers to a GET, as a file that a browser keeps.
+    pub async fn file(&self, route: Api, params: &[&str], query: &[(&str, &str)], name: &str) -> Result<Answer, Error> {
+        let visitor = self.visitor()?;
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+        let params = params.iter().map(|param| (*param).to_owned()).collect();
+        let call = PageCall { route, params, query, body: Bytes::new(), once: None };
+        let who = (visitor.session.id, &visitor.operator);
+        let mut answer = call_of_page(self.vault, who, call, self.source.clone()).await?;
+        let disposition = HeaderValue::from_str(&format!("attachment; filename=\"{name}\""));
+        answer.headers_mut().insert(header::CONTENT_DISPOSITION, disposition.map_err(|_| Code::Internal)?);
+        Ok(answer)
+    }
+
     /// What it answers to a change, which the same form makes once only. Also: whether this form had made it before.
     pub async fn send<T: DeserializeOwned>(
         &self,
@@ -166,6 +182,22 @@ impl Desk<'_> {
         let once = self.form.raw("once");
         let fits = !once.is_empty() && once.len() <= limits::IDEMPOTENCY_KEY_CHARS_MAX;
         self.call(route, params, String::new(), Bytes::from_owner(body), fits.then_some(once)).await
+    }
+
+    /// What it answers to a change that is made each time it is asked for, also by the same form.
+    pub async fn send_again<T: DeserializeOwned>(
+        &self,
+        route: Api,
+        params: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
+        let body = serde_json::to_vec(body).map_err(|_| Code::Internal)?;
+        self.call(route, params, String::new(), Bytes::from(body), None).await.map(|(found, _)| found)
+    }
+
+    /// Whether what was made then may be shown once more.
+    pub fn is_fresh(&self, made: TimeMs) -> bool {
+        self.source.now.since(made) < SHOWN_AGAIN_MS
     }
 
     async fn call<T: DeserializeOwned>(

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use grantd_wire::{Code, Error};
 use http::{HeaderMap, header};
 use serde::Serialize;
+use serde_json::json;
 use zeroize::Zeroizing;
 
 /// The fields of a form, or of a query.
@@ -113,6 +114,21 @@ impl Form {
     pub fn kept(&self, names: &[&str]) -> BTreeMap<String, String> {
         names.iter().map(|name| ((*name).to_owned(), self.raw(name).to_owned())).collect()
     }
+}
+
+/// The number in a field, if there is anything in it.
+pub fn number(form: &Form, name: &str) -> Result<Option<i64>, Error> {
+    let Some(text) = form.filled(name) else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| Error::invalid(name, "must be a whole number"))
+}
+
+/// What is wrong with a lifetime, said of the field of a form that asks for it in days.
+pub fn in_days(mut error: Error) -> Error {
+    if error.details.get("field") != Some(&json!("expires_in_seconds")) {
+        return error;
+    }
+    error.message = error.message.replace("expires_in_seconds", "expires_in_days");
+    error.detail("field", "expires_in_days")
 }
 
 /// Why what a form asked for was not done. The page is drawn again, with this at the field, or at its top.

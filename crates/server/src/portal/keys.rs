@@ -1,16 +1,13 @@
 //! API keys of an app.
 
+use grantd_wire::Error;
 use grantd_wire::api::{self, Key, KeyMint, MintedKey};
-use grantd_wire::{Error, TimeMs};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::desk::{Desk, Pager, ROWS, Shown};
+use super::desk::{Desk, Pager, ROWS, Shown, in_days, number};
 use crate::answer::Answer;
 use crate::routes::Api;
-
-/// How long after it was made a key is still shown to whoever sends the same form again: a double click shows the second answer.
-const SHOWN_AGAIN_MS: i64 = 60_000;
 
 #[derive(Serialize)]
 struct List {
@@ -47,7 +44,7 @@ pub async fn create(desk: &Desk<'_>) -> Result<Answer, Error> {
         Err(error) => return again(desk, error, &app),
     };
     match desk.send::<MintedKey>(Api::KeysMint, &[&app.id], &ask).await {
-        Ok((minted, true)) if !is_fresh(minted.key.created_at, desk.source.now) => {
+        Ok((minted, true)) if !desk.is_fresh(minted.key.created_at) => {
             Ok(desk.go(&format!("/portal/apps/{}/keys", app.id)))
         }
         Ok((minted, _)) => {
@@ -58,34 +55,21 @@ pub async fn create(desk: &Desk<'_>) -> Result<Answer, Error> {
     }
 }
 
-fn is_fresh(made: TimeMs, now: TimeMs) -> bool {
-    now.since(made) < SHOWN_AGAIN_MS
-}
-
 fn ask(desk: &Desk<'_>) -> Result<KeyMint, Error> {
     let form = &desk.form;
     let networks = form.list("cidr_allowlist");
-    let number = |name: &str| -> Result<Option<i64>, Error> {
-        let Some(text) = form.filled(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| Error::invalid(name, "must be a whole number"))
-    };
     Ok(KeyMint {
         name: form.text("name"),
         cidr_allowlist: (!networks.is_empty()).then_some(networks),
-        rate_limit_rpm: number("rate_limit_rpm")?,
-        expires_in_seconds: number("expires_in_days")?.map(|days| days.saturating_mul(86_400)),
+        rate_limit_rpm: number(form, "rate_limit_rpm")?,
+        expires_in_seconds: number(form, "expires_in_days")?.map(|days| days.saturating_mul(86_400)),
         ..KeyMint::default()
     })
 }
 
-fn again(desk: &Desk<'_>, mut error: Error, app: &api::App) -> Result<Answer, Error> {
-    // The form asks in days.
-    if error.details.get("field") == Some(&json!("expires_in_seconds")) {
-        error.message = error.message.replace("expires_in_seconds", "expires_in_days");
-        error = error.detail("field", "expires_in_days");
-    }
+fn again(desk: &Desk<'_>, error: Error, app: &api::App) -> Result<Answer, Error> {
     let keep = ["name", "cidr_allowlist", "rate_limit_rpm", "expires_in_days"];
-    desk.again(error, &keep, Shown::of("portal/key_new.html", "keys", app, &()))
+    desk.again(in_days(error), &keep, Shown::of("portal/key_new.html", "keys", app, &()))
 }
 
 /// `GET /portal/apps/{}/keys/{}/revoke`: what will happen.

@@ -16,11 +16,15 @@ mod form;
 mod grants;
 mod identity;
 mod keys;
+mod members;
+mod overview;
 mod providers;
 pub mod routes;
 mod secrets;
+mod settings;
 mod sign_in;
 mod start;
+mod tokens;
 mod users;
 
 use std::sync::Arc;
@@ -202,8 +206,31 @@ async fn dispatch(desk: &Desk<'_>, screen: Screen) -> Result<Answer, Error> {
         Screen::UserResume => users::set(desk, Api::UsersResume).await,
         Screen::UserAskDeprovision => users::ask_deprovision(desk).await,
         Screen::UserDeprovision => users::deprovision(desk).await,
-        Screen::Audit => audit::list(desk).await,
-        Screen::Event => audit::show(desk).await,
+        Screen::Audit | Screen::OrganizationAudit => audit::list(desk).await,
+        Screen::AuditAskExport | Screen::OrganizationAskExport => audit::ask_export(desk).await,
+        Screen::AuditExport | Screen::OrganizationExport => audit::export(desk).await,
+        Screen::Event | Screen::OrganizationEvent => audit::show(desk).await,
+        Screen::Overview => overview::of_organization(desk).await,
+        Screen::AppOverview => overview::of_app(desk).await,
+        Screen::Members => members::list(desk).await,
+        Screen::MemberNew => Ok(members::new(desk)),
+        Screen::MemberCreate => members::create(desk).await,
+        Screen::Member => members::show(desk).await,
+        Screen::MemberRole => members::change_role(desk).await,
+        Screen::MemberLink => members::link(desk).await,
+        Screen::MemberAskDisable => members::ask_disable(desk).await,
+        Screen::MemberDisable => members::disable(desk).await,
+        Screen::MemberEnable => members::enable(desk).await,
+        Screen::Tokens => tokens::list(desk).await,
+        Screen::TokenNew => tokens::new(desk).await,
+        Screen::TokenCreate => tokens::create(desk).await,
+        Screen::TokenAskRevoke => tokens::ask_revoke(desk).await,
+        Screen::TokenRevoke => tokens::revoke(desk).await,
+        Screen::Settings => settings::show(desk).await,
+        Screen::SettingsSave => settings::save(desk).await,
+        Screen::AppRetention => app_settings::save_retention(desk).await,
+        Screen::AppHold => app_settings::hold(desk).await,
+        Screen::AppRelease => app_settings::release(desk).await,
         Screen::Sessions => sign_in::sessions(desk).await,
         Screen::SessionEnd => sign_in::end_session(desk).await,
         Screen::Account => account::show(desk).await,

@@ -76,7 +76,34 @@ pub enum Screen {
     UserAskDeprovision,
     UserDeprovision,
     Audit,
+    AuditAskExport,
+    AuditExport,
     Event,
+    OrganizationAudit,
+    OrganizationAskExport,
+    OrganizationExport,
+    OrganizationEvent,
+    AppOverview,
+    AppRetention,
+    AppHold,
+    AppRelease,
+    Overview,
+    Members,
+    MemberNew,
+    MemberCreate,
+    Member,
+    MemberRole,
+    MemberLink,
+    MemberAskDisable,
+    MemberDisable,
+    MemberEnable,
+    Tokens,
+    TokenNew,
+    TokenCreate,
+    TokenAskRevoke,
+    TokenRevoke,
+    Settings,
+    SettingsSave,
     Sessions,
     SessionEnd,
     Account,
@@ -197,7 +224,34 @@ pub const PORTAL: &[Row] = &[
     row(Screen::UserAskDeprovision, "GET", "/portal/apps/{}/users/{}/deprovision", ADMIN),
     row(Screen::UserDeprovision, "POST", "/portal/apps/{}/users/{}/deprovision", ADMIN),
     row(Screen::Audit, "GET", "/portal/apps/{}/audit", VIEWER),
+    row(Screen::AuditAskExport, "GET", "/portal/apps/{}/audit/export", VIEWER),
+    row(Screen::AuditExport, "POST", "/portal/apps/{}/audit/export", VIEWER),
     row(Screen::Event, "GET", "/portal/apps/{}/audit/{}", VIEWER),
+    row(Screen::OrganizationAudit, "GET", "/portal/audit", VIEWER),
+    row(Screen::OrganizationAskExport, "GET", "/portal/audit/export", VIEWER),
+    row(Screen::OrganizationExport, "POST", "/portal/audit/export", VIEWER),
+    row(Screen::OrganizationEvent, "GET", "/portal/audit/{}", VIEWER),
+    row(Screen::AppOverview, "GET", "/portal/apps/{}/overview", VIEWER),
+    row(Screen::AppRetention, "POST", "/portal/apps/{}/settings/retention", ADMIN),
+    row(Screen::AppHold, "POST", "/portal/apps/{}/settings/hold", ADMIN),
+    row(Screen::AppRelease, "POST", "/portal/apps/{}/settings/release", ADMIN),
+    row(Screen::Overview, "GET", "/portal/overview", VIEWER),
+    row(Screen::Members, "GET", "/portal/members", ADMIN),
+    row(Screen::MemberNew, "GET", "/portal/members/new", ADMIN),
+    row(Screen::MemberCreate, "POST", "/portal/members/new", ADMIN),
+    row(Screen::Member, "GET", "/portal/members/{}", ADMIN),
+    row(Screen::MemberRole, "POST", "/portal/members/{}", ADMIN),
+    row(Screen::MemberLink, "POST", "/portal/members/{}/link", ADMIN),
+    row(Screen::MemberAskDisable, "GET", "/portal/members/{}/disable", ADMIN),
+    row(Screen::MemberDisable, "POST", "/portal/members/{}/disable", ADMIN),
+    row(Screen::MemberEnable, "POST", "/portal/members/{}/enable", ADMIN),
+    row(Screen::Tokens, "GET", "/portal/tokens", VIEWER),
+    row(Screen::TokenNew, "GET", "/portal/tokens/new", DEVELOPER),
+    row(Screen::TokenCreate, "POST", "/portal/tokens/new", DEVELOPER),
+    row(Screen::TokenAskRevoke, "GET", "/portal/tokens/{}/revoke", DEVELOPER),
+    row(Screen::TokenRevoke, "POST", "/portal/tokens/{}/revoke", DEVELOPER),
+    row(Screen::Settings, "GET", "/portal/settings", VIEWER),
+    row(Screen::SettingsSave, "POST", "/portal/settings", ADMIN),
     row(Screen::Sessions, "GET", "/portal/sessions", VIEWER),
     row(Screen::SessionEnd, "POST", "/portal/sessions/{}/end", VIEWER),
     row(Screen::Account, "GET", "/portal/account", VIEWER),
@@ -218,19 +272,29 @@ pub struct Place {
     pub icon: &'static str,
     /// Under the base; of an app, behind its address.
     pub path: &'static str,
+    /// Only an admin gets there.
+    pub is_for_admins: bool,
 }
 
 const fn place(key: &'static str, icon: &'static str, path: &'static str) -> Place {
-    Place { key, icon, path }
+    Place { key, icon, path, is_for_admins: false }
 }
 
 /// Places of the organization.
-pub const PLACES: &[Place] =
-    &[place("apps", "apps", "/portal/apps"), place("sessions", "terminal", "/portal/sessions")];
+pub const PLACES: &[Place] = &[
+    place("overview", "chart", "/portal/overview"),
+    place("apps", "apps", "/portal/apps"),
+    Place { is_for_admins: true, ..place("members", "users", "/portal/members") },
+    place("tokens", "key", "/portal/tokens"),
+    place("organization_audit", "audit", "/portal/audit"),
+    place("settings", "gear", "/portal/settings"),
+    place("sessions", "terminal", "/portal/sessions"),
+];
 
 /// Places of an app.
 pub const APP_PLACES: &[Place] = &[
     place("home", "home", ""),
+    place("app_overview", "chart", "/overview"),
     place("start", "book", "/start"),
     place("keys", "key", "/keys"),
     place("providers", "plug", "/providers"),
@@ -275,6 +339,11 @@ pub const DONE: &[&str] = &[
     "secret_hosts_set",
     "secret_deleted",
     "totp_removed",
+    "role_changed",
+    "member_disabled",
+    "member_enabled",
+    "token_revoked",
+    "settings_saved",
 ];
 
 #[cfg(test)]
@@ -285,6 +354,12 @@ mod tests {
     fn every_place_of_the_navigation_is_a_page() {
         let is_page = |path: &str| PORTAL.iter().any(|row| row.method == "GET" && row.path == path);
         assert!(PLACES.iter().all(|place| is_page(place.path)));
+        let admins = |row: &Row| row.method == "GET" && row.access == ADMIN;
+        let is_admins = |place: &Place| PORTAL.iter().any(|row| row.path == place.path && admins(row));
+        assert!(
+            PLACES.iter().all(|place| place.is_for_admins == is_admins(place)),
+            "who may not go there is not led there"
+        );
         assert!(APP_PLACES.iter().all(|place| is_page(&format!("/portal/apps/{{}}{}", place.path))));
     }
 

@@ -56,6 +56,7 @@ mod objects;
 mod openapi;
 mod operators;
 mod organization;
+mod overview;
 mod portal;
 mod portal_account;
 mod portal_pages;

@@ -2,15 +2,17 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use grantd_domain::env::Clock as _;
 use grantd_store::operators::Role;
 use grantd_wire::ids::AppId;
-use grantd_wire::{Code, limits};
+use grantd_wire::{Code, TimeMs, limits};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Raw, Server};
 
 on_kept_engines! {
     an_organization_is_called_something_else,
+    an_organization_bounds_how_long_new_tokens_live,
     branding_is_set_field_by_field_and_reset,
     a_logo_is_drawn_anew_served_and_removed,
 }
@@ -38,6 +40,44 @@ async fn an_organization_is_called_something_else(server: Server) {
     let pat = server.new_pat(Role::Admin, Some(vec![AppId::parse(&world.app).unwrap()]), None).await;
     server.api_as(&pat, "GET", path, Value::Null).await.refused(Code::RoleRequired);
     server.api_as(&pat, "PATCH", path, json!({"name": "n"})).await.refused(Code::RoleRequired);
+}
+
+async fn an_organization_bounds_how_long_new_tokens_live(server: Server) {
+    let path = "/api/v1/organization";
+    let make = |body: Value| {
+        let server = server.clone();
+        async move { server.api("POST", "/api/v1/tokens", crate::harness::world::merged(json!({"name": "t"}), body)).await }
+    };
+    let before = server.api("GET", path, Value::Null).await.ok(200);
+    assert_eq!(before["token_days_max"], Value::Null);
+    let old = make(json!({"expires_in_seconds": 100 * 86_400})).await.ok(201);
+    let set = server.api("PATCH", path, json!({"token_days_max": 30})).await.ok(200);
+    assert_eq!((&set["token_days_max"], &set["name"]), (&json!(30), &before["name"]));
+    make(json!({"expires_in_seconds": 30 * 86_400})).await.ok(201);
+    make(json!({"expires_in_seconds": 30 * 86_400 + 1})).await.names(Code::InvalidValue, "expires_in_seconds");
+    let usual = make(json!({})).await.ok(201);
+    let end = |token: &Value| TimeMs::parse(token["expires_at"].as_str().unwrap()).unwrap();
+    assert_eq!(end(&usual), server.env.now().plus_seconds(30 * 86_400));
+    // What was made before lives on.
+    let shown =
+        server.api("GET", &format!("/api/v1/tokens/{}", old["id"].as_str().unwrap()), Value::Null).await.ok(200);
+    assert_eq!(shown["expires_at"], old["expires_at"]);
+    for bad in [-1, limits::PAT_DAYS_MAX + 1] {
+        server.api("PATCH", path, json!({"token_days_max": bad})).await.names(Code::InvalidValue, "token_days_max");
+    }
+    server.api("PATCH", path, json!({"token_days_max": limits::PAT_DAYS_MAX})).await.ok(200);
+    make(json!({"expires_in_seconds": limits::LIFETIME_SECONDS_MAX})).await.ok(201);
+    server.api("PATCH", path, json!({"token_days_max": 0})).await.ok(200);
+    server.api("PATCH", path, json!({})).await.ok(200);
+    assert_eq!(server.api("GET", path, Value::Null).await.ok(200), before);
+    let told = server.api("GET", "/api/v1/audit/events?kind=organization.updated", Value::Null).await.ok(200);
+    let told: Vec<&Value> =
+        told["items"].as_array().unwrap().iter().map(|event| &event["changed"]["token_days_max"]).collect();
+    assert_eq!(told.len(), 3, "what changes nothing is no event");
+    assert!(
+        [json!([null, 30]), json!([30, 3660]), json!([3660, null])].iter().all(|change| told.contains(&change)),
+        "{told:?}"
+    );
 }
 
 async fn branding_is_set_field_by_field_and_reset(server: Server) {

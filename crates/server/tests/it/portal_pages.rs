@@ -1,13 +1,16 @@
 //! Pages of the portal: the way to a first request, what is shown once, why a call was refused, lists.
 
+use grantd_domain::env::new_uuid;
 use grantd_server::portal::routes::PORTAL;
 use grantd_store::operators::Role;
+use grantd_store::{Tx, credentials, grants};
+use grantd_wire::ids::{AppId, CredentialId, GrantId};
 use grantd_wire::{Code, limits};
 use serde_json::json;
 
 use crate::harness::world::text;
 use crate::harness::{Raw, Server, World};
-use crate::portal::{Browser, an_event, fields_of, furnish, is_sent_to_sign_in, is_sound, path_of, with_cookie};
+use crate::portal::{Browser, fields_of, furnish, is_sent_to_sign_in, is_sound, others, path_of, with_cookie};
 
 in_memory! {
     the_way_to_the_first_request,
@@ -16,6 +19,13 @@ in_memory! {
     objects_of_another_app_are_missing,
     lists_are_paged_and_searched,
     a_page_that_follows_by_itself_keeps_nobody_signed_in,
+    an_operator_is_invited_by_a_link_that_is_shown_once,
+    the_last_admin_stays_and_the_page_says_so,
+    a_token_is_shown_once_and_revoked,
+    settings_are_saved_and_kept_within_bounds,
+    events_are_found_by_everything_they_are_of,
+    an_export_is_a_file_and_an_event,
+    no_page_weighs_too_much_however_much_is_behind_it,
 }
 
 async fn the_way_to_the_first_request(server: Server) {
@@ -101,7 +111,7 @@ async fn a_refused_call_says_at_which_step(server: Server) {
 
 async fn objects_of_another_app_are_missing(server: Server) {
     let (world, other) = (server.world().await, server.world_named("Other").await);
-    let event = an_event(&server, &world).await;
+    let others = others(&server, &world).await;
     furnish(&server, &world, "Plain").await;
     let browser = Browser::of(&server, Role::Admin).await;
     for row in PORTAL.iter().filter(|row| row.path.matches("{}").count() == 2) {
@@ -109,7 +119,7 @@ async fn objects_of_another_app_are_missing(server: Server) {
             // What is named there is the catalogue's.
             continue;
         }
-        let path = path_of(row, &World { app: other.app.clone(), ..world.clone() }, &event);
+        let path = path_of(row, &World { app: other.app.clone(), ..world.clone() }, &others);
         let answer = match row.method {
             "GET" => browser.get(&path).await,
             _ => browser.post(&path, &fields_of(row)).await,
@@ -158,4 +168,266 @@ async fn a_page_that_follows_by_itself_keeps_nobody_signed_in(server: Server) {
     }
     server.advance_ms(3_600_000);
     assert!(is_sent_to_sign_in(&poll().await));
+}
+
+/// What stands in the element with this id.
+fn shown(page: &str, id: &str) -> Option<String> {
+    let (_, rest) = page.split_once(&format!("id=\"{id}\">"))?;
+    Some(rest.split('<').next()?.replace("&#x2f;", "/"))
+}
+
+async fn an_operator_is_invited_by_a_link_that_is_shown_once(server: Server) {
+    let admin = Browser::of(&server, Role::Admin).await;
+    let fields = [("email", "Ann@example.com"), ("role", "developer")];
+    let invited = admin.post("/portal/members/new", &fields).await;
+    let url = shown(&invited.text, "login-link").unwrap();
+    let link = url.split_once("?link=").unwrap().1;
+    assert_eq!(invited.status, 200);
+    let list = admin.page("/portal/members?search=ann").await;
+    assert!(list.contains("ann@example.com") && !list.contains(link), "{list}");
+    let member = list.split_once("/portal/members/").unwrap().1;
+    let member = format!("/portal/members/{}", &member.split_once("/portal/members/").unwrap().1[..36]);
+    assert!(!admin.page(&member).await.contains(link));
+    let ann = Browser::with_link(&server, link).await;
+    assert_eq!(ann.get("/portal/apps/new").await.status, 200);
+    assert_eq!(ann.get("/portal/members").await.status, 403);
+    assert!(!ann.page("/portal/apps").await.contains("/portal/members"), "who may not go there is not led there");
+    let twice = admin.post("/portal/members/new", &fields).await;
+    assert_eq!((twice.status, twice.text.contains("id=\"login-link\"")), (409, false), "{}", twice.text);
+    let refused = admin.post("/portal/members/new", &[("email", "no address"), ("role", "viewer")]).await;
+    assert!(refused.status == 422 && refused.text.contains("email-error"), "{}", refused.text);
+    // A smaller role counts at once; a disabled operator is out, until they are let in anew.
+    assert_eq!(admin.post(&member, &[("role", "viewer")]).await.status, 303);
+    assert_eq!(ann.get("/portal/apps/new").await.status, 403);
+    assert_eq!(admin.get(&format!("{member}/disable")).await.status, 200);
+    let again = shown(&admin.post(&format!("{member}/link"), &[]).await.text, "login-link").unwrap();
+    // A link asks for no password, so nobody makes one past somebody's.
+    assert_eq!(crate::portal_account::set(&ann, crate::portal_account::PASSWORD).await.status, 303);
+    let past = admin.post(&format!("{member}/link"), &[]).await;
+    assert_eq!((past.status, past.text.contains("set up how they sign in")), (409, true), "{}", past.text);
+    assert_eq!(admin.post(&format!("{member}/disable"), &[]).await.status, 303);
+    assert!(is_sent_to_sign_in(&ann.get("/portal/apps").await));
+    let none = admin.post(&format!("{member}/link"), &[]).await;
+    assert_eq!((none.status, none.text.contains("Enable them first")), (409, true), "{}", none.text);
+    assert_eq!(admin.post(&format!("{member}/enable"), &[]).await.status, 303);
+    assert!(shown(&admin.post(&format!("{member}/link"), &[]).await.text, "login-link").is_some());
+    let stale = again.split_once('?').unwrap().1;
+    assert_eq!(server.send(Raw::new("GET", &format!("/portal/sign-in?{stale}"), "")).await.status, 410);
+    let made = server.api("GET", "/api/v1/audit/events?kind=login_link.created", serde_json::Value::Null).await.ok(200);
+    let made = made["items"].as_array().unwrap().iter().filter(|event| event["actor"]["type"] == "operator");
+    let made: Vec<_> = made.collect();
+    assert!(made.len() == 3 && made[0]["account"] == "ann@example.com", "{made:?}");
+    assert!(!serde_json::to_string(&made).unwrap().contains(link));
+}
+
+async fn the_last_admin_stays_and_the_page_says_so(server: Server) {
+    let link = crate::portal::link(&server, None).await;
+    let browser = Browser::with_link(&server, &link).await;
+    let page = format!("/portal/members/{}", server.operator);
+    assert!(browser.page(&page).await.contains("operator@localhost"));
+    for answer in
+        [browser.post(&page, &[("role", "viewer")]).await, browser.post(&format!("{page}/disable"), &[]).await]
+    {
+        assert_eq!((answer.status, answer.text.contains("This is the last admin")), (409, true), "{}", answer.text);
+        is_sound(&page, &answer.text);
+    }
+    assert_eq!(browser.get("/portal/members").await.status, 200);
+}
+
+async fn a_token_is_shown_once_and_revoked(server: Server) {
+    let browser = Browser::of(&server, Role::Developer).await;
+    let fields = [
+        ("name", "CI"),
+        ("role", "viewer"),
+        ("expires_in_days", "7"),
+        ("once", "0199c0de-0000-7000-8000-000000000002"),
+    ];
+    let token = shown(&browser.post("/portal/tokens/new", &fields).await.text, "token").unwrap();
+    assert_eq!(shown(&browser.post("/portal/tokens/new", &fields).await.text, "token"), Some(token.clone()));
+    let me = server.api_as(&token, "GET", "/api/v1/whoami", serde_json::Value::Null).await.ok(200);
+    assert_eq!(me["role"], "viewer");
+    server.advance_ms(60_000);
+    let late = browser.post("/portal/tokens/new", &fields).await;
+    assert_eq!((late.status, late.header("location")), (303, "/portal/tokens"));
+    let list = browser.page("/portal/tokens").await;
+    assert!(list.contains(">CI</span>") && !list.contains(&token), "{list}");
+    for (name, value, field) in [
+        ("expires_in_days", "soon", "expires_in_days-error"),
+        ("expires_in_days", "99999999", "expires_in_days-error"),
+        ("role", "admin", "role-error"),
+        ("app_ids", "0199c0de-0000-7000-8000-00000000beef", "app_ids-error"),
+    ] {
+        let refused = browser.post("/portal/tokens/new", &[("name", "x"), (name, value)]).await;
+        assert!(refused.status >= 400 && refused.text.contains(field), "{name}: {}", refused.text);
+    }
+    let id = list.split_once("/portal/tokens/").unwrap().1;
+    let id = id.split("/portal/tokens/").find(|rest| rest[36..].starts_with("/revoke")).unwrap()[..36].to_owned();
+    assert_eq!(browser.get(&format!("/portal/tokens/{id}/revoke")).await.status, 200);
+    assert_eq!(browser.post(&format!("/portal/tokens/{id}/revoke"), &[]).await.status, 303);
+    server.api_as(&token, "GET", "/api/v1/whoami", serde_json::Value::Null).await.refused(Code::SessionRequired);
+}
+
+async fn settings_are_saved_and_kept_within_bounds(server: Server) {
+    let world = server.world().await;
+    let admin = Browser::of(&server, Role::Admin).await;
+    let saved = admin.post("/portal/settings", &[("name", "Example Ltd"), ("token_days_max", "30")]).await;
+    assert_eq!(saved.status, 303, "{}", saved.text);
+    let page = admin.page("/portal/settings").await;
+    assert!(page.contains("value=\"Example Ltd\"") && page.contains("value=\"30\""), "{page}");
+    for days in ["-1", "3661", "x"] {
+        let refused = admin.post("/portal/settings", &[("name", "Example Ltd"), ("token_days_max", days)]).await;
+        assert!(refused.status >= 400 && refused.text.contains("token_days_max-error"), "{days}: {}", refused.text);
+    }
+    assert!(admin.page("/portal/tokens/new").await.contains("Empty: 30."));
+    assert!(
+        !Browser::of(&server, Role::Viewer)
+            .await
+            .page("/portal/settings")
+            .await
+            .contains("action=\"/portal/settings\"")
+    );
+
+    let at = format!("/portal/apps/{}/settings", world.app);
+    let fields = [("name", "Shop"), ("website_url", "https://shop.example"), ("retrieve", "off")];
+    assert_eq!(admin.post(&at, &fields).await.status, 303);
+    let app = server.api("GET", &world.path(""), serde_json::Value::Null).await.ok(200);
+    assert_eq!((&app["name"], &app["retrieve"], &app["description"]), (&json!("Shop"), &json!("off"), &json!(null)));
+    let refused = admin.post(&at, &[("name", ""), ("website_url", "x")]).await;
+    assert!(refused.status == 422 && refused.text.contains("name-error"), "{}", refused.text);
+    let refused = admin.post(&format!("{at}/tenant"), &[("tenant_key", ""), ("tenant_mode", "enforce")]).await;
+    assert!(refused.status == 422 && refused.text.contains("tenant_key-error"), "{}", refused.text);
+    assert_eq!(
+        admin.post(&format!("{at}/tenant"), &[("tenant_key", "tenant_id"), ("tenant_mode", "observe")]).await.status,
+        303
+    );
+    for (retention, kept) in [("90d", "90d"), ("forever", "forever"), ("", "365d")] {
+        assert_eq!(admin.post(&format!("{at}/retention"), &[("retention", retention)]).await.status, 303);
+        let found = server.api("GET", &world.path("retention"), serde_json::Value::Null).await.ok(200);
+        assert_eq!((&found["retention"], &found["is_default"]), (&json!(kept), &json!(retention.is_empty())));
+    }
+    let refused = admin.post(&format!("{at}/retention"), &[("retention", "soon")]).await;
+    assert!(refused.status == 422 && refused.text.contains("retention-error"), "{}", refused.text);
+    assert_eq!(admin.post(&format!("{at}/hold"), &[("reason", "Case 17")]).await.status, 303);
+    assert!(admin.page(&at).await.contains("Case 17"));
+    assert_eq!(admin.post(&format!("{at}/release"), &[]).await.status, 303);
+    assert!(!admin.page(&at).await.contains("Case 17"));
+}
+
+async fn events_are_found_by_everything_they_are_of(server: Server) {
+    let world = server.world().await;
+    let browser = Browser::of(&server, Role::Viewer).await;
+    let call = server.token(&world).await;
+    let (released, request) = (call.header("x-grantd-event-id").to_owned(), call.header("x-request-id").to_owned());
+    server.advance_ms(2_000);
+    let other = server.token(&world).await.header("x-grantd-event-id").to_owned();
+    let audit = format!("/portal/apps/{}/audit", world.app);
+    let now = server.now().plus_ms(-1_000).to_string();
+    let second = now.split('.').next().unwrap().trim_end_matches('Z').to_owned();
+    for (query, finds) in [
+        (format!("request={request}"), (true, false)),
+        (format!("key={}", world.key_id), (true, true)),
+        (format!("grant={}", world.grant), (true, true)),
+        (format!("since={second}"), (false, true)),
+        (format!("until={second}"), (true, false)),
+        ("user=0199c0de-0000-7000-8000-00000000beef".to_owned(), (false, false)),
+    ] {
+        let page = browser.page(&format!("{audit}?{query}")).await;
+        is_sound(&query, &page);
+        assert_eq!((page.contains(&released), page.contains(&other)), finds, "{query}");
+        // What is set is in sight, and goes along with the pages behind it.
+        assert!(page.contains("<details class=\"more\" open>"), "{query}");
+    }
+    for odd in ["request=x", "since=soon", "key="] {
+        is_sound(odd, &browser.get(&format!("{audit}?{odd}")).await.text);
+    }
+    let page = browser.page(&format!("{audit}/{released}")).await;
+    assert!(page.contains(&format!("{audit}?request={request}")), "{page}");
+    server.api("PATCH", &world.path(""), json!({"name": "Renamed"})).await.ok(200);
+    let updated = text(&server.told(&world, "app.updated").await[0], "id");
+    let page = browser.page(&format!("{audit}/{updated}")).await;
+    assert!(page.contains("What changed") && page.contains(">Renamed</td>"), "{page}");
+    // The organization's own trail has the same pages.
+    let page = browser.page("/portal/audit?kind=install.created").await;
+    let event = page.split_once("data-id=\"").unwrap().1[..36].to_owned();
+    assert!(
+        page.contains("install.created") && browser.page(&format!("/portal/audit/{event}")).await.contains("Proof")
+    );
+    assert_eq!(browser.get(&format!("/portal/audit/{released}")).await.status, 404);
+}
+
+async fn an_export_is_a_file_and_an_event(server: Server) {
+    let world = server.world().await;
+    server.token(&world).await.ok(200);
+    let browser = Browser::of(&server, Role::Viewer).await;
+    let path = format!("/portal/apps/{}/audit/export", world.app);
+    assert!(browser.page(&format!("{path}?kind=token.released")).await.contains("value=\"token.released\" selected"));
+    assert!(server.told(&world, "audit.exported").await.is_empty(), "asking for the page exports nothing");
+    let jsonl = browser.post(&path, &[("format", "jsonl")]).await;
+    assert_eq!((jsonl.status, jsonl.header("content-type")), (200, "application/jsonl"));
+    let disposition = jsonl.header("content-disposition");
+    assert!(disposition.starts_with(&format!("attachment; filename=\"audit-{}-", world.app)), "{disposition}");
+    let last: serde_json::Value = serde_json::from_str(jsonl.text.lines().last().unwrap()).unwrap();
+    assert_eq!(last["type"], "footer");
+    let csv = browser.post(&path, &[("format", "csv"), ("kind", "token.released")]).await;
+    assert_eq!((csv.header("content-type"), csv.text.lines().count()), ("text/csv; charset=utf-8", 2), "{}", csv.text);
+    let refused = browser.post(&path, &[("context", "unindexed=1")]).await;
+    assert_eq!((refused.status, refused.header("content-disposition")), (400, ""));
+    is_sound(&path, &refused.text);
+    assert!(browser.post("/portal/audit/export", &[]).await.text.contains("install.created"));
+    assert_eq!(server.told(&world, "audit.exported").await.len(), 2);
+}
+
+/// Bytes of a page with everything that it loads, as they go over the wire: nothing is compressed here.
+const PAGE_BYTES_MAX: usize = 150_000;
+
+async fn no_page_weighs_too_much_however_much_is_behind_it(server: Server) {
+    let world = server.world_named(&"W".repeat(limits::NAME_CHARS_MAX)).await;
+    let (app, grant) = (AppId::parse(&world.app).unwrap(), GrantId::parse(&world.grant).unwrap());
+    let one = server.store().read(move |tx| grants::find(tx, app, grant)).await.unwrap().unwrap();
+    // Ten thousand rows, each with a name as long as one may be.
+    for from in (0..10_000).step_by(500) {
+        let rows = (from..from + 500).map(|n| {
+            let (mut credential, mut grant) = (one.credential.clone(), one.grant.clone());
+            credential.id = CredentialId::from_uuid(new_uuid(&*server.env));
+            (grant.id, grant.credential_id) = (GrantId::from_uuid(new_uuid(&*server.env)), credential.id);
+            grant.label = Some(format!("{n:05}{}", "é".repeat(limits::LABEL_CHARS_MAX - 5)));
+            (credential, grant)
+        });
+        let rows: Vec<_> = rows.collect();
+        let insert = move |tx: &mut Tx<'_>| {
+            rows.iter().try_for_each(|(credential, grant)| {
+                credentials::insert(tx, credential)?;
+                grants::insert(tx, grant)
+            })
+        };
+        server.store().write(insert).await.unwrap();
+    }
+    for _ in 0..30 {
+        server.key(&world.app, json!({"name": "k".repeat(limits::NAME_CHARS_MAX)})).await;
+        server.token(&world.with_grant("x")).await.refused(Code::GrantNotFound);
+    }
+    let others = others(&server, &world).await;
+    let browser = Browser::of(&server, Role::Admin).await;
+    let (mut assets, mut heaviest) = (std::collections::BTreeMap::new(), (0, String::new()));
+    for row in PORTAL.iter().filter(|row| row.method == "GET") {
+        let path = path_of(row, &world, &others);
+        let page = browser.get(&path).await;
+        let mut weight = page.text.len();
+        for address in page.text.split(['"']).filter(|text| text.replace("&#x2f;", "/").starts_with("/assets/")) {
+            let address = address.replace("&#x2f;", "/");
+            if !assets.contains_key(&address) {
+                let asset = server.send(Raw::new("GET", &address, "")).await;
+                assert_eq!(asset.status, 200, "{address}");
+                assets.insert(address.clone(), asset.text.len());
+            }
+            weight += assets[&address];
+        }
+        if weight > heaviest.0 {
+            heaviest = (weight, path);
+        }
+    }
+    assert!(assets.len() >= 5, "style and script were counted: {assets:?}");
+    assert!(heaviest.0 <= PAGE_BYTES_MAX, "{heaviest:?}");
+    let list = browser.page(&format!("/portal/apps/{}/grants", world.app)).await;
+    assert!(list.contains("<bdi>10,001</bdi>"), "{list}");
 }

@@ -285,7 +285,7 @@ async fn api_path(server: &Server, route: &ApiRoute, app: &str, objects: &World)
         return route.path.replacen("{}", "stripe", 1);
     }
     match route.route {
-        Api::OperatorsShow | Api::OperatorsUpdate => {
+        Api::OperatorsShow | Api::OperatorsUpdate | Api::OperatorsLoginLink => {
             return route.path.replacen("{}", &server.operator.to_string(), 1);
         }
         Api::TokensShow | Api::TokensRevoke => {

@@ -34,6 +34,7 @@ mod ended;
 mod engine;
 mod events;
 mod group;
+mod hourly;
 mod link;
 mod lost;
 mod nonce;

@@ -50,6 +50,16 @@ pub struct OperatorUpdate {
     pub disabled: Option<bool>,
 }
 
+/// `POST /api/v1/operators/{operator_id}/login-link`: signs the operator in to the portal, once. Whoever opens it is them.
+#[derive(Deserialize, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LoginLink {
+    pub operator_id: String,
+    pub email: String,
+    pub url: String,
+    pub expires_at: TimeMs,
+}
+
 /// A personal access token without its text.
 #[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -11,15 +11,21 @@ pub struct Organization {
     pub id: String,
     pub slug: String,
     pub name: String,
+    /// Days that a new personal access token lives at most; null: as long as is asked for.
+    pub token_days_max: Option<i64>,
     pub created_at: TimeMs,
 }
 
-/// `PATCH /api/v1/organization`.
+/// `PATCH /api/v1/organization`: absent fields stay.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OrganizationUpdate {
-    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// From 1 to 3,660. 0: no bound. Tokens that there are live on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_days_max: Option<i64>,
 }
 
 /// `GET /api/v1/apps/{app_id}/branding`: how an app looks on pages for end users. Null: grantd's own look.

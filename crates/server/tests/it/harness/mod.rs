@@ -167,6 +167,9 @@ impl Server {
             || (path.starts_with("/portal/apps/")
                 && ["/connect", "/reconnect", "/scim", "/webhook"].iter().any(|end| path.ends_with(end))
                 && method == "POST")
+            || (path.starts_with("/portal/members/") && (path.ends_with("/new") || path.ends_with("/link")) && method == "POST")
+            || (path == "/portal/tokens/new" && method == "POST")
+            || (path.starts_with("/api/v1/operators/") && path.ends_with("/login-link"))
             // A link that is opened is sent back by the form of its page.
             || path.starts_with("/portal/sign-in")
             || (path.starts_with("/api/v1/") && path.ends_with("/connect-sessions") && status == 201)
