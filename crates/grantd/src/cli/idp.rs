@@ -23,7 +23,8 @@ use super::webhook::{self, WebhookCommand};
 pub enum IdpCommand {
     /// Look at an issuer, and register nothing: what would not work, in plain words. Fails if its tokens would not count
     #[command(after_help = "Example:
-  grantd idp discover --issuer https://company.okta.com/oauth2/default --preset okta")]
+  grantd idp discover --preset okta \\
+      --issuer https://company.okta.com/oauth2/default")]
     Discover(DiscoverArgs),
     /// Register an identity provider: from now on its tokens say whom a call is of
     #[command(after_help = "Examples:

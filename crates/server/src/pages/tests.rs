@@ -247,7 +247,8 @@ fn keys_in_templates() -> BTreeSet<String> {
         keys.extend(["title", "what"].map(|part| format!("key.trouble.{why}.{part}")));
     }
     keys.extend((1..=12).map(|month| format!("month.{month:02}")));
-    keys.extend(["time.utc", "number.group", "finished.declined", "finished.failed"].map(str::to_owned));
+    keys.extend(["time.utc", "number.group", "number.point", "number.percent"].map(str::to_owned));
+    keys.extend(["finished.declined", "finished.failed"].map(str::to_owned));
     keys
 }
 
@@ -331,8 +332,10 @@ fn every_sentence_is_used_and_every_used_one_exists() {
 
 #[test]
 fn slots_of_sentences_are_those_that_the_pages_fill() {
-    let fills =
-        ["app", "provider", "account", "user", "host", "until", "count", "status", "day", "month", "year", "time"];
+    let fills = [
+        "app", "provider", "account", "user", "host", "until", "count", "status", "day", "month", "year", "time",
+        "number",
+    ];
     // Pages of the portal are all drawn by the tests of its routes.
     for (key, parts) in Texts::of(Lang::En).sentences.iter().filter(|(key, _)| !key.starts_with("portal.")) {
         for part in parts {

@@ -294,12 +294,12 @@ async fn settings_are_saved_and_kept_within_bounds(server: Server) {
     assert_eq!((&app["name"], &app["retrieve"], &app["description"]), (&json!("Shop"), &json!("off"), &json!(null)));
     let refused = admin.post(&at, &[("name", ""), ("website_url", "x")]).await;
     assert!(refused.status == 422 && refused.text.contains("name-error"), "{}", refused.text);
-    let refused = admin.post(&format!("{at}/tenant"), &[("tenant_key", ""), ("tenant_mode", "enforce")]).await;
+    let guarded = |key: &'static str, mode: &'static str| {
+        [("name", "Shop"), ("retrieve", "off"), ("tenant_key", key), ("tenant_mode", mode)]
+    };
+    let refused = admin.post(&at, &guarded("", "enforce")).await;
     assert!(refused.status == 422 && refused.text.contains("tenant_key-error"), "{}", refused.text);
-    assert_eq!(
-        admin.post(&format!("{at}/tenant"), &[("tenant_key", "tenant_id"), ("tenant_mode", "observe")]).await.status,
-        303
-    );
+    assert_eq!(admin.post(&at, &guarded("tenant_id", "observe")).await.status, 303);
     for (retention, kept) in [("90d", "90d"), ("forever", "forever"), ("", "365d")] {
         assert_eq!(admin.post(&format!("{at}/retention"), &[("retention", retention)]).await.status, 303);
         let found = server.api("GET", &world.path("retention"), serde_json::Value::Null).await.ok(200);
