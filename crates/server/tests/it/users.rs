@@ -31,8 +31,12 @@ in_memory! {
     a_token_that_proves_nothing_is_refused_and_told_of,
     keys_are_fetched_within_their_budget_and_kept,
     a_set_of_keys_that_is_none_is_never_taken_for_one,
+    an_issuer_that_hangs_holds_up_nobody_else,
     users_are_listed_by_their_identity_provider,
 }
+
+/// What is played by who takes a request and never answers.
+const HANGS: &str = "hangs";
 
 /// An identity provider on loopback.
 #[derive(Clone)]
@@ -67,6 +71,7 @@ impl Idp {
         };
         let shared = idp.clone();
         tokio::spawn(async move {
+            let mut held = Vec::new();
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut request = Vec::new();
                 while !request.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -77,6 +82,10 @@ impl Idp {
                 *shared.calls.lock().unwrap() += 1;
                 let played = shared.plays.lock().unwrap().clone();
                 let (head, body) = played.unwrap_or_else(|| ("HTTP/1.1 200 OK".to_owned(), shared.keys()));
+                if head == HANGS {
+                    held.push(stream);
+                    continue;
+                }
                 let answer = format!("{head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
                 let _ = stream.write_all(answer.as_bytes()).await;
                 let _ = stream.shutdown().await;
@@ -384,6 +393,26 @@ async fn a_set_of_keys_that_is_none_is_never_taken_for_one(server: Server) {
     *idp.plays.lock().unwrap() = None;
     server.env.advance_ms(JWKS_PAUSE_MS);
     ask(&server, &world, by(idp.token(&server, "ann"))).await.refused(Code::GrantNotFound);
+}
+
+async fn an_issuer_that_hangs_holds_up_nobody_else(server: Server) {
+    let (server, world, idp) = Idp::start(&server).await;
+    idp.play(HANGS, "");
+    let by_user = json!({"provider_id": world.secret, "user_token": idp.token(&server, "ann")});
+    let mut waits = Box::pin(ask(&server, &world, by_user));
+    let without = async {
+        while idp.calls() == 0 {
+            tokio::task::yield_now().await;
+        }
+        ask(&server, &world, json!({"grant_id": world.grant})).await
+    };
+    tokio::select! {
+        early = &mut waits => panic!("there are no keys yet: {}", early.text),
+        released = without => assert_eq!(released.status, 200, "{}", released.text),
+    }
+    let refused = waits.await;
+    assert!(refused.headers.contains_key("retry-after"));
+    refused.refused(Code::ServiceUnavailable);
 }
 
 async fn a_deprovisioned_user_is_gone_with_every_grant(server: Server) {
