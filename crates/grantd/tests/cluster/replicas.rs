@@ -17,7 +17,7 @@ const ROTATIONS: usize = 300;
 /// Calls sent to three replicas at once with one nonce.
 const NONCES: usize = 1_000;
 /// Apps at work at the same time; each does one thing after another.
-const APPS: usize = 12;
+const APPS: usize = 4;
 
 #[derive(Default)]
 struct Seen {
