@@ -27,17 +27,10 @@ pub async fn die(plan: Plan, death: &Death) -> Result<String> {
     let session = world.session(&server).await?;
     let (mut browser, state) = world.open(&server, &session).await?;
     let since = moment();
-    if let Ok(answer) = browser.back(&server, "canary-code", &state).await {
-        return fault(format!("it lived to answer {}", answer.shown()));
-    }
-    server.died_at(death.step).await?;
-    let server = world.install.server().await?;
-    world.waits();
-
-    // The browser reloads: the answer is good once, and nobody sends the code again.
-    let again = browser.back(&server, "canary-code", &state).await?;
-    if again.status != 410 || world.provider.codes() != usize::from(death.is_sent) {
-        return fault(format!("the same answer again came to {}", again.shown()));
+    let server = world.dies_of_answer(server, &mut browser, &state, death.step).await?;
+    // Nobody sends the code again.
+    if world.provider.codes() != usize::from(death.is_sent) {
+        return fault(format!("the code was sent {} times", world.provider.codes()));
     }
     let polled = world.poll(&server, &session).await?;
     let (status, grants) = (polled["status"].as_str(), world.grants(&server).await?);

@@ -54,17 +54,10 @@ pub async fn die(plan: Plan, death: &Death) -> Result<String> {
     let session = session(&mut world, &server).await?;
     let (mut browser, state) = leave(&world, &server, &session).await?;
     let since = moment();
-    if let Ok(answer) = browser.back(&server, "canary-code", &state).await {
-        return fault(format!("it lived to answer {}", answer.shown()));
-    }
-    server.died_at(death.step).await?;
-    let server = world.install.server().await?;
-    world.waits();
-
-    // The answer is good once, and nobody sends the code again.
-    let again = browser.back(&server, "canary-code", &state).await?;
-    if again.status != 410 || world.provider.sign_ins() != usize::from(death.is_sent) {
-        return fault(format!("the same answer again came to {}", again.shown()));
+    let server = world.dies_of_answer(server, &mut browser, &state, death.step).await?;
+    // Nobody sends the code again.
+    if world.provider.sign_ins() != usize::from(death.is_sent) {
+        return fault(format!("the code was sent {} times", world.provider.sign_ins()));
     }
     let users = world.install.list(&server, "users").await?.len();
     if users != usize::from(death.is_known) {

@@ -100,6 +100,28 @@ impl World {
         expect(&answer, 201).map(drop)
     }
 
+    /// The provider sends the browser back, and the server dies of it. The next one runs, for which the answer is used up.
+    pub async fn dies_of_answer(
+        &mut self,
+        server: Server,
+        browser: &mut Browser,
+        state: &str,
+        step: &str,
+    ) -> Result<Server> {
+        if let Ok(answer) = browser.back(&server, "canary-code", state).await {
+            return fault(format!("it lived to answer {}", answer.shown()));
+        }
+        server.died_at(step).await?;
+        let server = self.install.server().await?;
+        self.waits();
+        // The browser reloads: the answer is good once.
+        let again = browser.back(&server, "canary-code", state).await?;
+        match again.status {
+            410 => Ok(server),
+            _ => fault(format!("the same answer again came to {}", again.shown())),
+        }
+    }
+
     /// From here on it is mostly waiting: others may be prepared.
     pub fn waits(&mut self) {
         self.turn = None;

@@ -4,7 +4,7 @@
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::env::{Env, new_token};
 use grantd_domain::secret::Secret;
-use grantd_store::{Store, append_event, installs, operators, web_sessions};
+use grantd_store::{Store, Tx, append_event, installs, operators, web_sessions};
 use grantd_wire::ids::OperatorId;
 use grantd_wire::sign::sha256;
 use grantd_wire::{TimeMs, limits};
@@ -35,6 +35,27 @@ impl Link {
 /// The address of a link.
 pub(crate) fn url(public_url: &str, token: &Secret) -> String {
     format!("{}{PORTAL_PATH}/sign-in?link={}", public_url.trim_end_matches('/'), token.reveal())
+}
+
+/// What is stored of a new link.
+#[derive(Clone, Copy)]
+pub(crate) struct StoredLink {
+    hash: [u8; 32],
+    pub(crate) expires_at: TimeMs,
+}
+
+impl StoredLink {
+    /// It, and the token that opens it.
+    pub(crate) fn new(env: &dyn Env, now: TimeMs) -> (Secret, Self) {
+        let token = new_token(env, LINK_START);
+        let hash = sha256(token.reveal().as_bytes());
+        (token, Self { hash, expires_at: now.plus_seconds(limits::LOGIN_LINK_S) })
+    }
+
+    /// Stores it for the operator, in place of the oldest of too many.
+    pub(crate) fn insert(self, tx: &mut Tx<'_>, operator: OperatorId) -> grantd_store::Result<()> {
+        web_sessions::insert_link(tx, &self.hash, operator, self.expires_at, limits::LOGIN_LINKS_MAX)
+    }
 }
 
 /// Why there is no link. The texts say what to do.
@@ -76,8 +97,8 @@ pub async fn make(store: &Store, env: &dyn Env, email: Option<&str>) -> Result<L
         return Err(LinkError::Disabled(operator.email));
     }
     let now = env.now();
-    let (token, expires_at) = (new_token(env, LINK_START), now.plus_seconds(limits::LOGIN_LINK_S));
-    let hash = sha256(token.reveal().as_bytes());
+    let (token, stored) = StoredLink::new(env, now);
+    let expires_at = stored.expires_at;
     let owner = Owner::Organization(organization);
     let event = Event::new(env, now, owner, Kind::LoginLinkCreated, Outcome::Allowed, Actor::Job)
         .core_id("operator_id", operator.id)
@@ -86,7 +107,7 @@ pub async fn make(store: &Store, env: &dyn Env, email: Option<&str>) -> Result<L
     let operator_id = operator.id;
     store
         .write(move |tx| {
-            web_sessions::insert_link(tx, &hash, operator_id, expires_at, limits::LOGIN_LINKS_MAX)?;
+            stored.insert(tx, operator_id)?;
             append_event(tx, &event)
         })
         .await?;

@@ -63,6 +63,37 @@ pub struct AuthSession<R, O> {
     pub version: i64,
 }
 
+impl<R, O> AuthSession<R, O> {
+    /// One that nobody has opened yet.
+    pub fn new(
+        id: AuthSessionId,
+        (app_id, idp_id): (AppId, IdentityProviderId),
+        request: R,
+        now: TimeMs,
+        expires_at: TimeMs,
+    ) -> Self {
+        Self {
+            id,
+            app_id,
+            idp_id,
+            request,
+            state: AuthState::Open,
+            state_hash: None,
+            browser_hash: None,
+            sealed: None,
+            lease_until: None,
+            outcome: None,
+            user_id: None,
+            result: None,
+            result_until: None,
+            created_at: now,
+            updated_at: now,
+            expires_at,
+            version: 1,
+        }
+    }
+}
+
 macro_rules! session_sql {
     ($where:literal) => {
         concat!(

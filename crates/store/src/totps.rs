@@ -38,6 +38,11 @@ pub fn find(tx: &mut Tx<'_>, operator: OperatorId) -> Result<Option<Totp>> {
     tx.query_opt("operator_totps", sql, &[id(operator)])?.map(|mut row| read(&mut row)).transpose()
 }
 
+/// The operator's, if a code of it is asked for.
+pub fn find_confirmed(tx: &mut Tx<'_>, operator: OperatorId) -> Result<Option<Totp>> {
+    Ok(find(tx, operator)?.filter(|totp| totp.confirmed_at.is_some()))
+}
+
 /// Secrets of every operator behind `after`, by operator.
 pub fn list_all(tx: &mut Tx<'_>, after: Option<OperatorId>, limit: i64) -> Result<Vec<Totp>> {
     let rows = match after {

@@ -179,6 +179,22 @@ async fn a_root_key_is_rotated_from_the_command_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_secret_of_an_authenticator_app_that_does_not_open_is_found() {
+    let scratch = Scratch::new();
+    let data = scratch.path("data");
+    ok(&["init", "--data-dir", &data]).await;
+    let operator = grantd_wire::ids::OperatorId::from_uuid(grantd_wire::ids::uuid_v7(1, [0; 10]));
+    let store = open(&scratch).await;
+    store.write(move |tx| grantd_store::totps::begin(tx, operator, &[1, 2, 3], 1)).await.unwrap();
+    store.close().await;
+    let (exit, level, what, _) = doctor(&data, &[], "credentials").await;
+    assert!(
+        exit == 1 && level == "failure" && what.contains(&format!("authenticator app of operator {operator}")),
+        "{what}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_signs_assertions_and_does_not_open_is_found() {
     let scratch = Scratch::new();
     let data = scratch.path("data");

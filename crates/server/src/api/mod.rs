@@ -20,7 +20,7 @@ mod retention;
 mod scim;
 mod secrets;
 mod templates;
-mod tokens;
+pub(crate) mod tokens;
 mod users;
 pub(crate) mod version;
 mod webhooks;

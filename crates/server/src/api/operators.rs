@@ -1,20 +1,19 @@
 //! Operators: who administers, and with which role. Only an admin gets here.
 
 use grantd_domain::audit::{Event, Kind};
-use grantd_domain::env::{new_token, new_uuid};
+use grantd_domain::env::new_uuid;
 use grantd_domain::operator::email;
 use grantd_store::operators::{self, Operator, Role};
-use grantd_store::{Tx, append_event, sign_in_methods, web_sessions};
+use grantd_store::{Tx, append_event, sign_in_methods};
 use grantd_wire::api::{self, ListQuery, LoginLink, OperatorCreate, OperatorUpdate};
 use grantd_wire::ids::OperatorId;
-use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error, TimeMs, limits};
 use serde_json::Value;
 
 use super::version::shown;
 use super::{Request, page};
 use crate::answer::{Answer, json, of_store};
-use crate::login::{LINK_START, url};
+use crate::login::{StoredLink, url};
 use crate::parse;
 use crate::vault::Vault;
 
@@ -145,10 +144,9 @@ pub async fn update(vault: &Vault, request: &Request) -> Result<Answer, Error> {
 pub async fn login_link(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     let owner = request.organization_wide("let operators in")?;
     let id = OperatorId::parse(&request.params[0]).ok_or_else(missing)?;
-    let (organization, expires_at) =
-        (request.operator.organization_id, request.source.now.plus_seconds(limits::LOGIN_LINK_S));
-    let token = new_token(&*vault.env, LINK_START);
-    let hash = sha256(token.reveal().as_bytes());
+    let organization = request.operator.organization_id;
+    let (token, stored) = StoredLink::new(&*vault.env, request.source.now);
+    let expires_at = stored.expires_at;
     let event = request.event(vault, owner, Kind::LoginLinkCreated);
     let insert = move |tx: &mut Tx<'_>| {
         let (operator, _) = operators::find(tx, organization, id)?.ok_or_else(missing)?;
@@ -162,7 +160,7 @@ pub async fn login_link(vault: &Vault, request: &Request) -> Result<Answer, Erro
                 "The operator has set up how they sign in. Disable and enable them first: that takes it away.";
             return Err(Error::new(Code::Conflict).message(message).into());
         }
-        web_sessions::insert_link(tx, &hash, id, expires_at, limits::LOGIN_LINKS_MAX)?;
+        stored.insert(tx, id)?;
         let event = about(event.clone(), &operator).changed("expires_at", Value::Null, expires_at.to_string());
         append_event(tx, &event.prepare())?;
         Ok(operator)

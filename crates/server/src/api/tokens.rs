@@ -122,6 +122,11 @@ pub async fn create(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     request.once(vault, insert).await
 }
 
+/// Days that a token lives if nothing is said. `days_max`: the organization's bound.
+pub fn days_default(days_max: Option<i64>) -> i64 {
+    days_max.map_or(limits::PAT_DAYS_DEFAULT, |days| days.min(limits::PAT_DAYS_DEFAULT))
+}
+
 /// The token that was asked for, if its owner and its maker may have as much, and the organization lets it live as long.
 fn asked(
     vault: &Vault,
@@ -146,8 +151,7 @@ fn asked(
             Some(parsed.ok_or_else(no_such_apps)?)
         }
     };
-    let days_default = days_max.map_or(limits::PAT_DAYS_DEFAULT, |days| days.min(limits::PAT_DAYS_DEFAULT));
-    let seconds = ask.expires_in_seconds.unwrap_or(days_default * 86_400);
+    let seconds = ask.expires_in_seconds.unwrap_or(days_default(days_max) * 86_400);
     if let Some(days) = days_max.filter(|days| seconds > days * 86_400) {
         return Err(Error::impossible(
             "expires_in_seconds",

@@ -93,7 +93,7 @@ pub async fn sign_in(
         if !is_still(tx, &operator, &hash)? {
             return Ok(None);
         }
-        let has_app = totps::find(tx, operator.id)?.is_some_and(|totp| totp.confirmed_at.is_some());
+        let has_app = totps::find_confirmed(tx, operator.id)?.is_some();
         match has_app {
             true => totps::insert_half(tx, &half_hash, operator.id, half_until, limits::HALF_SIGN_INS_MAX)?,
             false => {
@@ -175,7 +175,7 @@ pub async fn confirm(vault: &Vault, visitor: &Visitor, proof: Proof<'_>, source:
             let bucket = begin_attempt(vault, &operator.email, source).await?;
             let id = operator.id;
             let find = move |tx: &mut Tx<'_>| {
-                let has_app = totps::find(tx, id)?.is_some_and(|totp| totp.confirmed_at.is_some());
+                let has_app = totps::find_confirmed(tx, id)?.is_some();
                 Ok(sign_in_methods::find_password(tx, id)?.filter(|_| !has_app))
             };
             let stored = vault.store.read(find).await.map_err(of_store)?.map(|(hash, _)| (operator.clone(), hash));

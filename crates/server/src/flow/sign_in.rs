@@ -242,25 +242,7 @@ pub async fn start_for(
             session
         }
         None => {
-            let new = Session {
-                id,
-                app_id: app,
-                idp_id: provider.id,
-                request: Asked::Connect(connect),
-                state: AuthState::Open,
-                state_hash: None,
-                browser_hash: None,
-                sealed: None,
-                lease_until: None,
-                outcome: None,
-                user_id: None,
-                result: None,
-                result_until: None,
-                created_at: now,
-                updated_at: now,
-                expires_at,
-                version: 1,
-            };
+            let new = Session::new(id, (app, provider.id), Asked::Connect(connect), now, expires_at);
             // Nobody is given its token: it is reached through the connect session alone.
             let token_hash = sha256(new_token(&*vault.env, "").reveal().as_bytes());
             let stored = new.clone();

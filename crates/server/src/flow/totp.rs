@@ -70,8 +70,8 @@ pub(super) async fn check(
     typed: &str,
     now: TimeMs,
 ) -> Result<Option<Right>, Error> {
-    let found = vault.store.read(move |tx| totps::find(tx, operator)).await.map_err(of_store)?;
-    let Some(totp) = found.filter(|totp| totp.confirmed_at.is_some()) else { return Ok(None) };
+    let found = vault.store.read(move |tx| totps::find_confirmed(tx, operator)).await.map_err(of_store)?;
+    let Some(totp) = found else { return Ok(None) };
     if let Some(code) = totp::recovery_code(typed) {
         return Ok(Some(Right::Recovery(recovery_hash(vault, operator, &code))));
     }
@@ -223,7 +223,7 @@ pub async fn renew_codes(
     let event = event.core("method", "recovery_codes").prepare();
     let renew = move |tx: &mut Tx<'_>| {
         check_signed_in(tx, id, session)?;
-        if totps::find(tx, id)?.is_none_or(|totp| totp.confirmed_at.is_none()) {
+        if totps::find_confirmed(tx, id)?.is_none() {
             return Ok(false);
         }
         totps::set_recovery_codes(tx, id, &hashes)?;

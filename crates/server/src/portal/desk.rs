@@ -195,9 +195,9 @@ impl Desk<'_> {
         self.call(route, params, String::new(), Bytes::from(body), None).await.map(|(found, _)| found)
     }
 
-    /// Whether what was made then may be shown once more.
-    pub fn is_fresh(&self, made: TimeMs) -> bool {
-        self.source.now.since(made) < SHOWN_AGAIN_MS
+    /// Whether a secret may be shown: it was made now, or by this form a moment ago.
+    pub fn may_show(&self, was_made: bool, made: TimeMs) -> bool {
+        !was_made || self.source.now.since(made) < SHOWN_AGAIN_MS
     }
 
     async fn call<T: DeserializeOwned>(

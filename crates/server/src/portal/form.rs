@@ -70,6 +70,11 @@ impl Form {
         Some(self.text(name)).filter(|text| !text.is_empty())
     }
 
+    /// What becomes of a secret that is stored: another one was typed, the box that takes it away was ticked, or `None`: it stays.
+    pub fn changed_secret(&self, name: &str, remove: &str) -> Option<String> {
+        self.filled(name).or_else(|| self.is_on(remove).then(String::new))
+    }
+
     /// Every value of a field that may be sent more than once, such as a box for each of several things.
     pub fn all(&self, name: &str) -> Vec<String> {
         self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.to_string()).collect()

@@ -193,17 +193,13 @@ pub async fn create(desk: &Desk<'_>) -> Result<Answer, Error> {
         claims: Some(claims(form)),
         jwks_url: form.filled("jwks_url"),
         client_id: form.filled("client_id"),
-        client_secret: Some(secret(form)).filter(|secret| !secret.is_empty()),
+        client_secret: form.filled("client_secret"),
         scopes: Some(form.words("scopes")).filter(|scopes| !scopes.is_empty()),
     };
     match desk.send::<IdentityProvider>(Api::IdpsCreate, &[&app.id], &ask).await {
         Ok((made, _)) => Ok(desk.go(&format!("/portal/apps/{}/identity/{}?done=idp_created", app.id, made.id))),
         Err(error) => desk.again(error, kept(), Shown::of("portal/idp_new.html", "identity", &app, &page)),
     }
-}
-
-fn secret(form: &Form) -> String {
-    form.raw("client_secret").trim().to_owned()
 }
 
 /// What the form says of claims; one that is empty tokens do not have.
@@ -262,11 +258,7 @@ pub async fn update(desk: &Desk<'_>) -> Result<Answer, Error> {
             claims: Some(claims(form)),
             jwks_url: form.filled("jwks_url"),
             client_id: form.filled("client_id"),
-            client_secret: match secret(form) {
-                secret if !secret.is_empty() => Some(secret),
-                _ if form.is_on("no_client_secret") => Some(String::new()),
-                _ => None,
-            },
+            client_secret: form.changed_secret("client_secret", "no_client_secret"),
             scopes: Some(form.words("scopes")),
             ..IdentityProviderUpdate::default()
         },
@@ -328,10 +320,13 @@ pub async fn scim(desk: &Desk<'_>) -> Result<Answer, Error> {
         _ => return Err(Error::invalid("do", "must be enable, rotate or disable")),
     };
     match made {
-        Ok((made, _)) => {
-            let (url, token) = (made.scim.base_url, made.token);
-            Ok(once(desk, &app, &Shared { of: "scim", url, token, idp_id: made.scim.identity_provider_id }))
+        Ok((ScimWithToken { token, scim }, was_made))
+            if desk.may_show(was_made, scim.rotated_at.unwrap_or(scim.created_at)) =>
+        {
+            let (url, idp_id) = (scim.base_url, scim.identity_provider_id);
+            Ok(once(desk, &app, &Shared { of: "scim", url, token, idp_id }))
         }
+        Ok(_) => Ok(here(desk, &app, "")),
         Err(error) => again_with(desk, &app, error).await,
     }
 }
@@ -340,7 +335,7 @@ pub async fn scim(desk: &Desk<'_>) -> Result<Answer, Error> {
 pub async fn webhook(desk: &Desk<'_>) -> Result<Answer, Error> {
     let app = desk.app().await?;
     let (form, params) = (&desk.form, [app.id.as_str(), &desk.params[1]]);
-    let secret = Some(form.raw("secret").trim().to_owned()).filter(|secret| !secret.is_empty());
+    let secret = form.filled("secret");
     let made = match form.raw("do") {
         "enable" => {
             let ask = IdpWebhookEnable { secret, subject_from: form.filled("subject_from") };
@@ -354,11 +349,13 @@ pub async fn webhook(desk: &Desk<'_>) -> Result<Answer, Error> {
         _ => return Err(Error::invalid("do", "must be enable, rotate or disable")),
     };
     match made {
-        Ok((IdpWebhookWithToken { token: Some(token), webhook }, _)) => {
+        Ok((IdpWebhookWithToken { token: Some(token), webhook }, was_made))
+            if desk.may_show(was_made, webhook.rotated_at.unwrap_or(webhook.created_at)) =>
+        {
             let (url, idp_id) = (webhook.url, webhook.identity_provider_id);
             Ok(once(desk, &app, &Shared { of: "webhook", url, token, idp_id }))
         }
-        // The vendor has a secret of its own, which was given.
+        // The vendor has a secret of its own, which was given; or the token was shown a while ago.
         Ok(_) => Ok(here(desk, &app, "webhook_enabled")),
         Err(error) => again_with(desk, &app, error).await,
     }

@@ -44,13 +44,11 @@ pub async fn create(desk: &Desk<'_>) -> Result<Answer, Error> {
         Err(error) => return again(desk, error, &app),
     };
     match desk.send::<MintedKey>(Api::KeysMint, &[&app.id], &ask).await {
-        Ok((minted, true)) if !desk.is_fresh(minted.key.created_at) => {
-            Ok(desk.go(&format!("/portal/apps/{}/keys", app.id)))
-        }
-        Ok((minted, _)) => {
+        Ok((minted, was_made)) if desk.may_show(was_made, minted.key.created_at) => {
             let page = Minted { api_key: &minted.api_key, key: &minted.key };
             Ok(desk.page(&Shown::of("portal/key_minted.html", "keys", &app, &page)))
         }
+        Ok(_) => Ok(desk.go(&format!("/portal/apps/{}/keys", app.id))),
         Err(error) => again(desk, error, &app),
     }
 }

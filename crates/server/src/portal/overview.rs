@@ -1,5 +1,6 @@
 //! What happened in an app, or in all apps: figures and charts. Charts are drawn here, as coordinates; their words are the template's.
 
+use grantd_domain::hourly::What;
 use grantd_wire::api::{Counts, Overview, OverviewStep, Refusals};
 use grantd_wire::{Code, Error, TimeMs};
 use serde::Serialize;
@@ -97,8 +98,7 @@ fn range<'d>(desk: &'d Desk<'_>) -> &'d str {
 
 fn page(overview: Overview) -> Page {
     let steps = &overview.steps;
-    let is_failure =
-        |refusals: &&Refusals| refusals.code.as_deref().and_then(Code::parse).is_some_and(|code| code.status() >= 500);
+    let is_failure = |refusals: &&Refusals| What::Refused(refusals.code.as_deref().and_then(Code::parse)).is_failure();
     let most = overview.refusals.first().map_or(1, |first| first.calls.max(1));
     let refusals = overview.refusals.iter().filter(|refusals| !is_failure(refusals)).take(CODES_SHOWN);
     let refusals = refusals.map(|Refusals { code, calls }| Refused {

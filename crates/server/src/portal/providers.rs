@@ -209,14 +209,10 @@ fn asked(desk: &Desk<'_>, page: &Setup) -> Result<ProviderCreate, Error> {
         environment: form.filled("environment"),
         fields: form.under(FIELD),
         client_id: form.text("client_id"),
-        client_secret: Some(secret(desk)).filter(|secret| !secret.is_empty()),
+        client_secret: form.filled("client_secret"),
         scopes: scopes(desk, page),
         allowed_hosts: form.list("allowed_hosts"),
     })
-}
-
-fn secret(desk: &Desk<'_>) -> String {
-    desk.form.raw("client_secret").trim().to_owned()
 }
 
 /// What users are asked for. The provider's default is stored as such, so that it follows the catalogue.
@@ -298,11 +294,7 @@ fn changes(desk: &Desk<'_>, page: &Setup) -> Result<ProviderUpdate, Error> {
     let mut ask = ProviderUpdate {
         name: form.filled("name"),
         client_id: Some(form.text("client_id")),
-        client_secret: match secret(desk) {
-            secret if !secret.is_empty() => Some(secret),
-            _ if form.is_on("no_client_secret") => Some(String::new()),
-            _ => None,
-        },
+        client_secret: form.changed_secret("client_secret", "no_client_secret"),
         scopes: Some(scopes(desk, page)),
         allowed_hosts: Some(form.list("allowed_hosts")),
         ..ProviderUpdate::default()

@@ -8,7 +8,7 @@ use grantd_wire::{Error, limits};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::desk::{Desk, Pager, ROWS, Shown};
+use super::desk::{Desk, Pager, ROWS, Shown, in_days, number};
 use crate::answer::Answer;
 use crate::routes::Api;
 
@@ -164,23 +164,24 @@ pub async fn show(desk: &Desk<'_>) -> Result<Answer, Error> {
 /// `POST /portal/apps/{}/secrets/{}/grants`: one more grant on it, for the app itself.
 pub async fn grant(desk: &Desk<'_>) -> Result<Answer, Error> {
     let app = desk.app().await?;
-    let form = &desk.form;
-    let days = form.filled("expires_in_days").and_then(|days| days.parse::<i64>().ok());
-    let ask = GrantCreate {
-        principal_type: "system".to_owned(),
-        label: form.filled("label"),
-        expires_in_seconds: days.map(|days| days.saturating_mul(86_400)),
-        tenant: None,
+    let made = match number(&desk.form, "expires_in_days") {
+        Ok(days) => {
+            let ask = GrantCreate {
+                principal_type: "system".to_owned(),
+                label: desk.form.filled("label"),
+                expires_in_seconds: days.map(|days| days.saturating_mul(86_400)),
+                tenant: None,
+            };
+            desk.send::<Value>(Api::SecretGrantsCreate, &[&app.id, &desk.params[1]], &ask).await
+        }
+        Err(error) => Err(error),
     };
-    match desk.send::<Value>(Api::SecretGrantsCreate, &[&app.id, &desk.params[1]], &ask).await {
+    match made {
         Ok((made, _)) => {
             let id = made["grant_id"].as_str().unwrap_or_default();
             Ok(desk.go(&format!("/portal/apps/{}/grants/{id}?done=grant_created", app.id)))
         }
-        Err(error) => {
-            let page = detail(desk, &app).await?;
-            desk.again(error, &["label", "expires_in_days"], Shown::of("portal/secret.html", "secrets", &app, &page))
-        }
+        Err(error) => again(desk, &app, in_days(error), &["label", "expires_in_days"]).await,
     }
 }
 

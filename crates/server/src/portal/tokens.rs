@@ -1,12 +1,13 @@
 //! One's own personal access tokens; an admin reaches those of others by the pages of members.
 
+use grantd_wire::Error;
 use grantd_wire::api::{self, MintedToken, Organization, Token, TokenCreate};
-use grantd_wire::{Error, limits};
 use serde::Serialize;
 use serde_json::json;
 
 use super::desk::{Desk, Pager, ROWS, Shown, in_days, number};
 use crate::answer::Answer;
+use crate::api::tokens::days_default;
 use crate::routes::Api;
 
 /// Roles that a token can have.
@@ -42,8 +43,7 @@ async fn form(desk: &Desk<'_>) -> Result<New, Error> {
     let own = desk.visitor()?.operator.role.as_str();
     let mut roles: Vec<&str> = ROLES.to_vec();
     roles.truncate(ROLES.iter().position(|role| *role == own).map_or(0, |at| at + 1));
-    let days = days_max.map_or(limits::PAT_DAYS_DEFAULT, |days| days.min(limits::PAT_DAYS_DEFAULT));
-    Ok(New { roles, days, days_max })
+    Ok(New { roles, days: days_default(days_max), days_max })
 }
 
 /// `GET /portal/tokens/new`.
@@ -59,8 +59,10 @@ pub async fn create(desk: &Desk<'_>) -> Result<Answer, Error> {
         Err(error) => return again(desk, error).await,
     };
     match desk.send::<MintedToken>(Api::TokensCreate, &[], &ask).await {
-        Ok((minted, true)) if !desk.is_fresh(minted.pat.created_at) => Ok(desk.go("/portal/tokens")),
-        Ok((minted, _)) => Ok(desk.page(&Shown::new("portal/token_minted.html", "tokens", &minted))),
+        Ok((minted, was_made)) if desk.may_show(was_made, minted.pat.created_at) => {
+            Ok(desk.page(&Shown::new("portal/token_minted.html", "tokens", &minted)))
+        }
+        Ok(_) => Ok(desk.go("/portal/tokens")),
         Err(error) => again(desk, error).await,
     }
 }

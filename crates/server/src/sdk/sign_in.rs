@@ -6,7 +6,7 @@ use std::time::Duration;
 use grantd_domain::audit::{Kind, Outcome};
 use grantd_domain::env::{new_token, new_uuid};
 use grantd_domain::sign_in::{Asked, Why, choose};
-use grantd_store::auth_sessions::{self, AuthSession, AuthState};
+use grantd_store::auth_sessions::{self, AuthSession};
 use grantd_store::hot::use_nonce;
 use grantd_store::{Append, Appended, Tx, append_event, identity_providers};
 use grantd_wire::ids::AuthSessionId;
@@ -37,25 +37,9 @@ pub async fn session(vault: &Vault, call: &Call) -> Result<Answer, Error> {
     let provider = choose(&providers).map_err(|why| why.refused(Code::InvalidRequest))?;
     let token = new_token(env, TOKEN_PREFIX);
     let token_hash = sha256(token.reveal().as_bytes());
-    let session: AuthSession<Asked, Why> = AuthSession {
-        id: AuthSessionId::from_uuid(new_uuid(env)),
-        app_id: app,
-        idp_id: provider.id,
-        request: Asked::KeyId(call.known.key.id),
-        state: AuthState::Open,
-        state_hash: None,
-        browser_hash: None,
-        sealed: None,
-        lease_until: None,
-        outcome: None,
-        user_id: None,
-        result: None,
-        result_until: None,
-        created_at: now,
-        updated_at: now,
-        expires_at: now.plus_seconds(limits::AUTH_SESSION_S),
-        version: 1,
-    };
+    let id = AuthSessionId::from_uuid(new_uuid(env));
+    let (asked, expires_at) = (Asked::KeyId(call.known.key.id), now.plus_seconds(limits::AUTH_SESSION_S));
+    let session: AuthSession<Asked, Why> = AuthSession::new(id, (app, provider.id), asked, now, expires_at);
     let event = call
         .event(vault, Kind::SignInCreated, Outcome::Allowed)
         .core_id("session_id", session.id)

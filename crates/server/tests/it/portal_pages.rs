@@ -84,6 +84,11 @@ async fn a_key_is_shown_once_and_made_once_however_often_the_form_is_sent(server
         let field = if rate.is_empty() { "expires_in_days-error" } else { "rate_limit_rpm-error" };
         assert!(refused.status >= 400 && refused.text.contains(field), "{days} {rate}: {}", refused.text);
     }
+    let grants = format!("/portal/apps/{}/secrets/{}/grants", world.app, world.secret_id);
+    for days in ["soon", "99999999"] {
+        let refused = browser.post(&grants, &[("label", "x"), ("expires_in_days", days)]).await;
+        assert!(refused.status >= 400 && refused.text.contains("expires_in_days-error"), "{days}: {}", refused.text);
+    }
     let revoke = format!("{path}/{}/revoke", world.key_id);
     assert_eq!(browser.get(&revoke).await.status, 200);
     server.token(&world).await.ok(200);

@@ -104,11 +104,16 @@ async fn tokens_of_directories_and_webhooks_are_shown_once(server: Server) {
     let here = format!("/portal/apps/{}/identity/{idp}", world.app);
     for of in ["scim", "webhook"] {
         let path = format!("{here}/{of}");
-        let enabled = admin.post(&path, &[("do", "enable")]).await;
+        let form = [("do", "enable"), ("once", of)];
+        let enabled = admin.post(&path, &form).await;
         assert_eq!(enabled.status, 200, "{}", enabled.text);
         is_sound(&path, &enabled.text);
         let token = shown(&enabled.text).unwrap();
         assert!(!admin.page(&here).await.contains(&token), "not again");
+        assert_eq!(shown(&admin.post(&path, &form).await.text), Some(token.clone()), "a double click");
+        server.advance_ms(60_000);
+        let resent = admin.post(&path, &form).await;
+        assert_eq!((resent.status, shown(&resent.text)), (303, None), "the same form, long after");
         assert_eq!(admin.post(&path, &[("do", "enable")]).await.status, 409, "it is on");
         let other = shown(&admin.post(&path, &[("do", "rotate")]).await.text).unwrap();
         assert_ne!(token, other);
