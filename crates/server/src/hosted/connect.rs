@@ -24,9 +24,9 @@ use crate::flow::callback::{Next, Returned, take};
 use crate::flow::connect::{self, Claim, Opened, Step};
 use crate::flow::sign_in;
 use crate::pages::{
-    self, App, ConnectSignIn, Consent, Csp, Declined, Ending, Failed, Finished, Granted, Leaving, Offer, OfferState,
-    Open, Operation, Page, Partial, Picker, Provider, Reason, ScopeLine, Session, SignInEnd, SignedIn, Site, Stale,
-    Support, Trouble, TroubleKind,
+    self, App, ConnectSignIn, Consent, Declined, Ending, Failed, Finished, Granted, Leaving, Offer, OfferState, Open,
+    Operation, Page, Partial, Picker, Provider, Reason, ScopeLine, Session, SignInEnd, SignedIn, Site, Stale, Support,
+    Trouble, TroubleKind,
 };
 use crate::vault::Vault;
 
@@ -40,7 +40,7 @@ fn site(vault: &Vault) -> Site<'_> {
 }
 
 pub(super) fn page(vault: &Vault, status: u16, page: &Page<'_>) -> Answer {
-    pages::answer(status, &site(vault), page, &Csp::default())
+    pages::answer(status, &site(vault), page)
 }
 
 /// A failure as a page.
@@ -361,8 +361,7 @@ async fn consent(vault: &Arc<Vault>, view: &View<'_>, provider_id: &str) -> Resu
         until,
         direct: session.request.is_direct && view.step(provider_id).is_none(),
     };
-    let csp = Csp { form_action: &[&provider.facts.authorize.url] };
-    Ok(pages::answer(200, &site(vault), &Page::Consent(shown), &csp))
+    Ok(page(vault, 200, &Page::Consent(shown)))
 }
 
 /// What a scope opens, in words where they are known. Those that only make the protocol work open nothing.

@@ -377,34 +377,23 @@ impl TroubleKind {
     pub const ALL: [Self; 5] = [Self::Form, Self::NotFound, Self::TooMany, Self::Busy, Self::Internal];
 }
 
-/// What a page's policy allows beside our own origin.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Csp<'a> {
-    /// Addresses, or origins, that a form of the page may lead to.
-    pub form_action: &'a [&'a str],
-}
+/// What pages may load, and where their forms may lead: our own origin and nothing else, on all of them. The way to a provider is
+/// [`Leaving`], and no form.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The answer that shows this page.
-pub fn answer(status: u16, site: &Site<'_>, page: &Page<'_>, csp: &Csp<'_>) -> Answer {
+pub fn answer(status: u16, site: &Site<'_>, page: &Page<'_>) -> Answer {
     let html = html(site, page);
     let mut answer = raw(status, "text/html; charset=utf-8", Body::from(html));
-    secure(&mut answer, csp, Window::TellsItsOpener);
+    secure(&mut answer, Window::TellsItsOpener);
     answer
 }
 
 /// The security headers of pages. `raw` has set `Cache-Control` and `X-Content-Type-Options`.
-fn secure(answer: &mut Answer, csp: &Csp<'_>, window: Window) {
-    let mut forms = String::from("'self'");
-    for origin in csp.form_action.iter().filter_map(|address| shown::origin(address)) {
-        forms.push(' ');
-        forms.push_str(origin);
-    }
-    let policy = format!(
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action {forms}; \
-         base-uri 'none'; frame-ancestors 'none'"
-    );
+fn secure(answer: &mut Answer, window: Window) {
     let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_str(&policy).expect("origins are ASCII"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     // For browsers that do not know `frame-ancestors`.
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     let (referrer, opener) = match window {
@@ -430,7 +419,7 @@ pub fn portal(status: u16, template: &str, context: &impl Serialize) -> Answer {
     shown::make_inert(&mut context);
     let html = render::render(template, Value::from(Serde(&context)));
     let mut answer = raw(status, "text/html; charset=utf-8", Body::from(html));
-    secure(&mut answer, &Csp::default(), Window::StandsAlone);
+    secure(&mut answer, Window::StandsAlone);
     answer
 }
 

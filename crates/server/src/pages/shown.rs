@@ -1,7 +1,7 @@
 //! Text and addresses of others, as far as a page may show them.
 //!
 //! Invariants: a name cannot change the direction, the order or the place of what stands around it; an address that is not plain
-//! `https` (or `http` on this machine) never becomes a link; an origin cannot end the header that it stands in.
+//! `https` (or `http` on this machine) never becomes a link.
 
 use serde::{Serialize, Serializer};
 
@@ -84,7 +84,7 @@ pub(super) fn host(text: &str) -> Option<&str> {
     (starts && authority.bytes().all(clean) && (!local_only || is_loopback(authority))).then_some(authority)
 }
 
-/// The origin of an address that may be a link. Fit for a header: nothing in it ends a directive or a line.
+/// The origin of an address that may be a link.
 pub(super) fn origin(text: &str) -> Option<&str> {
     let authority = host(url(text)?)?;
     let scheme = text.find("://")? + "://".len();
