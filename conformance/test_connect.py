@@ -579,11 +579,12 @@ async def test_revoking_the_last_grant_ends_the_tokens_at_the_provider(
 async def test_names_of_others_are_text(world: World):
     hostile = "<img src=x onerror=alert(1)>\"'\u202egnp.exe"
     world.update_app(name=f"{hostile[:20]} {secrets.token_hex(4)}")
-    of = played(world, name='<script>alert("x")</script>')
+    of = played(world, name='<script>alert("x")</script>', texts={"read": f"Read {hostile}"})
     async with world.vault() as app:
         made = await session(app, "acme")
         visitor = of.visitor()
         pages = [visitor.open(made.connect_url)]
+        assert "Read <img src=x onerror=alert(1)>\"'gnp.exe" in pages[0].text, "what a scope opens is told in words"
         pages.append(visitor.connect(pages[0]))
     for page in pages:
         raw = page.answer.body.decode()

@@ -91,8 +91,16 @@ class Played:
         return Visitor(consent)
 
 
-def played(world: World, quirks: Quirks | None = None, provider_id: str = "acme", **fields: Any) -> Played:
-    """Registers the app with a provider that behaves so, described by what can be said of a custom provider."""
+def played(
+    world: World,
+    quirks: Quirks | None = None,
+    provider_id: str = "acme",
+    *,
+    texts: dict[str, str] | None = None,
+    **fields: Any,
+) -> Played:
+    """Registers the app with a provider that behaves so, described by what can be said of a custom provider. `texts`: what its
+    scopes open, in words."""
     quirks = quirks or Quirks()
     provider = world.services.quirky.provider(quirks)
     custom: dict[str, Any] = {
@@ -103,6 +111,7 @@ def played(world: World, quirks: Quirks | None = None, provider_id: str = "acme"
         "client_auth": quirks.auth,
         "no_pkce": quirks.pkce == "refused",
         "scopes": SCOPES,
+        "scope_texts": texts or {},
     }
     if quirks.offline:
         custom["authorize_params"] = dict([quirks.offline])

@@ -201,6 +201,8 @@ pub const CLIENT_CHARS_MAX: usize = 4_096;
 pub const PROVIDER_FIELD_CHARS_MAX: usize = 255;
 /// Characters of a URL of a provider that is not in the catalogue.
 pub const CUSTOM_URL_CHARS_MAX: usize = 2_048;
+/// Characters of what one of its scopes opens, in words. A page shows no longer ones.
+pub const CUSTOM_SCOPE_TEXT_CHARS_MAX: usize = 120;
 /// Further parameters of its link to consent.
 pub const CUSTOM_PARAMS_MAX: usize = 20;
 /// Characters of the name of one, and of its value.

@@ -181,7 +181,7 @@ pub fn of_custom(
             separator,
             default: default_scopes,
             required: Vec::new(),
-            known: BTreeMap::new(),
+            known: said.scope_texts.clone(),
             evidence: evidence(),
         },
         token: Token {

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use grantd_wire::api::CustomProvider;
 use grantd_wire::limits::{
-    CUSTOM_PARAM_CHARS_MAX, CUSTOM_PARAMS_MAX, CUSTOM_POINTER_CHARS_MAX, CUSTOM_POINTERS_MAX, CUSTOM_URL_CHARS_MAX,
-    INJECTION_HEADER_CHARS_MAX, OAUTH_SCOPE_CHARS_MAX, OAUTH_SCOPES_MAX, SLUG_CHARS_MAX,
+    CUSTOM_PARAM_CHARS_MAX, CUSTOM_PARAMS_MAX, CUSTOM_POINTER_CHARS_MAX, CUSTOM_POINTERS_MAX,
+    CUSTOM_SCOPE_TEXT_CHARS_MAX, CUSTOM_URL_CHARS_MAX, INJECTION_HEADER_CHARS_MAX, OAUTH_SCOPE_CHARS_MAX,
+    OAUTH_SCOPES_MAX, SLUG_CHARS_MAX,
 };
 use grantd_wire::{Error, ids::AppProviderId};
 use url::Url;
@@ -13,6 +14,7 @@ use url::Url;
 use super::{CUSTOM, Provider, find};
 use crate::connect::is_scope;
 use crate::destination::Target;
+use crate::grant::check_text;
 use crate::inject::{check_format, check_header_name};
 
 /// Checks the id that a provider is given which is not in the catalogue.
@@ -64,6 +66,7 @@ pub fn check_custom(said: &CustomProvider) -> Result<(), Error> {
         Target::parse(url).map_err(|why| Error::impossible(&field, &format!("is no URL that can be called. {why}")))?;
     }
     check_scopes("custom.scopes", &said.scopes)?;
+    check_scope_texts(said)?;
     check_params(said)?;
     for (field, pointers) in [("account_id", &said.account_id), ("account_name", &said.account_name)] {
         let is_short = |pointer: &String| pointer.chars().count() <= CUSTOM_POINTER_CHARS_MAX;
@@ -77,6 +80,24 @@ pub fn check_custom(said: &CustomProvider) -> Result<(), Error> {
         check_header_name("custom.header", header, INJECTION_HEADER_CHARS_MAX)?;
     }
     said.format.as_ref().map_or(Ok(()), |format| check_format("custom.format", format))
+}
+
+fn check_scope_texts(said: &CustomProvider) -> Result<(), Error> {
+    const FIELD: &str = "custom.scope_texts";
+    if said.scope_texts.len() > OAUTH_SCOPES_MAX {
+        return Err(Error::impossible(FIELD, &format!("at most {OAUTH_SCOPES_MAX} scopes")));
+    }
+    for (scope, text) in &said.scope_texts {
+        // Where lines say `scope=text`, such a scope would be read as another.
+        if !is_scope(scope) || scope.contains('=') {
+            return Err(Error::impossible(
+                FIELD,
+                "must name scopes as they are asked for, and none with an equals sign",
+            ));
+        }
+        check_text(FIELD, text, CUSTOM_SCOPE_TEXT_CHARS_MAX).map_err(|wrong| wrong.detail("scope", scope.as_str()))?;
+    }
+    Ok(())
 }
 
 fn check_params(said: &CustomProvider) -> Result<(), Error> {
@@ -154,6 +175,13 @@ mod tests {
             CustomProvider { authorize_params: params(CUSTOM_PARAMS_MAX + 1, 1), ..of() },
             "authorize_params",
         );
+        check(
+            CustomProvider { scope_texts: params(OAUTH_SCOPES_MAX, CUSTOM_SCOPE_TEXT_CHARS_MAX), ..of() },
+            CustomProvider { scope_texts: params(OAUTH_SCOPES_MAX + 1, 1), ..of() },
+            "scope_texts",
+        );
+        let past = CustomProvider { scope_texts: params(1, CUSTOM_SCOPE_TEXT_CHARS_MAX + 1), ..of() };
+        check(of(), past, "scope_texts");
         let past = CustomProvider { authorize_params: params(1, CUSTOM_PARAM_CHARS_MAX + 1), ..of() };
         check(of(), past, "authorize_params");
         check(
@@ -166,10 +194,18 @@ mod tests {
 
     #[test]
     fn what_could_not_be_called_or_sent_is_refused() {
+        let tells = |scope: &str, text: &str| CustomProvider {
+            scope_texts: std::collections::BTreeMap::from([(scope.to_owned(), text.to_owned())]),
+            ..Default::default()
+        };
         for (said, field) in [
             (CustomProvider { token_url: Some("https:id.example.com".to_owned()), ..Default::default() }, "token_url"),
             (CustomProvider { userinfo_url: Some("ftp://x/".to_owned()), ..Default::default() }, "userinfo_url"),
             (CustomProvider { header: Some("Host".to_owned()), ..Default::default() }, "header"),
+            (tells("two words", "Read"), "scope_texts"),
+            (tells("a=b", "Read"), "scope_texts"),
+            (tells("read", ""), "scope_texts"),
+            (tells("read", "Read\nSend money"), "scope_texts"),
             (CustomProvider { format: Some("Bearer".to_owned()), ..Default::default() }, "format"),
             (CustomProvider { format: Some("{token}\n".to_owned()), ..Default::default() }, "format"),
         ] {

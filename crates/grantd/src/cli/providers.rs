@@ -188,6 +188,9 @@ pub struct CustomArgs {
     /// What stands between scopes: a space or a comma [default: a space]
     #[arg(long, value_name = "TEXT")]
     scope_separator: Option<String>,
+    /// What a scope opens, for users to read when they are asked, such as files.read='Read your files'
+    #[arg(long, value_name = "SCOPE=TEXT", value_parser = parse_pair)]
+    scope_text: Vec<Pair>,
     /// A further parameter of the link to consent, such as prompt=consent
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     authorize_param: Vec<Pair>,
@@ -224,8 +227,9 @@ impl CustomArgs {
             &self.header,
             &self.format,
         ];
-        let has_lists =
-            !(self.authorize_param.is_empty() && self.account_id.is_empty() && self.account_name.is_empty());
+        let pairs = [&self.scope_text, &self.authorize_param];
+        let pointers = [&self.account_id, &self.account_name];
+        let has_lists = !(pairs.iter().all(|said| said.is_empty()) && pointers.iter().all(|said| said.is_empty()));
         texts.iter().all(|text| text.is_none()) && self.client_auth.is_none() && !self.no_pkce && !has_lists
     }
 
@@ -258,9 +262,13 @@ impl CustomArgs {
         put(&mut said.header, self.header);
         put(&mut said.format, self.format);
         said.no_pkce |= self.no_pkce;
-        if !self.authorize_param.is_empty() {
-            said.authorize_params = self.authorize_param.into_iter().map(|pair| (pair.name, pair.value)).collect();
-        }
+        let put = |field: &mut BTreeMap<String, String>, pairs: Vec<Pair>| {
+            if !pairs.is_empty() {
+                *field = pairs.into_iter().map(|pair| (pair.name, pair.value)).collect();
+            }
+        };
+        put(&mut said.scope_texts, self.scope_text);
+        put(&mut said.authorize_params, self.authorize_param);
         if !self.account_id.is_empty() {
             said.account_id = self.account_id;
         }

@@ -94,6 +94,7 @@ fn custom(issuer: &Issuer) -> CustomProvider {
     CustomProvider {
         issuer: Some(issuer.url().to_owned()),
         scopes: SCOPES.iter().map(|(scope, _)| (*scope).to_owned()).collect(),
+        scope_texts: SCOPES.iter().map(|(scope, text)| ((*scope).to_owned(), (*text).to_owned())).collect(),
         account_name: vec!["/email".to_owned()],
         ..CustomProvider::default()
     }

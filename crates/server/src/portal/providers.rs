@@ -17,7 +17,7 @@ const FIELD: &str = "fields.";
 /// The entry that is none.
 const CUSTOM: &str = "custom";
 /// Fields of the form beside those of an entry. What was typed into them is kept when the page is drawn again.
-const KEPT: [&str; 21] = [
+const KEPT: [&str; 22] = [
     "provider",
     "name",
     "client_id",
@@ -34,6 +34,7 @@ const KEPT: [&str; 21] = [
     "custom.no_pkce",
     "custom.scope_separator",
     "custom.scopes",
+    "custom.scope_texts",
     "custom.authorize_params",
     "custom.account_id",
     "custom.account_name",
@@ -149,7 +150,9 @@ impl Setup {
 
 /// What stands in the fields of a provider that is described.
 fn fields_of(said: CustomProvider) -> BTreeMap<&'static str, String> {
-    let params: Vec<String> = said.authorize_params.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let lines = |pairs: &BTreeMap<String, String>| {
+        pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("\n")
+    };
     let text = Option::unwrap_or_default;
     BTreeMap::from([
         ("issuer", text(said.issuer)),
@@ -161,7 +164,8 @@ fn fields_of(said: CustomProvider) -> BTreeMap<&'static str, String> {
         ("no_pkce", if said.no_pkce { "yes" } else { "" }.to_owned()),
         ("scope_separator", text(said.scope_separator)),
         ("scopes", said.scopes.join(" ")),
-        ("authorize_params", params.join("\n")),
+        ("scope_texts", lines(&said.scope_texts)),
+        ("authorize_params", lines(&said.authorize_params)),
         ("account_id", said.account_id.join(" ")),
         ("account_name", said.account_name.join(" ")),
         ("header", text(said.header)),
@@ -230,7 +234,9 @@ fn scopes(desk: &Desk<'_>, page: &Setup) -> Vec<String> {
 /// What the form says of a provider that is not in the catalogue.
 fn described(desk: &Desk<'_>) -> Result<CustomProvider, Error> {
     let form = &desk.form;
-    let pairs = form.pairs("custom.authorize_params");
+    let pairs = |field: &str, example: &str| {
+        form.pairs(field).ok_or_else(|| Error::impossible(field, &format!("must be lines such as {example}")))
+    };
     Ok(CustomProvider {
         issuer: form.filled("custom.issuer"),
         authorize_url: form.filled("custom.authorize_url"),
@@ -241,8 +247,8 @@ fn described(desk: &Desk<'_>) -> Result<CustomProvider, Error> {
         no_pkce: form.is_on("custom.no_pkce"),
         scope_separator: Some(form.raw("custom.scope_separator").to_owned()).filter(|text| !text.is_empty()),
         scopes: form.words("custom.scopes"),
-        authorize_params: pairs
-            .ok_or_else(|| Error::impossible("custom.authorize_params", "must be lines such as prompt=consent"))?,
+        scope_texts: pairs("custom.scope_texts", "files.read=Read your files")?,
+        authorize_params: pairs("custom.authorize_params", "prompt=consent")?,
         account_id: form.words("custom.account_id"),
         account_name: form.words("custom.account_name"),
         header: form.filled("custom.header"),

@@ -112,6 +112,7 @@ async fn a_provider_is_described_and_what_is_wrong_stands_at_its_field(server: S
         ("custom.token_url", "https://acme.example/token"),
         ("custom.userinfo_url", "https://acme.example/me"),
         ("custom.authorize_params", "prompt=consent\r\naccess_type = offline"),
+        ("custom.scope_texts", "read = Read your files\r\nwrite=Change <your> files"),
         ("custom.scope_separator", ","),
         ("custom.account_id", "/id"),
     ];
@@ -120,6 +121,8 @@ async fn a_provider_is_described_and_what_is_wrong_stands_at_its_field(server: S
         ("allowed_hosts", "", "allowed_hosts"),
         ("custom.token_url", "ftp://acme.example", "custom.token_url"),
         ("custom.authorize_params", "no pair", "custom.authorize_params"),
+        ("custom.scope_texts", "no pair", "custom.scope_texts"),
+        ("custom.scope_texts", "two words=x", "custom.scope_texts"),
         ("custom.issuer", "http://acme.example", "custom.issuer"),
     ] {
         let mut wrong: Vec<(&str, &str)> = given.iter().filter(|(name, _)| *name != field).copied().collect();
@@ -137,8 +140,11 @@ async fn a_provider_is_described_and_what_is_wrong_stands_at_its_field(server: S
     assert_eq!(made.status, 303, "{}", made.text);
     let stored = provider(&server, &world, "acme").await;
     assert_eq!(stored["custom"]["authorize_params"], json!({"prompt": "consent", "access_type": "offline"}));
+    let texts = json!({"read": "Read your files", "write": "Change <your> files"});
+    assert_eq!(stored["custom"]["scope_texts"], texts);
     let page = browser.get(made.header("location")).await;
     is_sound("custom", &page.text);
+    assert!(page.text.contains("read=Read your files\nwrite=Change &lt;your&gt; files</textarea>"), "{}", page.text);
     assert!(page.text.contains("access_type=offline\nprompt=consent</textarea>"), "{}", page.text);
     // What is sent as it stands there changes nothing of it.
     let here = made.header("location").split('?').next().unwrap();

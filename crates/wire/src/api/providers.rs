@@ -78,6 +78,9 @@ pub struct CustomProvider {
     /// Asked for when nothing else is configured; `openid` when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
+    /// By the name of a scope, what it opens: users are told so when they are asked, and the scope's name where nothing is said.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scope_texts: BTreeMap<String, String>,
     /// Further parameters of the link to consent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub authorize_params: BTreeMap<String, String>,

@@ -155,7 +155,7 @@ pub const STORY: &[Step] = &[
     stores(
         "providers create acme --custom --name Acme --client-id 1234 --client-secret - \
          --authorize-url https://id.acme.example/authorize --token-url https://id.acme.example/token \
-         --authorize-param prompt=consent --scopes read,write --allowed-host api.acme.example",
+         --authorize-param prompt=consent --scopes read,write --scope-text read=Read --allowed-host api.acme.example",
         &[],
     ),
     fails("providers create google --client-id 1234", Exit::Conflict),
