@@ -4,6 +4,7 @@ use grantd_domain::account::SealedSecret;
 use grantd_domain::webhook::{Mark, SubjectFrom, Vendor};
 use grantd_wire::TimeMs;
 use grantd_wire::ids::{AppId, IdentityProviderId, UserId};
+use grantd_wire::sign::sha256;
 
 use crate::error::Result;
 use crate::seam::{Row, Tx, Value, after, id};
@@ -159,15 +160,35 @@ pub fn remember(tx: &mut Tx<'_>, webhook: &Webhook, event: &str, at: TimeMs, sin
     )?;
     if new == 1 {
         tx.execute(
-            "UPDATE idp_webhooks SET last_event_at_ms = $3 WHERE app_id = $1 AND idp_id = $2",
-            &[app.clone(), idp.clone(), at.into()],
-        )?;
-        tx.execute(
             "DELETE FROM idp_webhook_events WHERE app_id = $1 AND idp_id = $2 AND seen_at_ms < $3",
             &[app, idp, since.into()],
         )?;
     }
     Ok(new == 1)
+}
+
+/// Takes note of when an event came that named a user of the app.
+pub fn set_last_event(tx: &mut Tx<'_>, webhook: &Webhook, at: TimeMs) -> Result<()> {
+    let sql = "UPDATE idp_webhooks SET last_event_at_ms = $3 WHERE app_id = $1 AND idp_id = $2";
+    tx.execute(sql, &[id(webhook.app_id), id(webhook.idp_id), at.into()]).map(drop)
+}
+
+/// Takes note that somebody was deleted whom the app does not have; tokens issued until `gone_at` are theirs. What is older than `since`
+/// is forgotten.
+pub fn remember_gone(tx: &mut Tx<'_>, webhook: &Webhook, subject: &str, gone_at: TimeMs, since: TimeMs) -> Result<()> {
+    let (app, idp) = (id(webhook.app_id), id(webhook.idp_id));
+    tx.execute(
+        "INSERT INTO gone_subjects (app_id, idp_id, subject_hash, gone_at_ms) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (app_id, idp_id, subject_hash) DO UPDATE SET gone_at_ms = $4 WHERE gone_subjects.gone_at_ms < $4",
+        &[app.clone(), idp.clone(), subject_hash(subject), gone_at.into()],
+    )?;
+    let sql = "DELETE FROM gone_subjects WHERE app_id = $1 AND idp_id = $2 AND gone_at_ms < $3";
+    tx.execute(sql, &[app, idp, since.into()]).map(drop)
+}
+
+/// Whose row it is in `gone_subjects`: nobody's name is kept who was never here.
+pub(crate) fn subject_hash(subject: &str) -> Value {
+    sha256(subject.as_bytes()).as_slice().into()
 }
 
 /// What is known of a user by webhook.

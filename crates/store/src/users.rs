@@ -7,6 +7,7 @@ use grantd_wire::ids::{AppId, IdentityProviderId, UserId};
 use crate::apps::{json, prefix_bounds};
 use crate::error::Result;
 use crate::hot::Epochs;
+use crate::idp_webhooks::subject_hash;
 use crate::seam::{Row, Tx, Value, id};
 use crate::{Store, hot};
 
@@ -219,8 +220,8 @@ pub fn count_living(tx: &mut Tx<'_>, app: AppId, idp: IdentityProviderId) -> Res
 }
 
 impl Store {
-    /// The row of a subject that is not deprovisioned, else the newest one; when the subject was deprovisioned last; and the epochs of
-    /// that moment. `None`: the app is gone.
+    /// The row of a subject that is not deprovisioned, else the newest one; when the subject was deprovisioned last, or deleted at the
+    /// identity provider before it was seen; and the epochs of that moment. `None`: the app is gone.
     pub async fn find_subject(
         &self,
         app: AppId,
@@ -229,16 +230,19 @@ impl Store {
     ) -> Result<Option<(Epochs, Option<User>, Option<TimeMs>)>> {
         let sql = concat!(
             "SELECT o.epoch, a.epoch, (SELECT MAX(g.deprovisioned_at_ms) FROM users g \
-             WHERE g.app_id = a.id AND g.idp_id = $2 AND g.subject = $3), ",
+             WHERE g.app_id = a.id AND g.idp_id = $2 AND g.subject = $3), \
+             (SELECT d.gone_at_ms FROM gone_subjects d WHERE d.app_id = a.id AND d.idp_id = $2 AND d.subject_hash = $4), ",
             user_columns!(),
             " FROM apps a JOIN organizations o ON o.id = a.organization_id \
              LEFT JOIN users u ON u.app_id = a.id AND u.idp_id = $2 AND u.subject = $3 \
              WHERE a.id = $1 ORDER BY CASE WHEN u.deprovisioned_at_ms IS NULL THEN 0 ELSE 1 END, u.id DESC LIMIT 1"
         );
-        let (era, rows) = self.fetch_in_era("users", sql, vec![id(app), id(idp), subject.into()]).await?;
+        let params = vec![id(app), id(idp), subject.into(), subject_hash(subject)];
+        let (era, rows) = self.fetch_in_era("users", sql, params).await?;
         let Some(mut row) = rows.into_iter().next() else { return Ok(None) };
         let epochs = hot::epochs(era, &mut row)?;
-        let gone_at = row.opt_time("users.deprovisioned_at_ms")?;
-        Ok(Some((epochs, read_opt(&mut row)?, gone_at)))
+        let deprovisioned_at = row.opt_time("users.deprovisioned_at_ms")?;
+        let deleted_at = row.opt_time("gone_subjects.gone_at_ms")?;
+        Ok(Some((epochs, read_opt(&mut row)?, deprovisioned_at.max(deleted_at))))
     }
 }

@@ -154,6 +154,8 @@ pub enum Act {
     /// Takes back what the webhook did, and nothing that somebody else did.
     Resume,
     Deprovision,
+    /// There is nobody to end. Who had a token before, and comes with it now, is not let in: see [`gone_at`].
+    RememberGone,
     /// It changes nothing, but older ones do not count after it.
     Remember,
     Nothing,
@@ -163,10 +165,15 @@ pub enum Act {
 /// told by two clocks of the vendor.
 const REVIVED_AFTER_MS: i64 = 60 * 60 * 1000;
 
+/// Until when tokens are of somebody who was deleted: those that were issued later are of another user of that name.
+pub fn gone_at(told: &Told, now: TimeMs) -> TimeMs {
+    told.at.plus_ms(REVIVED_AFTER_MS).min(now)
+}
+
 /// What to do with the user that an event names, if there is one.
 pub fn decide(user: Option<&User>, mark: Option<&Mark>, told: &Told) -> Act {
     let Some(user) = user.filter(|user| !matches!(user.status, UserStatus::Deprovisioned { .. })) else {
-        return Act::Nothing;
+        return if told.change == Change::Deleted { Act::RememberGone } else { Act::Nothing };
     };
     if mark.is_some_and(|mark| told.at < mark.told_at) {
         return Act::Nothing;

@@ -208,8 +208,11 @@ fn what_follows_from_an_event() {
         (Some(&suspended), Some(&theirs), Change::Unblocked, Act::Remember),
         (Some(&suspended), None, Change::Unblocked, Act::Remember),
         (Some(&gone), Some(&ours), Change::Unblocked, Act::Nothing),
-        (Some(&gone), Some(&ours), Change::Deleted, Act::Nothing),
-        (None, None, Change::Deleted, Act::Nothing),
+        (Some(&gone), Some(&ours), Change::Blocked, Act::Nothing),
+        // Tokens may be about that were never shown here.
+        (Some(&gone), Some(&ours), Change::Deleted, Act::RememberGone),
+        (None, None, Change::Deleted, Act::RememberGone),
+        (None, None, Change::Blocked, Act::Nothing),
     ] {
         assert_eq!(act(user, mark, change, later), wanted, "{user:?} {mark:?} {change:?}");
     }
@@ -222,6 +225,11 @@ fn what_follows_from_an_event() {
     assert_eq!(act(Some(&active), None, Change::Deleted, NOW.plus_ms(-REVIVED_AFTER_MS)), Act::Deprovision);
     assert_eq!(act(Some(&active), None, Change::Deleted, NOW.plus_ms(-REVIVED_AFTER_MS - 1)), Act::Nothing);
     assert_eq!(act(Some(&active), None, Change::Blocked, NOW.plus_ms(-REVIVED_AFTER_MS - 1)), Act::Suspend);
+    // Of who was never seen the same holds, and a deletion says nothing of tokens that come after it was told.
+    let told = Told { id: "e".to_owned(), at: NOW, subject: "s".to_owned(), change: Change::Deleted };
+    for (later, until) in [(0, 0), (REVIVED_AFTER_MS, REVIVED_AFTER_MS), (REVIVED_AFTER_MS + 1, REVIVED_AFTER_MS)] {
+        assert_eq!(gone_at(&told, NOW.plus_ms(later)), NOW.plus_ms(until));
+    }
 }
 
 /// The key of Standard Webhooks' own examples.

@@ -4,7 +4,7 @@
 
 use grantd_domain::audit::{Event, Kind};
 use grantd_domain::identity::UserStatus;
-use grantd_domain::webhook::{Act, Mark, Told, decide};
+use grantd_domain::webhook::{Act, Change, Mark, Told, decide, gone_at};
 use grantd_store::idp_webhooks::{self as rows, Webhook};
 use grantd_store::{Result, Tx, append_event, apps, grants, users};
 use grantd_wire::{Code, Error, TimeMs, limits};
@@ -17,13 +17,16 @@ const KINDS: &[Kind] = &[Kind::UserSuspended, Kind::UserResumed, Kind::UserDepro
 /// Grants that may be made between the look and the write.
 const GRANTS_SPARE: usize = 3;
 
-/// Does what follows from an event. `draft` begins an event of whoever called. A user that is not known is nobody here.
+/// Does what follows from an event. `draft` begins an event of whoever called. Of a user that is not known only the end counts.
 pub async fn tell(vault: &Vault, webhook: &Webhook, mut told: Told, now: TimeMs, draft: &Event) -> Result<(), Error> {
     // A clock that goes ahead must not make what comes after it look old.
     told.at = told.at.min(now);
     for _ in 0..limits::DECISIONS_MAX {
-        let count = grants_of(vault, webhook, &told).await?;
-        let Some(count) = count else { return Ok(()) };
+        let count = match grants_of(vault, webhook, &told).await? {
+            Some(count) => count,
+            None if told.change == Change::Deleted => 0,
+            None => return Ok(()),
+        };
         let telling = Telling {
             webhook: webhook.clone(),
             told: told.clone(),
@@ -71,7 +74,13 @@ impl Telling {
         if !rows::remember(tx, &self.webhook, &self.told.id, self.now, since)? {
             return Ok(());
         }
-        let Some(user) = users::find_subject(tx, app, idp, &self.told.subject)? else { return Ok(()) };
+        let Some(user) = users::find_subject(tx, app, idp, &self.told.subject)? else {
+            return match decide(None, None, &self.told) {
+                Act::RememberGone => self.remember_gone(tx),
+                _ => Ok(()),
+            };
+        };
+        rows::set_last_event(tx, &self.webhook, self.now)?;
         let mark = rows::find_mark(tx, app, user.id)?;
         let mut next = Mark { told_at: self.told.at, suspended_at: mark.and_then(|mark| mark.suspended_at) };
         let event =
@@ -79,6 +88,7 @@ impl Telling {
         let act = decide(Some(&user), mark.as_ref(), &self.told);
         let (to, kind) = match act {
             Act::Nothing => return Ok(()),
+            Act::RememberGone => return self.remember_gone(tx),
             Act::Remember => return rows::set_mark(tx, app, user.id, &next),
             Act::Deprovision => {
                 let event = event(Kind::UserDeprovisioned);
@@ -97,5 +107,11 @@ impl Telling {
             append_event(tx, &event(kind).user(user.id).prepare())?;
         }
         Ok(())
+    }
+
+    /// Nothing of the app's ends with it, so there is neither an event nor an epoch: whoever is refused for it is.
+    fn remember_gone(&self, tx: &mut Tx<'_>) -> Result<()> {
+        let since = self.now.plus_ms(-limits::WEBHOOK_GONE_MS);
+        rows::remember_gone(tx, &self.webhook, &self.told.subject, gone_at(&self.told, self.now), since)
     }
 }

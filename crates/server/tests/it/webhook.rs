@@ -33,6 +33,7 @@ on_kept_engines! {
     a_secret_that_does_not_open_is_found,
     deliveries_at_once_count_as_their_events_happened,
     what_was_issued_before_a_user_was_deleted_speaks_for_nobody_after,
+    who_was_deleted_before_they_were_seen_is_not_let_in_by_a_token_of_before,
 }
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -505,19 +506,72 @@ async fn deliveries_at_once_count_as_their_events_happened(server: Server) {
     assert_eq!((vendor.told("user.suspended").await, vendor.told("user.resumed").await), (suspended, resumed));
 }
 
+/// The webhook of the identity provider that signs tokens, as if it were Auth0.
+async fn of_acme<'s>(server: &'s Server, world: &'s World) -> Vendor<'s> {
+    server.database.behind_its_back("UPDATE identity_providers SET preset = 'auth0'").await;
+    let idps = server.api("GET", &world.path("identity-providers"), Value::Null).await.ok(200);
+    let idp = text(&idps["items"][0], "id");
+    let made = server.api("POST", &world.path(&format!("identity-providers/{idp}/webhook")), json!({})).await.ok(201);
+    Vendor { server, world, idp, token: text(&made, "token") }
+}
+
+/// Who this token is of.
+async fn resolved(server: &Server, world: &World, token: &str) -> Answer {
+    let body = json!({"include_profile": false, "user_token": token});
+    server.send(server.sign_as(world).post("/sdk/identity/resolve", &body)).await
+}
+
+async fn who_was_deleted_before_they_were_seen_is_not_let_in_by_a_token_of_before(server: Server) {
+    let (server, world, idp) = crate::sign_in::acme(&server).await;
+    let vendor = of_acme(&server, &world).await;
+    let seconds = |later_ms: i64| server.now().plus_ms(later_ms).0.div_euclid(1000);
+    let issued = |subject: &str, later_ms: i64| {
+        idp.token(&server, json!({"sub": subject, "iat": seconds(later_ms), "exp": seconds(3_600_000)}))
+    };
+    let is_refused = async |token: &str| {
+        let refused = resolved(&server, &world, token).await.refused(Code::JwtValidationError);
+        assert_eq!(refused["details"]["check"], "user_deprovisioned");
+    };
+    let (before, timeless) = (issued("new", -60_000), idp.token(&server, json!({"sub": "new", "iat": null})));
+    let gone = auth0(&server, "gone", "user.deleted", "new", None, 0);
+    vendor.heard(gone.clone()).await;
+    is_refused(&before).await;
+    is_refused(&timeless).await;
+    assert_eq!(server.database.number("SELECT COUNT(*) FROM users").await, 0);
+    // Nobody of the app's was named: neither the trail nor the webhook's page says so.
+    assert_eq!(vendor.told("user.deprovisioned").await, 0);
+    let path = world.path(&format!("identity-providers/{}/webhook", vendor.idp));
+    assert_eq!(server.api("GET", &path, Value::Null).await.ok(200)["last_event_at"], Value::Null);
+    // Another of that name is let in, and the event that comes again changes nothing for them.
+    server.advance_ms(2_000);
+    let after = issued("new", 0);
+    resolved(&server, &world, &after).await.ok(200);
+    vendor.heard(gone).await;
+    resolved(&server, &world, &after).await.ok(200);
+    is_refused(&before).await;
+    // Of a deletion that is told late, tokens from more than an hour after it are not.
+    vendor.heard(auth0(&server, "late", "user.deleted", "other", None, -7_200_000)).await;
+    is_refused(&issued("other", -3_700_000)).await;
+    resolved(&server, &world, &issued("other", -3_500_000)).await.ok(200);
+    // Somebody who was blocked has nothing yet that could be taken from them.
+    vendor.heard(auth0(&server, "blocked", "user.updated", "third", Some(true), 0)).await;
+    resolved(&server, &world, &issued("third", -60_000)).await.ok(200);
+    // It is forgotten in time, at the bound and not before.
+    let kept = async || server.database.number("SELECT COUNT(*) FROM gone_subjects").await;
+    server.advance_ms(limits::WEBHOOK_GONE_MS - 2_000);
+    vendor.heard(auth0(&server, "later", "user.deleted", "x", None, 0)).await;
+    assert_eq!(kept().await, 2);
+    server.advance_ms(1);
+    vendor.heard(auth0(&server, "last", "user.deleted", "y", None, 0)).await;
+    assert_eq!(kept().await, 2);
+}
+
 async fn what_was_issued_before_a_user_was_deleted_speaks_for_nobody_after(server: Server) {
     let (server, world, idp) = crate::sign_in::acme(&server).await;
     let token = idp.token(&server, json!({}));
-    let ask = async || {
-        let body = json!({"include_profile": false, "user_token": token});
-        server.send(server.sign_as(&world).post("/sdk/identity/resolve", &body)).await
-    };
+    let ask = async || resolved(&server, &world, &token).await;
     ask().await.ok(200);
-    server.database.behind_its_back("UPDATE identity_providers SET preset = 'auth0'").await;
-    let idps = server.api("GET", &world.path("identity-providers"), Value::Null).await.ok(200);
-    let id = text(&idps["items"][0], "id");
-    let made = server.api("POST", &world.path(&format!("identity-providers/{id}/webhook")), json!({})).await.ok(201);
-    let vendor = Vendor { server: &server, world: &world, idp: id, token: text(&made, "token") };
+    let vendor = of_acme(&server, &world).await;
     vendor.heard(auth0(&server, "gone", "user.deleted", "user-1", None, 0)).await;
     let refused = ask().await.refused(Code::JwtValidationError);
     assert_eq!(refused["details"]["check"], "user_deprovisioned");
