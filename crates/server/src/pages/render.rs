@@ -81,6 +81,7 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     ("portal/idp.html", include_str!("../../templates/portal/idp.html")),
     ("portal/idp_delete.html", include_str!("../../templates/portal/idp_delete.html")),
     ("portal/idp_fields.html", include_str!("../../templates/portal/idp_fields.html")),
+    ("portal/idp_look.html", include_str!("../../templates/portal/idp_look.html")),
     ("portal/idp_new.html", include_str!("../../templates/portal/idp_new.html")),
     ("portal/idp_token.html", include_str!("../../templates/portal/idp_token.html")),
     ("portal/idps.html", include_str!("../../templates/portal/idps.html")),

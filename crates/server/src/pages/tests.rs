@@ -285,6 +285,10 @@ fn keys_of_the_portal() -> Vec<String> {
     all("pkce.", &["required", "supported", "unknown", "refused"]);
     all("tenant.", &["off", "observe", "enforce"]);
     all("scim.", &["suspend", "deprovision"]);
+    let found = ["registered", "preset", "document", "issuer", "keys", "algorithms", "sign_in"];
+    all("look.of.", &found);
+    all("look.fix.", &found);
+    all("look.level.", &["warning", "failure"]);
     all(
         "tested.",
         &[

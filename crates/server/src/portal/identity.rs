@@ -1,11 +1,13 @@
 //! Identity providers of an app: whose users it knows, and how it is told what became of them.
 
+use std::collections::BTreeMap;
+
 use grantd_domain::identity::{Algorithm, PRESETS, Preset};
 use grantd_domain::webhook::Vendor;
 use grantd_wire::api::{
-    self, Claims, DeletedIdentityProvider, IdentityProvider, IdentityProviderCreate, IdentityProviderUpdate,
-    IdpWebhook, IdpWebhookDisabled, IdpWebhookEnable, IdpWebhookRotate, IdpWebhookWithToken, Scim, ScimDisabled,
-    ScimEnable, ScimWithToken,
+    self, Claims, DeletedIdentityProvider, DiscoveredIdentityProvider, IdentityProvider, IdentityProviderCreate,
+    IdentityProviderDiscover, IdentityProviderUpdate, IdpWebhook, IdpWebhookDisabled, IdpWebhookEnable,
+    IdpWebhookRotate, IdpWebhookWithToken, Scim, ScimDisabled, ScimEnable, ScimWithToken,
 };
 use grantd_wire::{Code, Error, limits};
 use serde::Serialize;
@@ -107,6 +109,8 @@ struct Setup {
     shown: [&'static str; SHOWN.len()],
     scim: Option<Scim>,
     webhook: Option<IdpWebhook>,
+    /// What the issuer says of itself, when it was looked at.
+    looked: Option<DiscoveredIdentityProvider>,
 }
 
 /// What stands in the fields of claims.
@@ -164,7 +168,30 @@ impl Setup {
             idp,
             scim: None,
             webhook: None,
+            looked: None,
         }
+    }
+}
+
+/// What the issuer says of itself, without what the page says already: of the audience at its field, and that it is registered where it is.
+async fn look(desk: &Desk<'_>, app: &api::App, page: &Setup) -> Result<DiscoveredIdentityProvider, Error> {
+    let issuer = page.idp.as_ref().map_or_else(|| desk.form.text("issuer"), |idp| idp.issuer.clone());
+    let ask = IdentityProviderDiscover { issuer, preset: Some(page.kind.id.to_owned()) };
+    let mut found: DiscoveredIdentityProvider = desk.send_again(Api::IdpsDiscover, &[&app.id], &ask).await?;
+    let is_said = |id: &str| id == "audience" || (id == "registered" && page.idp.is_some());
+    found.findings.retain(|finding| !is_said(&finding.id));
+    Ok(found)
+}
+
+/// The page with what was found, and what was typed.
+async fn looked(desk: &Desk<'_>, app: &api::App, mut page: Setup, template: &'static str) -> Result<Answer, Error> {
+    match look(desk, app, &page).await {
+        Ok(found) => {
+            page.looked = Some(found);
+            let typed = if desk.form.is_on("setup") { desk.form.kept(kept()) } else { BTreeMap::new() };
+            Ok(desk.page(&Shown::of(template, "identity", app, &page).with(typed)))
+        }
+        Err(error) => desk.again(error, kept(), Shown::of(template, "identity", app, &page)),
     }
 }
 
@@ -179,11 +206,14 @@ pub async fn new(desk: &Desk<'_>) -> Result<Answer, Error> {
     Ok(desk.page(&Shown::of("portal/idp_new.html", "identity", &app, &page)))
 }
 
-/// `POST /portal/apps/{}/identity/new/{}`.
+/// `POST /portal/apps/{}/identity/new/{}`: adds it, or looks at its issuer first.
 pub async fn create(desk: &Desk<'_>) -> Result<Answer, Error> {
     let app = desk.app().await?;
     let form = &desk.form;
     let page = Setup::new(desk, preset(&desk.params[1])?, None);
+    if form.is_on("look") {
+        return looked(desk, &app, page, "portal/idp_new.html").await;
+    }
     let ask = IdentityProviderCreate {
         preset: Some(page.kind.id.to_owned()),
         name: form.filled("name"),
@@ -244,9 +274,14 @@ pub async fn show(desk: &Desk<'_>) -> Result<Answer, Error> {
     Ok(desk.page(&Shown::of("portal/idp.html", "identity", &app, &page)))
 }
 
-/// `POST /portal/apps/{}/identity/{}`.
+/// `POST /portal/apps/{}/identity/{}`: changes it, or looks at its issuer.
 pub async fn update(desk: &Desk<'_>) -> Result<Answer, Error> {
     let form = &desk.form;
+    if form.is_on("look") {
+        let app = desk.app().await?;
+        let page = registered(desk, &app).await?;
+        return looked(desk, &app, page, "portal/idp.html").await;
+    }
     let ask = match form.raw("state") {
         "" if form.is_on("rediscover") => {
             IdentityProviderUpdate { rediscover: true, ..IdentityProviderUpdate::default() }

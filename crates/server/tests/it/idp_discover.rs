@@ -1,15 +1,18 @@
 //! Looking at an issuer before it is registered, and reading it anew afterwards.
 
+use grantd_store::operators::Role;
 use grantd_wire::Code;
 use serde_json::{Value, json};
 
 use crate::harness::world::{merged, text};
 use crate::harness::{Answer, Server, World};
+use crate::portal::{Browser, is_sound};
 use crate::sign_in::{Idp, started};
 
 in_memory! {
     an_issuer_is_looked_at_and_nothing_is_registered,
     an_issuer_that_would_not_do_is_told_of_in_words,
+    a_page_of_the_portal_says_what_was_found,
 }
 
 on_kept_engines! {
@@ -65,6 +68,40 @@ async fn an_issuer_is_looked_at_and_nothing_is_registered(server: Server) {
     server.api("POST", &list, create).await.ok(201);
     let found = look(&server, &world, json!({"issuer": idp.url()})).await.ok(200);
     assert!(text(of(&found, "registered"), "what").contains("as Halden"), "{found}");
+}
+
+async fn a_page_of_the_portal_says_what_was_found(server: Server) {
+    let (server, world, idp) = reaching(&server).await;
+    let browser = Browser::of(&server, Role::Developer).await;
+    let path = format!("/portal/apps/{}/identity", world.app);
+    let create = format!("{path}/new/oidc");
+    let looked = async |at: &str, form: &[(&str, &str)]| {
+        let answer = browser.post(at, &[&[("look", "1")], form].concat()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        is_sound(at, &answer.text);
+        answer.text
+    };
+    // What was typed stays, but for the secret; the page says what would not work, in words of its own form.
+    let typed = [("setup", "yes"), ("name", "Staff"), ("issuer", &*idp.url()), ("client_secret", "typed-secret")];
+    let page = looked(&create, &typed).await;
+    assert!(page.contains("its tokens would not count") && page.contains("it answers 404"), "{page}");
+    assert!(page.contains("value=\"Staff\"") && !page.contains("typed-secret") && !page.contains("--jwks-url"));
+    says(&idp, json!({"authorization_endpoint": null}));
+    let page = looked(&create, &typed).await;
+    assert!(page.contains("Nothing was found that would keep") && page.contains("names no authorize endpoint"), "{page}");
+    assert_eq!(server.api("GET", &world.path("identity-providers"), Value::Null).await.ok(200)["total"], 0);
+    let refused = browser.post(&create, &[("look", "1"), ("issuer", "http://x")]).await;
+    assert!(refused.status == 422 && refused.text.contains("issuer-error"), "{}", refused.text);
+    // One that is registered: its page does not say so once more.
+    let body = json!({"issuer": idp.url(), "audiences": ["app"], "name": "Halden"});
+    let made = server.api("POST", &world.path("identity-providers"), body).await.ok(201);
+    let here = format!("{path}/{}", text(&made, "id"));
+    let page = looked(&here, &[]).await;
+    assert!(page.contains("What the issuer says") && !page.contains("has this issuer already"), "{page}");
+    assert!(!browser.page(&here).await.contains("What the issuer says"));
+    assert!(looked(&create, &typed).await.contains("has this issuer already, as Halden"));
+    let changed = server.told(&world, "identity_provider.updated").await;
+    assert!(changed.is_empty(), "{changed:?}");
 }
 
 async fn an_issuer_that_would_not_do_is_told_of_in_words(server: Server) {
