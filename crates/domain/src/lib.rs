@@ -30,3 +30,4 @@ pub mod sign_in;
 pub mod template;
 pub mod totp;
 pub mod webhook;
+pub mod words;

@@ -16,6 +16,7 @@ use clap::Args;
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::env::Clock as _;
 use grantd_domain::seal::{RootKey, RootKeys};
+use grantd_domain::words::counted;
 use grantd_store::{append_event, installs};
 use serde::Serialize;
 
@@ -113,7 +114,8 @@ impl Findings {
         }
         let count = |level| self.findings.iter().filter(|finding| finding.level == level).count();
         let (failures, warnings) = (count(Level::Failure), count(Level::Warning));
-        text + &format!("{failures} failures, {warnings} warnings\n")
+        let (failures, warnings) = (counted(failures, "failure", "failures"), counted(warnings, "warning", "warnings"));
+        text + &format!("{failures}, {warnings}\n")
     }
 }
 

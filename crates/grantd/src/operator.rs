@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use grantd_domain::words::counted;
 use grantd_server::login::{self, LinkError};
 use serde_json::json;
 
@@ -112,8 +113,8 @@ pub async fn reset(config: Config, context: &mut Context) -> Result<(), Failure>
     boot::write_over(&path, format!("{}\n", reset.pat.reveal()).as_bytes())
         .map_err(|e| Failure::local(format!("cannot write {}: {e}", path.display())))?;
     context.term.note(&format!(
-        "{} tokens were revoked; the new one is in {} and ends in 90 days.",
-        reset.revoked,
+        "{} revoked; the new one is in {} and ends in 90 days.",
+        counted(reset.revoked, "token was", "tokens were"),
         path.display()
     ));
     context.show(&json!({

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use grantd_domain::seal::{RootKey, RootKeys};
+use grantd_domain::words::counted;
 use grantd_server::rewrap::{self, RewrapError};
 use serde_json::json;
 
@@ -64,7 +65,10 @@ pub async fn run(config: Config, args: RotateArgs, context: &mut Context) -> Res
             "Everything is wrapped under root key {to}. Now set root_key to {source} and root_key_also to the old key on every process, \
              restart them, run this once more (a process may have made a key meanwhile), and only then take the old key away."
         ),
-        n => format!("{n} data keys are still under another root key: processes make new ones. Run this again."),
+        n => format!(
+            "{} still under another root key: processes make new ones. Run this again.",
+            counted(n, "data key is", "data keys are")
+        ),
     };
     context.term.note(&next);
     context.show(&json!({"rewrapped": done.rewrapped, "remaining": done.remaining, "root_key_id": to}))

@@ -17,6 +17,7 @@ use grantd_domain::identity::{ProviderState, UserStatus};
 use grantd_domain::recovery::{Lost, Plan, ReadError, Step, UserChange, plan, read_export};
 use grantd_domain::seal::RootKeys;
 use grantd_domain::secret::Secret;
+use grantd_domain::words::counted;
 use grantd_store::{
     Store, Tx, append_event, apps, grants, groups, identity_providers, idp_webhooks, keys, operators, recovery, scim,
     secrets, users,
@@ -244,7 +245,8 @@ fn read(path: &Path, known: &Known, keys: &[Value]) -> Result<(Owner, Plan), Rec
         return Err(RecoveryError::Partial(path.to_owned()));
     }
     if let Some(problem) = report.problems.first() {
-        let what = format!("{} ({} problems; `grantd audit verify` lists them)", problem.what, report.problems.len());
+        let all = counted(report.problems.len(), "problem", "problems");
+        let what = format!("{} ({all}; `grantd audit verify` lists them)", problem.what);
         return Err(RecoveryError::Unverified { path: path.to_owned(), what });
     }
     file.rewind().map_err(unreadable)?;

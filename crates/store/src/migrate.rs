@@ -1,5 +1,6 @@
 //! Migrations: one numbered list for both engines, forward only. A released migration is never edited; its checksum says so.
 
+use grantd_domain::words::counted;
 use grantd_wire::TimeMs;
 use grantd_wire::sign::{hex, sha256};
 
@@ -151,7 +152,8 @@ pub(crate) async fn check(store: &Store) -> Result<()> {
     match missing {
         0 => Ok(()),
         n => Err(Error::Schema(format!(
-            "{n} migrations are missing. Run `grantd serve` without --no-migrate to apply them"
+            "{} missing. Run `grantd serve` without --no-migrate to apply them",
+            counted(n, "migration is", "migrations are")
         ))),
     }
 }

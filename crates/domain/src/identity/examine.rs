@@ -4,6 +4,7 @@
 
 use super::{Algorithm, KeySet, Preset, check_url};
 use crate::provider::Discovery;
+use crate::words::counted;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -123,7 +124,12 @@ fn keys(issuer: &Issuer<'_>, add: &mut Add<'_>) {
         Some(Ok(keys)) => {
             let fitting = names(taken.iter().copied().filter(|algorithm| keys.has_for(*algorithm)));
             if !fitting.is_empty() {
-                return add("keys", Level::Ok, format!("It has {} keys, for {fitting}.", keys.len()), None);
+                return add(
+                    "keys",
+                    Level::Ok,
+                    format!("It has {}, for {fitting}.", counted(keys.len(), "key", "keys")),
+                    None,
+                );
             }
             let there = names(Algorithm::ALL.iter().copied().filter(|algorithm| keys.has_for(*algorithm)));
             (
@@ -224,7 +230,7 @@ mod tests {
     fn an_issuer_that_fits_is_found_so() {
         let findings = found(&json!({}), &set("P-256", 32));
         assert!(findings.iter().all(|finding| finding.level == Level::Ok && finding.fix.is_none()), "{findings:?}");
-        assert_eq!(of(&findings, "keys").what, "It has 1 keys, for ES256.");
+        assert_eq!(of(&findings, "keys").what, "It has 1 key, for ES256.");
         assert!(of(&findings, "audience").what.contains("--audience"));
     }
 

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use grantd_domain::words::counted;
 use grantd_wire::api::{App, Grant, GrantsRevoke, ListQuery, Page, Provider, RevokeFailure, RevokedGrants, Secret};
 use reqwest::Method;
 use serde::Serialize;
@@ -67,7 +68,8 @@ pub async fn run(args: RevokeAllArgs, api: &Api, app: &str, context: &mut Contex
             looked = looking => looked?,
             _ = tokio::signal::ctrl_c() => {
                 let failure = Failure { message: "No longer waiting for the provider.".to_owned(), ..Failure::cancelled() };
-                let left = format!("{} grants are revoked, and their tokens are ended there all the same.", report.done);
+                let done = counted(report.done, "grant is", "grants are");
+                let left = format!("{done} revoked, and their tokens are ended there all the same.");
                 return Err(failure.hint(left));
             }
         }
@@ -164,8 +166,9 @@ async fn count(meant: &Meant, api: &Api, app: &str, upstream: &str) -> Result<i6
 
 fn stopped(failure: Failure, report: &Report) -> Failure {
     let next = format!(
-        "{} of {} grants are revoked, and stay so. Run the same command again for the rest.",
-        report.done, report.total
+        "{} of {} revoked, and stay so. Run the same command again for the rest.",
+        report.done,
+        counted(report.total, "grant is", "grants are")
     );
     match failure.exit {
         Exit::Cancelled => Failure { message: "Cancelled.".to_owned(), ..failure }.hint(next),
@@ -177,21 +180,22 @@ fn stopped(failure: Failure, report: &Report) -> Failure {
 fn tell(report: &Report, waits: bool, context: &mut Context) -> Result<(), Failure> {
     context.show(report)?;
     if report.upstream_pending > 0 {
-        let pending = report.upstream_pending;
+        let pending = counted(report.upstream_pending, "grant", "grants");
         context.term.note(&format!(
-            "tokens of {pending} grants are still to be ended at their provider, which goes on by itself: \
+            "tokens of {pending} are still to be ended at their provider, which goes on by itself: \
              `grantd grants list --upstream pending` shows which"
         ));
     }
     if report.upstream_failed > 0 {
-        let failed = report.upstream_failed;
+        let failed = counted(report.upstream_failed, "grant", "grants");
         context.term.warn(&format!(
-            "tokens of {failed} grants could not be ended at their provider; end them there by hand: \
+            "tokens of {failed} could not be ended at their provider; end them there by hand: \
              `grantd grants list --upstream failed` shows which"
         ));
     }
     if !report.failed.is_empty() {
-        let message = format!("{} of {} grants could not be revoked", report.failed.len(), report.total);
+        let all = counted(report.total, "grant", "grants");
+        let message = format!("{} of {all} could not be revoked", report.failed.len());
         return Err(Failure::local(message).hint("The answer names them; the server's log says why."));
     }
     match waits && (report.upstream_pending > 0 || report.upstream_failed > 0) {

@@ -2,6 +2,7 @@
 
 use grantd_domain::env::Clock as _;
 use grantd_domain::seal::RootKeys;
+use grantd_domain::words::counted;
 use grantd_server::install::{self, InstallError};
 use grantd_server::sealed::{self, Named};
 use grantd_store::{Store, check_database, facts, installs, processes, recovery};
@@ -194,14 +195,19 @@ async fn credentials(store: &Store, root: &RootKeys, findings: &mut Findings) {
             "Store the values again with `grantd managed-secrets rotate`; their grants go on.",
         );
     }
-    findings.ok("credentials", format!("{} stored values open", found.opened));
+    findings.ok("credentials", counted(found.opened, "stored value opens", "stored values open"));
     if found.closed_identity_keys.is_empty() {
-        return findings.ok("identity_keys", format!("{} keys that sign assertions open", found.identity_keys));
+        let open = counted(found.identity_keys, "key that signs assertions opens", "keys that sign assertions open");
+        return findings.ok("identity_keys", open);
     }
     let ids: Vec<String> = found.closed_identity_keys.iter().map(ToString::to_string).collect();
     findings.failure(
         "identity_keys",
-        format!("{} keys that sign assertions do not open: {}", ids.len(), ids.join(", ")),
+        format!(
+            "{}: {}",
+            counted(ids.len(), "key that signs assertions does not open", "keys that sign assertions do not open"),
+            ids.join(", ")
+        ),
         "Give the missing root key, or have another made with `grantd identity-keys rotate`: until then no user can be asserted.",
     );
 }
@@ -256,7 +262,7 @@ async fn backups(config: &Config, store: &Store, organization: OrganizationId, f
         Ok(None) => findings.warning("backup", "there was never a backup", fix),
         Ok(Some(at)) => {
             let age = Host.now().since(at);
-            let what = format!("the newest is {} days old ({at})", age / DAY_MS);
+            let what = format!("the newest is {} old ({at})", counted(age / DAY_MS, "day", "days"));
             if age > BACKUP_OLD_MS { findings.warning("backup", what, fix) } else { findings.ok("backup", what) }
         }
     }

@@ -12,6 +12,7 @@ use grantd_domain::env::new_uuid;
 use grantd_domain::grant::{App, check_text};
 use grantd_domain::provider::{check_custom, check_id, check_scopes, of_custom};
 use grantd_domain::secret::Secret;
+use grantd_domain::words::counted;
 use grantd_store::{Tx, append_event, apps, credentials, providers};
 use grantd_wire::api::{self, CustomProvider, ListQuery, ProviderCreate, ProviderUpdate};
 use grantd_wire::ids::{AppId, AppProviderId};
@@ -283,7 +284,7 @@ async fn revised(vault: &Vault, old: &AppProvider, ask: ProviderUpdate, now: Tim
 }
 
 fn in_use(accounts: i64, provider: &str, why: &str) -> Error {
-    let what = if accounts == 1 { "1 account is".to_owned() } else { format!("{accounts} accounts are") };
+    let what = counted(accounts, "account is", "accounts are");
     Error::new(Code::InUse)
         .message(format!("{what} connected, and {why}. Revoke their grants first."))
         .hint(format!("`grantd grants list --provider {provider}` lists them, `grantd grants revoke` ends one."))

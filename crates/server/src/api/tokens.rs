@@ -5,6 +5,7 @@
 use grantd_domain::audit::{Event, Kind};
 use grantd_domain::env::{new_token, new_uuid};
 use grantd_domain::grant::check_text;
+use grantd_domain::words::counted;
 use grantd_store::operators::{self, Operator, Pat, Role};
 use grantd_store::{Tx, append_event, apps, organizations};
 use grantd_wire::api::{self, TokenCreate, TokensQuery};
@@ -155,7 +156,7 @@ fn asked(
     if let Some(days) = days_max.filter(|days| seconds > days * 86_400) {
         return Err(Error::impossible(
             "expires_in_seconds",
-            &format!("must be at most {days} days: the organization says so"),
+            &format!("must be at most {}: the organization says so", counted(days, "day", "days")),
         ));
     }
     if !(1..=limits::LIFETIME_SECONDS_MAX).contains(&seconds) {

@@ -82,13 +82,17 @@ async fn a_page_of_the_portal_says_what_was_found(server: Server) {
         answer.text
     };
     // What was typed stays, but for the secret; the page says what would not work, in words of its own form.
-    let typed = [("setup", "yes"), ("name", "Staff"), ("issuer", &*idp.url()), ("client_secret", "typed-secret")];
+    let url = idp.url();
+    let typed = [("setup", "yes"), ("name", "Staff"), ("issuer", &*url), ("client_secret", "typed-secret")];
     let page = looked(&create, &typed).await;
     assert!(page.contains("its tokens would not count") && page.contains("it answers 404"), "{page}");
     assert!(page.contains("value=\"Staff\"") && !page.contains("typed-secret") && !page.contains("--jwks-url"));
     says(&idp, json!({"authorization_endpoint": null}));
     let page = looked(&create, &typed).await;
-    assert!(page.contains("Nothing was found that would keep") && page.contains("names no authorize endpoint"), "{page}");
+    assert!(
+        page.contains("Nothing was found that would keep") && page.contains("names no authorize endpoint"),
+        "{page}"
+    );
     assert_eq!(server.api("GET", &world.path("identity-providers"), Value::Null).await.ok(200)["total"], 0);
     let refused = browser.post(&create, &[("look", "1"), ("issuer", "http://x")]).await;
     assert!(refused.status == 422 && refused.text.contains("issuer-error"), "{}", refused.text);

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use grantd_domain::grant::slug;
+use grantd_domain::words::counted;
 use grantd_wire::api::{CreatedSecret, CredentialType, ListQuery, Page, Secret, SecretCreate, SecretTemplate};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -166,7 +167,7 @@ pub async fn run(command: ImportCommand, context: &mut Context) -> Result<(), Fa
     let mut plan = plan(found, &how, &templates, there, skips);
     let count = plan.iter().filter(|(_, imported)| imported.outcome == "would_create").count();
     if !how.dry_run && count > 0 {
-        confirm(&format!("Make {count} secrets?"), context.globals.yes, &mut context.term)?;
+        confirm(&format!("Make {}?", counted(count, "secret", "secrets")), context.globals.yes, &mut context.term)?;
         make(&mut plan, count, &api, &secrets, context).await?;
     }
     report(plan.into_iter().map(|(_, imported)| imported).collect(), context)
