@@ -287,6 +287,14 @@ impl Context {
         self.term.print(&text)
     }
 
+    /// Writes rows below what was written, for people; nothing where there are none.
+    pub fn show_rows(&mut self, rows: &[Node], columns: &[Column]) -> Result<(), Failure> {
+        match rows.is_empty() {
+            true => Ok(()),
+            false => self.term.print(&format!("\n{}", table::list(rows, columns, self.look()))),
+        }
+    }
+
     /// Writes named objects: one object of them, or one row each.
     pub fn show_map(
         &mut self,

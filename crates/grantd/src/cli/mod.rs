@@ -22,6 +22,7 @@ mod man;
 mod node;
 mod operators;
 mod organization;
+mod overview;
 mod progress;
 mod providers;
 mod qr;
@@ -185,6 +186,11 @@ enum Command {
 Ctrl-C ends the waiting, with exit code 8. The link works on until its time
 is over.")]
     Connect(connect::ConnectArgs),
+    /// Count what happened: calls and their outcomes, how long they took, renewals, and why calls were refused
+    #[command(after_help = "Examples:
+  grantd overview
+  grantd overview --range 30d --all-apps")]
+    Overview(overview::OverviewArgs),
     /// See what happened, and prove it
     #[command(subcommand, after_help = "Example:\n  grantd audit list --since 1h --outcome denied")]
     Audit(audit::AuditCommand),
@@ -321,6 +327,7 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure
         Command::Import(command) => import::run(command, context).await,
         Command::Grants(command) => grants::run(command, context).await,
         Command::Connect(args) => connect::run(args, context).await,
+        Command::Overview(args) => overview::run(args, context).await,
         Command::Audit(command) => audit::run(command, context).await,
         Command::Organization(command) => organization::run(command, context).await,
         Command::Branding(command) => organization::run_branding(command, context).await,

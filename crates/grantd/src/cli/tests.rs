@@ -7,6 +7,7 @@ mod identity;
 mod import;
 mod messages;
 mod once;
+mod overview;
 mod revocation;
 mod templates;
 

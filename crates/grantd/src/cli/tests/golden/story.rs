@@ -90,6 +90,10 @@ pub const STORY: &[Step] = &[
     step("apps archive $BLOG"),
     fails("apps delete $BLOG --confirm shop", Exit::Usage),
     step("apps delete $BLOG --confirm blog"),
+    // Before anything happened: what is counted later depends on the moment, and `overview.rs` has it.
+    step("overview"),
+    step("overview --range 30d --all-apps --fields range,total"),
+    fails("overview --range 7d", Exit::Usage),
     step("apps retention show"),
     step("apps retention set --for 90d"),
     fails("apps retention set --for 5m", Exit::Usage),
