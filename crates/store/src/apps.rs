@@ -192,9 +192,12 @@ pub fn list(
 
 /// The range of texts that begin with `search`, lower-cased. Everything, when there is none.
 pub(crate) fn prefix_bounds(search: Option<&str>) -> (Value, Value) {
-    let low = search.unwrap_or_default().to_lowercase();
-    let high = format!("{low}{}", '\u{10FFFF}');
-    (low.into(), high.into())
+    exact_prefix_bounds(&search.unwrap_or_default().to_lowercase())
+}
+
+/// Bounds of what begins with `search` to the letter.
+pub(crate) fn exact_prefix_bounds(search: &str) -> (Value, Value) {
+    (search.into(), format!("{search}{}", '\u{10FFFF}').into())
 }
 
 /// When something was allowed, for columns that stand for a flag.

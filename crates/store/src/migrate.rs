@@ -39,6 +39,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 21, name: "authenticator_apps", sql: include_str!("migrations/0021_authenticator_apps.sql") },
     Migration { number: 22, name: "hourly", sql: include_str!("migrations/0022_hourly.sql") },
     Migration { number: 23, name: "gone_subjects", sql: include_str!("migrations/0023_gone_subjects.sql") },
+    Migration { number: 24, name: "user_names", sql: include_str!("migrations/0024_user_names.sql") },
 ];
 
 /// Begins a line of a migration that PostgreSQL does not see.

@@ -4,7 +4,7 @@ use grantd_domain::identity::{User, UserStatus};
 use grantd_wire::TimeMs;
 use grantd_wire::ids::{AppId, IdentityProviderId, UserId};
 
-use crate::apps::{json, prefix_bounds};
+use crate::apps::{exact_prefix_bounds, json, prefix_bounds};
 use crate::error::Result;
 use crate::hot::Epochs;
 use crate::idp_webhooks::subject_hash;
@@ -69,8 +69,8 @@ pub fn insert(tx: &mut Tx<'_>, user: &User) -> Result<bool> {
     debug_assert!(user.status == UserStatus::Active);
     let inserted = tx.execute(
         "INSERT INTO users (app_id, id, idp_id, subject, status, email, email_search, name, roles, told_at_ms, last_seen_at_ms, \
-         created_at_ms, updated_at_ms, version, told_hash) \
-         VALUES ($1, $2, $3, $4, 'active', $5, $6, $7, $8, $9, $10, $11, $11, $12, $13) \
+         created_at_ms, updated_at_ms, version, told_hash, name_search) \
+         VALUES ($1, $2, $3, $4, 'active', $5, $6, $7, $8, $9, $10, $11, $11, $12, $13, $14) \
          ON CONFLICT (app_id, idp_id, subject) WHERE deprovisioned_at_ms IS NULL DO NOTHING",
         &[
             id(user.app_id),
@@ -78,7 +78,7 @@ pub fn insert(tx: &mut Tx<'_>, user: &User) -> Result<bool> {
             id(user.idp_id),
             (&user.subject).into(),
             user.email.as_ref().into(),
-            user.email.as_ref().map(|email| email.to_lowercase()).into(),
+            lower(user.email.as_ref()),
             user.name.as_ref().into(),
             json(&user.roles),
             user.told_at.into(),
@@ -86,9 +86,15 @@ pub fn insert(tx: &mut Tx<'_>, user: &User) -> Result<bool> {
             user.created_at.into(),
             user.version.into(),
             user.told_hash.map(|hash| hash.to_vec()).into(),
+            lower(user.name.as_ref()),
         ],
     )?;
     Ok(inserted == 1)
+}
+
+/// As it is searched, whatever the case.
+fn lower(text: Option<&String>) -> Value {
+    text.map(|text| text.to_lowercase()).into()
 }
 
 /// Writes what is known of a user who is not deprovisioned, at `version`; `false`: it is another by now. The caller raises the app's epoch
@@ -96,20 +102,21 @@ pub fn insert(tx: &mut Tx<'_>, user: &User) -> Result<bool> {
 pub fn update(tx: &mut Tx<'_>, user: &User, version: i64) -> Result<bool> {
     tx.change_one(
         "UPDATE users SET email = $4, email_search = $5, name = $6, roles = $7, told_at_ms = $8, last_seen_at_ms = $9, \
-         updated_at_ms = $10, told_hash = $11, version = version + 1 \
+         updated_at_ms = $10, told_hash = $11, name_search = $12, version = version + 1 \
          WHERE app_id = $1 AND id = $2 AND version = $3 AND deprovisioned_at_ms IS NULL",
         &[
             id(user.app_id),
             id(user.id),
             version.into(),
             user.email.as_ref().into(),
-            user.email.as_ref().map(|email| email.to_lowercase()).into(),
+            lower(user.email.as_ref()),
             user.name.as_ref().into(),
             json(&user.roles),
             user.told_at.into(),
             user.last_seen_at.into(),
             user.updated_at.into(),
             user.told_hash.map(|hash| hash.to_vec()).into(),
+            lower(user.name.as_ref()),
         ],
     )
 }
@@ -167,9 +174,7 @@ pub struct UserFilter {
     /// `active`, `suspended` or `deprovisioned`.
     pub status: Option<String>,
     pub idp: Option<IdentityProviderId>,
-    /// Exactly this subject.
-    pub subject: Option<String>,
-    /// E-mail addresses that begin so, whatever the case.
+    /// Users whose e-mail address or name begins so, whatever the case, or whose subject does.
     pub search: Option<String>,
     /// How many.
     pub limit: i64,
@@ -177,37 +182,50 @@ pub struct UserFilter {
     pub offset: i64,
 }
 
+/// Of the parameters `$1` to `$3`, and as many more as what is asked for beside them takes.
 macro_rules! filtered {
-    ($columns:expr, $tail:literal) => {
+    ($columns:expr, $more:expr, $tail:literal) => {
         concat!(
             "SELECT ",
             $columns,
             " FROM users u WHERE u.app_id = $1 AND (CAST($2 AS TEXT) IS NULL OR u.status = $2) \
-             AND (CAST($3 AS BYTEA) IS NULL OR u.idp_id = $3) AND (CAST($4 AS TEXT) IS NULL OR u.subject = $4) \
-             AND (CAST($5 AS TEXT) IS NULL OR (u.email_search >= $5 AND u.email_search < $6)) ",
+             AND (CAST($3 AS BYTEA) IS NULL OR u.idp_id = $3)",
+            $more,
             $tail
         )
     };
 }
 
+/// Each of the three by its index. The cross join keeps one engine from walking all users of the app for the third.
+macro_rules! begins_so {
+    () => {
+        " AND u.id IN (SELECT e.id FROM users e WHERE e.app_id = $1 AND e.email_search >= $4 AND e.email_search < $5 \
+         UNION SELECT n.id FROM users n WHERE n.app_id = $1 AND n.name_search >= $4 AND n.name_search < $5 \
+         UNION SELECT s.id FROM identity_providers i CROSS JOIN users s WHERE i.app_id = $1 AND s.app_id = $1 \
+         AND s.idp_id = i.id AND s.subject >= $6 AND s.subject < $7)"
+    };
+}
+
+const SEARCH_COUNT: &str = filtered!("COUNT(*)", begins_so!(), "");
+const SEARCH: &str = filtered!(user_columns!(), begins_so!(), " ORDER BY u.id DESC LIMIT $8 OFFSET $9");
+
 /// Users of the app, newest first, and how many there are.
 pub fn list(tx: &mut Tx<'_>, app: AppId, filter: &UserFilter) -> Result<(Vec<User>, i64)> {
-    let (low, high) = match &filter.search {
-        Some(_) => prefix_bounds(filter.search.as_deref()),
-        None => (Value::Null, Value::Null),
+    let mut params = vec![id(app), filter.status.as_ref().into(), filter.idp.map(id).into()];
+    let (count, select) = match filter.search.as_deref().filter(|search| !search.is_empty()) {
+        Some(search) => {
+            let ((low, high), (exact_low, exact_high)) = (prefix_bounds(Some(search)), exact_prefix_bounds(search));
+            params.extend([low, high, exact_low, exact_high]);
+            (SEARCH_COUNT, SEARCH)
+        }
+        None => {
+            let all = filtered!(user_columns!(), "", " ORDER BY u.id DESC LIMIT $4 OFFSET $5");
+            (filtered!("COUNT(*)", "", ""), all)
+        }
     };
-    let params = [
-        id(app),
-        filter.status.as_ref().into(),
-        filter.idp.map(id).into(),
-        filter.subject.as_ref().into(),
-        low,
-        high,
-        filter.limit.into(),
-        filter.offset.into(),
-    ];
-    let total = tx.count(filtered!("COUNT(*)", ""), &params[..6])?;
-    let rows = tx.query("users", filtered!(user_columns!(), "ORDER BY u.id DESC LIMIT $7 OFFSET $8"), &params)?;
+    let total = tx.count(count, &params)?;
+    params.extend([filter.limit.into(), filter.offset.into()]);
+    let rows = tx.query("users", select, &params)?;
     Ok((rows.into_iter().map(|mut row| read(&mut row)).collect::<Result<_>>()?, total))
 }
 
@@ -244,5 +262,38 @@ impl Store {
         let deprovisioned_at = row.opt_time("users.deprovisioned_at_ms")?;
         let deleted_at = row.opt_time("gone_subjects.gone_at_ms")?;
         Ok(Some((epochs, read_opt(&mut row)?, deprovisioned_at.max(deleted_at))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The engine that has no statistics of its own never walks through the users of an app to find some of them.
+    #[tokio::test]
+    async fn users_are_found_by_an_index() {
+        let store = Store::open(&crate::Location::Memory, "test", 1).await.unwrap();
+        store.migrate(TimeMs(0)).await.unwrap();
+        for sql in [SEARCH, SEARCH_COUNT] {
+            let params = vec![Value::Null; if sql == SEARCH { 9 } else { 7 }];
+            let explained = format!("EXPLAIN QUERY PLAN {sql}");
+            let rows = store.fetch("plan", explained.leak(), params).await.unwrap();
+            let mut plan = String::new();
+            for mut row in rows {
+                for column in ["id", "parent", "unused"] {
+                    row.int(column).unwrap();
+                }
+                plan = plan + &row.text("detail").unwrap() + "\n";
+            }
+            for found in [
+                "users_email (app_id=? AND email_search>? AND email_search<?)",
+                "users_name (app_id=? AND name_search>? AND name_search<?)",
+                "users_rows (app_id=? AND idp_id=? AND subject>? AND subject<?)",
+                "SEARCH u USING INDEX sqlite_autoindex_users_1 (app_id=? AND id=?)",
+            ] {
+                assert!(plan.contains(found), "{found}: {plan}");
+            }
+            assert!(!plan.contains("SCAN"), "{plan}");
+        }
     }
 }

@@ -51,7 +51,7 @@ pub struct UsersListArgs {
     /// Only users that are so
     #[arg(long)]
     status: Option<Status>,
-    /// E-mail addresses that begin with this, in any case
+    /// E-mail addresses and names that begin with this, in any case, and external ids (`sub`) that do
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
     /// Only users of this identity provider: its id or issuer

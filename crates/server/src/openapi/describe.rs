@@ -366,7 +366,7 @@ pub fn describe(route: Api) -> Operation {
                 .about("Its users and their grants stay; no token of it counts any more.")
         }
         Api::UsersList => gives::<api::Page<api::User>>("listUsers", "identity", "Lists end users")
-            .about("`search` is the beginning of an e-mail address.")
+            .about("`search` is the beginning of an e-mail address or a name, in any case, or of a subject, to the letter.")
             .filtered(&["limit", "offset", "search", "status", "idp"]),
         Api::UsersShow => gives::<api::User>("showUser", "identity", "Shows an end user"),
         Api::UsersSuspend => gives::<api::User>("suspendUser", "identity", "Suspends an end user")

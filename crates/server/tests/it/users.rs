@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use grantd_domain::destination::OutboundAllow;
 use grantd_domain::env::{Clock as _, new_uuid};
-use grantd_domain::identity::{Algorithm, Endpoints, IdentityProvider, Preset, ProviderState, UserStatus};
+use grantd_domain::identity::{Algorithm, Endpoints, IdentityProvider, Preset, ProviderState, User, UserStatus};
 use grantd_store::{apps, identity_providers, users};
 use grantd_wire::Code;
 use grantd_wire::ids::{AppId, IdentityProviderId, UserId};
@@ -25,6 +25,7 @@ on_kept_engines! {
     a_group_grant_is_for_those_whose_tokens_name_the_group,
     a_suspended_user_is_stopped_at_once_with_and_without_a_token,
     a_deprovisioned_user_is_gone_with_every_grant,
+    users_are_found_by_address_name_and_subject,
 }
 
 in_memory! {
@@ -445,6 +446,57 @@ async fn a_deprovisioned_user_is_gone_with_every_grant(server: Server) {
     assert_eq!(server.api("GET", &world.path("users"), Value::Null).await.ok(200)["total"], 2);
     // The app's own grant is untouched.
     ask(&server, &world, json!({"grant_id": world.grant})).await.ok(200);
+}
+
+async fn users_are_found_by_address_name_and_subject(server: Server) {
+    let (world, other) = (server.world().await, server.world_named("Other").await);
+    let one = crate::webhook::Vendor::of(&server, &world, "auth0", json!({})).await;
+    let two = crate::webhook::Vendor::of(&server, &world, "okta", json!({})).await;
+    let elsewhere = crate::webhook::Vendor::of(&server, &other, "okta", json!({})).await;
+    let app = AppId::parse(&world.app).unwrap();
+    let known = async |id: UserId, email: Option<&'static str>, name: Option<&'static str>| {
+        let write = move |tx: &mut grantd_store::Tx<'_>| {
+            let user = users::find(tx, app, id)?.unwrap();
+            let (email, name) = (email.map(str::to_owned), name.map(str::to_owned));
+            users::update(tx, &User { email, name, ..user }, 1)
+        };
+        assert!(server.store().write(write).await.unwrap());
+        // Ids of one moment have no order.
+        server.advance_ms(1);
+        id.to_string()
+    };
+    let ann = known(one.user("auth0|17", None).await, Some("Ann@Example.com"), Some("Ärmel, Ann")).await;
+    let bob = known(two.user("00uBob", None).await, Some("bob@example.com"), None).await;
+    let cid = known(two.user("00uCid", None).await, None, Some("Ann Cid")).await;
+    elsewhere.user("auth0|18", None).await;
+    let nobody: [&String; 0] = [];
+    for (search, found) in [
+        ("ann", &[&cid, &ann][..]),
+        ("ANN@", &[&ann]),
+        ("\u{e4}rm", &[&ann]),
+        ("auth0|1", &[&ann]),
+        ("00u", &[&cid, &bob]),
+        ("00uB", &[&bob]),
+        // A subject is an id: its case counts.
+        ("00UB", &nobody),
+        ("example", &nobody),
+        ("%", &nobody),
+        ("", &[&cid, &bob, &ann]),
+    ] {
+        let query = form_urlencoded::Serializer::new(String::new()).append_pair("search", search).finish();
+        let page = server.api("GET", &world.path(&format!("users?{query}")), Value::Null).await.ok(200);
+        let ids: Vec<&str> = page["items"].as_array().unwrap().iter().map(|u| u["id"].as_str().unwrap()).collect();
+        let found: Vec<&str> = found.iter().map(|id| id.as_str()).collect();
+        assert_eq!((page["total"].as_u64(), &ids), (Some(found.len() as u64), &found), "{search}");
+    }
+    for (narrowed, found) in
+        [("search=ann&idp=https%3A%2F%2Fokta.example.com%2F", 1), ("search=ann&status=suspended", 0)]
+    {
+        let page = server.api("GET", &world.path(&format!("users?{narrowed}")), Value::Null).await.ok(200);
+        assert_eq!(page["total"], found, "{narrowed}");
+    }
+    let page = server.api("GET", &world.path("users?search=ann&limit=1&offset=1"), Value::Null).await.ok(200);
+    assert_eq!((&page["total"], &page["items"][0]["id"]), (&json!(2), &json!(ann)));
 }
 
 async fn users_are_listed_by_their_identity_provider(server: Server) {
