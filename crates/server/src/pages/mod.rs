@@ -6,6 +6,7 @@
 
 mod assets;
 mod brand;
+mod codes;
 mod ending;
 mod key;
 mod lang;

@@ -7,9 +7,9 @@ use minijinja::value::Kwargs;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, HtmlEscape, UndefinedBehavior, Value};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::assets;
 use super::lang::Lang;
 use super::texts::{Texts, hour};
+use super::{assets, codes};
 
 /// Name and text of each template.
 pub(super) const TEMPLATES: &[(&str, &str)] = &[
@@ -126,6 +126,9 @@ fn environment(lang: Lang) -> Environment<'static> {
     environment.add_function("day", |at: &str| texts.day(at));
     environment.add_function("ago", |at: &str, now: &str| texts.ago(at, now));
     environment.add_function("tn", |key: &str, count: i64, values: Kwargs| texts.counted(key, count, &values));
+    environment.add_function("words", move |code: &str, message: &str, hint: Option<String>| {
+        codes::words(lang, code, message, hint.as_deref())
+    });
     environment.add_function("asset", |name: &str| {
         assets::path(name).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("there is no asset {name}")))
     });
