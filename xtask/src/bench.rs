@@ -62,17 +62,18 @@ pub fn run(words: &[String]) -> Result {
     if asked.only_tokens {
         return tokens(&build_lab(&asked.profile)?);
     }
-    let programs = build(&asked.profile)?;
+    let programs = build(&asked.profile, compares_with_unaudited(&asked.rest))?;
     let home = repository::target().join("bench");
     let cluster = match asked.has_postgres {
         true => None,
         false => durable_cluster(&home)?,
     };
-    if !asked.rest.iter().any(|word| matches!(word.as_str(), "--scale" | "--soak" | "--storm")) {
-        tokens(&programs.lab)?;
-    }
     let mut lab = command::command(&programs.lab);
-    lab.arg("bench").arg("--grantd").arg(&programs.grantd).arg("--unaudited").arg(&programs.unaudited);
+    lab.arg("bench").arg("--grantd").arg(&programs.grantd);
+    if let Some(unaudited) = &programs.unaudited {
+        tokens(&programs.lab)?;
+        lab.arg("--unaudited").arg(unaudited);
+    }
     if let Some(cluster) = &cluster {
         lab.arg("--postgres").arg(cluster.url());
     }
@@ -114,8 +115,16 @@ fn parse(words: &[String]) -> Result<Asked> {
 
 struct Programs {
     grantd: PathBuf,
-    unaudited: PathBuf,
+    /// Only for the usual run: it takes as long to build as the real one.
+    unaudited: Option<PathBuf>,
     lab: PathBuf,
+}
+
+/// Whether it is the usual run, with every case: the others look at one thing of the real program.
+fn compares_with_unaudited(rest: &[String]) -> bool {
+    let is_of_another =
+        |word: &String| ["--scale", "--soak", "--storm", "--pages"].iter().any(|flag| word.starts_with(flag));
+    !rest.iter().any(is_of_another)
 }
 
 /// What proving a user token costs, whose keys are at hand: it fails past its budget.
@@ -135,16 +144,18 @@ fn built(profile: &str) -> PathBuf {
 }
 
 /// The variant first: it is built under grantd's name, and the real one must be what is left there.
-fn build(profile: &str) -> Result<Programs> {
+fn build(profile: &str, with_unaudited: bool) -> Result<Programs> {
     let built = built(profile);
     let cargo = |package: &str| {
         let mut cargo = command::cargo();
         cargo.args(["build", "--locked", "--profile", profile, "--package", package]);
         cargo
     };
-    command::run(cargo("grantd").args(["--features", "bench-unaudited"]).env(BENCH_BUILD_VARIABLE, "1"))?;
-    let unaudited = built.join("grantd-bench-unaudited");
-    std::fs::rename(built.join("grantd"), &unaudited)?;
+    let mut unaudited = None;
+    if with_unaudited {
+        command::run(cargo("grantd").args(["--features", "bench-unaudited"]).env(BENCH_BUILD_VARIABLE, "1"))?;
+        std::fs::rename(built.join("grantd"), unaudited.insert(built.join("grantd-bench-unaudited")))?;
+    }
     command::run(&mut cargo("grantd"))?;
     let lab = build_lab(profile)?;
     Ok(Programs { grantd: built.join("grantd"), unaudited, lab })
@@ -188,6 +199,15 @@ mod tests {
         assert_eq!(parse(&[]).unwrap().profile, PROFILE);
         let tokens = parse(&words("--tokens --profile quick")).unwrap();
         assert!(tokens.only_tokens && tokens.rest.is_empty() && !asked.only_tokens);
+    }
+
+    #[test]
+    fn only_the_usual_run_is_compared_with_one_without_events() {
+        for (line, compares) in
+            [("", true), ("--quick --rounds 3", true), ("--pages --quick", false), ("--soak=5", false)]
+        {
+            assert_eq!(compares_with_unaudited(&words(line)), compares, "{line}");
+        }
     }
 
     #[test]
