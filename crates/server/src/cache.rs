@@ -12,7 +12,7 @@ use grantd_domain::grant::{Behind, CredentialState, ManagedSecret};
 use grantd_domain::resolve::Held;
 use grantd_store::hot::{Epochs, Known};
 use grantd_wire::TimeMs;
-use grantd_wire::ids::{AppId, AppProviderId, GrantId, SecretId};
+use grantd_wire::ids::{AppId, AppProviderId, GenerationId, GrantId, KeyId, SecretId};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as Entries;
 
@@ -22,6 +22,8 @@ const KEYS_MAX: usize = 10_000;
 const KEY_AGE_MS: i64 = 5_000;
 /// Secrets, and providers, that are remembered for all of their grants.
 const SECRETS_MAX: usize = 10_000;
+/// Releases remembered, some 100 bytes each: calls that are reported come soon after theirs.
+const RELEASES_MAX: usize = 20_000;
 /// What a grant is counted with, for the first estimate of how many there will be.
 const GRANT_BYTES: u64 = 1_024;
 /// What the tables and the allocator add to an entry.
@@ -40,6 +42,8 @@ pub struct Cache {
     /// Each once: the grants refer to them.
     secrets: Entries<SecretId, Arc<ManagedSecret>>,
     providers: Entries<AppProviderId, Arc<AppProvider>>,
+    /// When this process last released which value of a grant to which key. Each is in the trail; not each of the trail is here.
+    releases: Entries<(GrantId, KeyId, GenerationId), TimeMs>,
     pub(crate) key_lookups: Lookups,
     pub(crate) grant_lookups: Lookups,
 }
@@ -84,6 +88,7 @@ impl Cache {
             grants: Entries::with_weighter(grants, bytes, Weight),
             secrets: Entries::new(SECRETS_MAX),
             providers: Entries::new(SECRETS_MAX),
+            releases: Entries::new(RELEASES_MAX),
             key_lookups: Lookups::default(),
             grant_lookups: Lookups::default(),
         }
@@ -110,6 +115,16 @@ impl Cache {
     /// The grant as it was at these epochs.
     pub(crate) fn grant(&self, app: AppId, grant: GrantId, epochs: Epochs) -> Option<Arc<Remembered>> {
         self.grant_lookups.count(self.grants.get(&(app, grant)).filter(|remembered| remembered.epochs == epochs))
+    }
+
+    /// Remembers a release whose event is durable.
+    pub(crate) fn remember_release(&self, grant: GrantId, key: KeyId, generation: GenerationId, at: TimeMs) {
+        self.releases.insert((grant, key, generation), at);
+    }
+
+    /// Whether this process remembers such a release since then.
+    pub(crate) fn has_release(&self, grant: GrantId, key: KeyId, generation: GenerationId, since: TimeMs) -> bool {
+        self.releases.get(&(grant, key, generation)).is_some_and(|at| at >= since)
     }
 
     /// Remembers a grant that was just read.

@@ -139,10 +139,39 @@ macro_rules! not_pruned {
     };
 }
 
-/// A page of events: its one text for the columns that are wanted, without and with terms.
+/// Whether the event `t` has one term more.
+macro_rules! has_term {
+    ($term:literal) => {
+        concat!(
+            " AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = ",
+            $term,
+            " AND x.event_id = t.event_id)"
+        )
+    };
+}
+
+/// Events that have the term `$5` and `$further` ones.
+macro_rules! found_sql {
+    ($columns:literal, $further:expr) => {
+        concat!(
+            "SELECT e.id, e.terms, ",
+            $columns,
+            " FROM event_terms t JOIN events e ON e.app_id = t.app_id AND e.id = t.event_id \
+             WHERE t.app_id = $1 AND t.term = $5 AND t.event_id < $2 AND t.event_id >= $3",
+            $further,
+            " AND ",
+            not_pruned!(),
+            " ORDER BY t.event_id DESC LIMIT $4"
+        )
+    };
+}
+
+/// Texts of a page of events for the columns that are wanted: without terms, with one, with two, and with [`TERMS_MAX`].
+struct PageSql([&'static str; 4]);
+
 macro_rules! page_sql {
     ($columns:literal) => {
-        (
+        PageSql([
             concat!(
                 "SELECT e.id, e.terms, ",
                 $columns,
@@ -150,41 +179,37 @@ macro_rules! page_sql {
                 not_pruned!(),
                 " ORDER BY e.id DESC LIMIT $4"
             ),
-            concat!(
-                "SELECT e.id, e.terms, ",
+            found_sql!($columns, ""),
+            found_sql!($columns, has_term!("$6")),
+            found_sql!(
                 $columns,
-                " FROM event_terms t JOIN events e ON e.app_id = t.app_id AND e.id = t.event_id \
-                 WHERE t.app_id = $1 AND t.term = $5 AND t.event_id < $2 AND t.event_id >= $3 \
-                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $6 AND x.event_id = t.event_id) \
-                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $7 AND x.event_id = t.event_id) \
-                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $8 AND x.event_id = t.event_id) \
-                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $9 AND x.event_id = t.event_id) \
-                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $10 AND x.event_id = t.event_id) \
-                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $11 AND x.event_id = t.event_id) \
-                 AND EXISTS (SELECT 1 FROM event_terms x WHERE x.app_id = $1 AND x.term = $12 AND x.event_id = t.event_id) AND ",
-                not_pruned!(),
-                " ORDER BY t.event_id DESC LIMIT $4"
+                concat!(
+                    has_term!("$6"),
+                    has_term!("$7"),
+                    has_term!("$8"),
+                    has_term!("$9"),
+                    has_term!("$10"),
+                    has_term!("$11"),
+                    has_term!("$12")
+                )
             ),
-        )
+        ])
     };
 }
 
-/// Rows of one statement, when events are compared one by one.
-const COMPARED_ROWS: i64 = 500;
+/// Rows of the first statement, when events are compared one by one. Each further one reads twice as many.
+const COMPARED_ROWS: i64 = 16;
+/// The most of one statement.
+const COMPARED_ROWS_MAX: i64 = 512;
 
 /// After every id that is made.
 const LAST_ID: EventId = EventId::from_uuid(uuid::Uuid::max());
 
 /// Events that fit, newest first, by one of the texts of `page_sql`.
-fn page(
-    tx: &mut Tx<'_>,
-    owner: &Owner,
-    filter: &EventFilter,
-    sql: (&'static str, &'static str),
-) -> Result<Found<(EventId, Row)>> {
+fn page(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter, sql: &PageSql) -> Result<Found<(EventId, Row)>> {
     debug_assert!(filter.terms.len() <= TERMS_MAX && filter.limit > 0);
     let wanted = usize::try_from(filter.limit).unwrap_or(usize::MAX);
-    let rows_max = if filter.compared.is_empty() { filter.limit } else { filter.limit.max(COMPARED_ROWS) };
+    let mut rows_max = if filter.compared.is_empty() { filter.limit } else { filter.limit.max(COMPARED_ROWS) };
     let mut found = Found { events: Vec::new(), next: filter.before };
     let mut looked_at = 0;
     loop {
@@ -209,6 +234,7 @@ fn page(
         if looked_at >= limits::AUDIT_SCAN_MAX {
             return Ok(found);
         }
+        rows_max = rows_max.max((2 * rows_max).min(COMPARED_ROWS_MAX)).min(limits::AUDIT_SCAN_MAX - looked_at);
     }
 }
 
@@ -218,24 +244,25 @@ fn statement(
     filter: &EventFilter,
     before: Option<EventId>,
     rows_max: i64,
-    sql: (&'static str, &'static str),
+    PageSql(texts): &PageSql,
 ) -> Result<Vec<Row>> {
     // Ids are ordered by time; the bounds of time are bounds of ids, to the millisecond.
     let upper = before.unwrap_or(LAST_ID);
     let until = filter.until.map_or(LAST_ID, |t| first_id(t.plus_ms(1)));
     let lower = after(filter.since.map(first_id));
     let mut params: Vec<Value> = vec![owner_id(owner), id(upper.min(until)), lower, rows_max.into()];
-    if filter.terms.is_empty() {
-        return tx.query("events", sql.0, &params);
-    }
-    // One fixed text for any number of terms: missing ones repeat the first.
-    params.extend((0..TERMS_MAX).map(|i| Value::Int(*filter.terms.get(i).unwrap_or(&filter.terms[0]))));
-    tx.query("events", sql.1, &params)
+    // A fixed text for any number of terms: missing ones repeat the first.
+    let (text, terms) = match filter.terms.len() {
+        few @ 0..=2 => (texts[few], few),
+        _ => (texts[3], TERMS_MAX),
+    };
+    params.extend((0..terms).map(|i| Value::Int(*filter.terms.get(i).unwrap_or(&filter.terms[0]))));
+    tx.query("events", text, &params)
 }
 
 /// Lists events, newest first. Terms find what is indexed: [`Store::catch_up`](crate::Store::catch_up) first.
 pub fn list(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter) -> Result<Found<ShownEvent>> {
-    let Found { events, next } = page(tx, owner, filter, page_sql!("e.core, e.private, e.hash"))?;
+    let Found { events, next } = page(tx, owner, filter, &page_sql!("e.core, e.private, e.hash"))?;
     let events = events.into_iter().map(|(id, row)| shown(id, row)).collect::<Result<_>>()?;
     Ok(Found { events, next })
 }
@@ -269,7 +296,7 @@ pub fn has_release(
         ..EventFilter::default()
     };
     loop {
-        let found = page(tx, &Owner::App(app), &filter, page_sql!("e.seq"))?;
+        let found = page(tx, &Owner::App(app), &filter, &page_sql!("e.seq"))?;
         match found.next {
             _ if !found.events.is_empty() => return Ok(true),
             None => return Ok(false),
@@ -390,7 +417,7 @@ fn stored(mut row: Row) -> Result<StoredEvent> {
 /// Stored events of a filtered export, newest first, after the cursor of `filter`.
 pub fn export_filtered(tx: &mut Tx<'_>, owner: &Owner, filter: &EventFilter) -> Result<Found<StoredEvent>> {
     let sql = page_sql!("e.chain_id, e.seq, e.core, e.private, e.salt, e.private_hash, e.event_hash, e.hash");
-    let Found { events, next } = page(tx, owner, filter, sql)?;
+    let Found { events, next } = page(tx, owner, filter, &sql)?;
     let events = events.into_iter().map(|(_, row)| stored(row)).collect::<Result<_>>()?;
     Ok(Found { events, next })
 }

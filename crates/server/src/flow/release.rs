@@ -306,8 +306,9 @@ async fn finish(
     match append(vault, call, wanted, &of.held, (tenant, user)).await? {
         (Appended::Done, event_id) => {
             crash::step("token.durable");
-            let app = call.known.app.id;
-            vault.touch(call.known.key.id, Some((app, of.held.grant.id)), call.source.now);
+            let (app, key, grant) = (call.known.app.id, call.known.key.id, of.held.grant.id);
+            vault.touch(key, Some((app, grant)), call.source.now);
+            vault.cache.remember_release(grant, key, of.held.credential.generation, call.source.now);
             Ok(Some(Released { of, value, event_id }))
         }
         (Appended::Moved, _) => Ok(None),
