@@ -217,8 +217,8 @@ pub fn find_living(tx: &mut Tx<'_>, app: AppId, secret: SecretId) -> Result<Opti
     let sql = concat!(
         "SELECT ",
         credential_columns!(),
-        " FROM credentials c WHERE c.app_id = $1 AND c.secret_id = $2 AND c.user_id IS NULL AND c.state <> 'destroyed' \
-         ORDER BY c.id DESC LIMIT 1"
+        " FROM credentials c WHERE c.app_id = $1 AND c.secret_id = $2 AND c.secret_id IS NOT NULL AND c.user_id IS NULL \
+         AND c.state <> 'destroyed' ORDER BY c.id DESC LIMIT 1"
     );
     tx.query_opt("credentials", sql, &[id(app), id(secret)])?.map(|mut row| read(&mut row)).transpose()
 }

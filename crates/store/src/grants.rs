@@ -1,8 +1,8 @@
 //! Grants.
 
 use grantd_domain::grant::{Behind, Credential, Grant, GrantStatus, Principal, Tenant};
-use grantd_wire::TimeMs;
 use grantd_wire::ids::{AppId, AppProviderId, CredentialId, GrantId, GroupId, Id as _, SecretId, UserId};
+use grantd_wire::{TimeMs, limits};
 
 use crate::apps::since;
 use crate::behind::{self, behind_columns};
@@ -119,7 +119,7 @@ pub fn insert(tx: &mut Tx<'_>, grant: &Grant) -> Result<()> {
     debug_assert!(grant.status == GrantStatus::Active);
     check_label(tx, grant)?;
     let siblings = tx.count(siblings!(grant, "SELECT COUNT(*)", ""), &siblings_of(grant))?;
-    if siblings >= grantd_wire::limits::SIBLINGS_MAX {
+    if siblings >= limits::SIBLINGS_MAX {
         return Err(grantd_wire::Error::new(grantd_wire::Code::TooMany)
             .message(format!(
                 "This credential has {siblings} living grants, and no more are possible. Revoke one first."
@@ -318,6 +318,97 @@ pub fn page_unrevoked(tx: &mut Tx<'_>, app: AppId, on: On, last: Option<GrantId>
     rows.into_iter().map(|mut row| row.id("grants.id")).collect()
 }
 
+/// What a grant itself says. The casts give PostgreSQL the types of what may be null; SQLite, which has no BYTEA, only looks whether it is.
+macro_rules! of_grants {
+    () => {
+        " AND (CAST($2 AS TEXT) IS NULL OR g.status = $2) \
+         AND (CAST($3 AS BIGINT) IS NULL OR $3 = CASE WHEN g.expires_at_ms <= $4 THEN 1 ELSE 0 END) \
+         AND (CAST($7 AS TEXT) IS NULL OR g.label = $7) \
+         AND (CAST($10 AS BYTEA) IS NULL OR g.id = $10) \
+         AND (CAST($13 AS TEXT) IS NULL OR g.principal_type = $13)"
+    };
+}
+
+/// Everything that can be asked of a grant and what stands behind it.
+macro_rules! filtered {
+    () => {
+        concat!(
+            of_grants!(),
+            " AND (CAST($5 AS TEXT) IS NULL OR s.slug = $5 OR p.provider_id = $5) \
+             AND (CAST($6 AS BYTEA) IS NULL OR c.secret_id = $6) \
+             AND (CAST($8 AS TEXT) IS NULL OR (s.slug >= $8 AND s.slug < $9) OR (s.name_search >= $8 AND s.name_search < $9) \
+                  OR (p.provider_id >= $8 AND p.provider_id < $9) OR (g.label_search >= $8 AND g.label_search < $9)) \
+             AND (CAST($11 AS TEXT) IS NULL OR c.account_identifier = $11) \
+             AND (CAST($12 AS TEXT) IS NULL OR (g.status = 'revoked' AND c.revoke_upstream = $12))"
+        )
+    };
+}
+
+/// Grants of `$from` with what stands behind them. On SQLite, CROSS JOIN also says in which order tables are read.
+macro_rules! behind {
+    ($from:expr) => {
+        concat!(
+            "SELECT g.id FROM ",
+            $from,
+            " CROSS JOIN credentials c LEFT JOIN managed_secrets s ON s.app_id = c.app_id AND s.id = c.secret_id \
+             LEFT JOIN providers p ON p.app_id = c.app_id AND p.id = c.provider_row \
+             WHERE g.app_id = $1 AND c.app_id = g.app_id AND c.id = g.credential_id"
+        )
+    };
+}
+
+/// Grants on the credentials of which `$which` is true.
+macro_rules! of_credentials {
+    ($which:expr) => {
+        concat!(
+            "SELECT g.id FROM credentials c CROSS JOIN grants g WHERE c.app_id = $1 AND g.app_id = c.app_id AND g.credential_id = c.id AND ",
+            $which
+        )
+    };
+}
+
+macro_rules! of_secrets {
+    ($which:literal) => {
+        concat!("c.secret_id IN (SELECT s.id FROM managed_secrets s WHERE s.app_id = $1 AND ", $which, ")")
+    };
+}
+
+macro_rules! of_providers {
+    ($which:literal) => {
+        concat!(
+            "c.provider_row IS NOT NULL AND c.provider_row IN (SELECT p.id FROM providers p WHERE p.app_id = $1 AND ",
+            $which,
+            ")"
+        )
+    };
+}
+
+/// The text that counts these grants, and the one that lists them: ids are sorted first, and only those of the page are read.
+macro_rules! sorted {
+    ($ids:expr) => {
+        (
+            concat!("SELECT COUNT(*) FROM (", $ids, " LIMIT $14 OFFSET $15) counted"),
+            concat!(
+                "SELECT ",
+                held_columns!(),
+                " FROM (",
+                $ids,
+                " ORDER BY g.id DESC LIMIT $14 OFFSET $15) page CROSS JOIN grants g CROSS JOIN credentials c \
+                 LEFT JOIN managed_secrets s ON s.app_id = c.app_id AND s.id = c.secret_id \
+                 LEFT JOIN providers p ON p.app_id = c.app_id AND p.id = c.provider_row \
+                 WHERE g.app_id = $1 AND g.id = page.id AND c.app_id = g.app_id AND c.id = g.credential_id ORDER BY g.id DESC"
+            ),
+        )
+    };
+}
+
+/// The same for those of `$candidates` that the rest of the filter lets through.
+macro_rules! counted_and_listed {
+    ($candidates:expr) => {
+        sorted!(concat!(behind!(concat!("(", $candidates, ") m CROSS JOIN grants g")), " AND g.id = m.id", filtered!()))
+    };
+}
+
 /// What grants to list.
 #[derive(Clone, Debug, Default)]
 pub struct GrantFilter {
@@ -347,7 +438,7 @@ pub struct GrantFilter {
     pub offset: i64,
 }
 
-/// Grants of the app, newest first, and how many there are.
+/// Grants of the app, newest first, and how many there are. They are counted up to [`TOTAL_MAX`](limits::TOTAL_MAX): that many are that many or more.
 pub fn list(tx: &mut Tx<'_>, app: AppId, filter: &GrantFilter, now: TimeMs) -> Result<(Vec<Listed>, i64)> {
     let (low, high) = match &filter.search {
         Some(_) => crate::apps::prefix_bounds(filter.search.as_deref()),
@@ -359,73 +450,167 @@ pub fn list(tx: &mut Tx<'_>, app: AppId, filter: &GrantFilter, now: TimeMs) -> R
         Some("expired") => ("active".into(), 1.into()),
         Some(other) => (other.into(), Value::Null),
     };
-    let params = [
-        id(app),
-        stored,
-        lapsed,
-        now.into(),
-        filter.provider.as_ref().into(),
-        filter.secret.map(id).into(),
-        filter.label.as_ref().into(),
-        low,
-        high,
-        filter.grant.map(id).into(),
-        filter.account.as_ref().into(),
-        filter.upstream.into(),
-        filter.is_system.then_some("system").into(),
-        filter.limit.into(),
-        filter.offset.into(),
-        filter.user.map(id).into(),
-    ];
-    let (total, rows) = match filter.user {
-        None => (tx.count(COUNT_SQL, &params[..13])?, tx.query("grants", LIST_SQL, &params[..15])?),
-        Some(_) => {
-            let counted = [&params[..13], &params[15..]].concat();
-            (tx.count(COUNT_OF_USER_SQL, &counted)?, tx.query("grants", LIST_OF_USER_SQL, &params)?)
-        }
+    let params = |limit: i64, offset: i64| {
+        let mut params = vec![
+            id(app),
+            stored.clone(),
+            lapsed.clone(),
+            now.into(),
+            filter.provider.as_ref().into(),
+            filter.secret.map(id).into(),
+            filter.label.as_ref().into(),
+            low.clone(),
+            high.clone(),
+            filter.grant.map(id).into(),
+            filter.account.as_ref().into(),
+            filter.upstream.into(),
+            filter.is_system.then_some("system").into(),
+            limit.into(),
+            offset.into(),
+        ];
+        params.extend(filter.user.map(id));
+        params
     };
+    let way = Way::of(filter);
+    let total = tx.count(way.sql().0, &params(limits::TOTAL_MAX, 0))?;
+    // Of a secret or a provider that has very many, the newest are sooner met than sorted.
+    let way = match way {
+        Way::Secret | Way::Provider if total == limits::TOTAL_MAX => Way::Behind,
+        way => way,
+    };
+    let rows =
+        if total == 0 { Vec::new() } else { tx.query("grants", way.sql().1, &params(filter.limit, filter.offset))? };
     Ok((rows.into_iter().map(listed).collect::<Result<_>>()?, total))
 }
 
-/// The casts give PostgreSQL the types of what may be null; SQLite, which has no BYTEA, only looks whether it is.
-macro_rules! filtered {
-    ($columns:expr, $tail:literal) => {
-        concat!(
-            held!(
-                $columns,
-                "AND (CAST($2 AS TEXT) IS NULL OR g.status = $2) \
-                 AND (CAST($3 AS BIGINT) IS NULL OR $3 = CASE WHEN g.expires_at_ms <= $4 THEN 1 ELSE 0 END) \
-                 AND (CAST($5 AS TEXT) IS NULL OR s.slug = $5 OR p.provider_id = $5) \
-                 AND (CAST($6 AS BYTEA) IS NULL OR c.secret_id = $6) \
-                 AND (CAST($7 AS TEXT) IS NULL OR g.label = $7) \
-                 AND (CAST($8 AS TEXT) IS NULL OR (s.slug >= $8 AND s.slug < $9) OR (s.name_search >= $8 AND s.name_search < $9) \
-                      OR (p.provider_id >= $8 AND p.provider_id < $9) OR (g.label_search >= $8 AND g.label_search < $9)) \
-                 AND (CAST($10 AS BYTEA) IS NULL OR g.id = $10) \
-                 AND (CAST($11 AS TEXT) IS NULL OR c.account_identifier = $11) \
-                 AND (CAST($12 AS TEXT) IS NULL OR (g.status = 'revoked' AND c.revoke_upstream = $12)) \
-                 AND (CAST($13 AS TEXT) IS NULL OR g.principal_type = $13) "
-            ),
-            $tail
-        )
-    };
+/// How a list comes to its grants: by what is asked for that fits the fewest.
+#[derive(Clone, Copy)]
+enum Way {
+    /// The one that is named.
+    Grant,
+    /// Those of a user and of the user's groups.
+    User,
+    /// Those on one managed secret.
+    Secret,
+    /// Those on a managed secret of this slug, and on accounts of this provider.
+    Provider,
+    /// As [`Provider`](Self::Provider), of one account.
+    Account,
+    /// Those that a search finds.
+    Search,
+    /// All of the app, newest first, with what stands behind each.
+    Behind,
+    /// All of the app, newest first.
+    App,
 }
 
-const COUNT_SQL: &str = filtered!("COUNT(*)", "");
-const LIST_SQL: &str = filtered!(held_columns!(), "ORDER BY g.id DESC LIMIT $14 OFFSET $15");
-const COUNT_OF_USER_SQL: &str = filtered!(
-    "COUNT(*)",
-    "AND g.principal_id IN (SELECT u.id FROM users u WHERE u.app_id = $1 AND u.id = $14 UNION ALL \
-     SELECT m.group_id FROM group_members m WHERE m.app_id = $1 AND m.user_id = $14)"
-);
-const LIST_OF_USER_SQL: &str = filtered!(
-    held_columns!(),
-    "AND g.principal_id IN (SELECT u.id FROM users u WHERE u.app_id = $1 AND u.id = $16 UNION ALL \
-     SELECT m.group_id FROM group_members m WHERE m.app_id = $1 AND m.user_id = $16) ORDER BY g.id DESC LIMIT $14 OFFSET $15"
-);
+impl Way {
+    fn of(filter: &GrantFilter) -> Self {
+        match filter {
+            GrantFilter { user: Some(_), .. } => Self::User,
+            GrantFilter { grant: Some(_), .. } => Self::Grant,
+            GrantFilter { secret: Some(_), .. } => Self::Secret,
+            GrantFilter { provider: Some(_), account: Some(_), .. } => Self::Account,
+            GrantFilter { provider: Some(_), .. } => Self::Provider,
+            GrantFilter { search: Some(_), .. } => Self::Search,
+            GrantFilter { account: Some(_), .. } | GrantFilter { upstream: Some(_), .. } => Self::Behind,
+            _ => Self::App,
+        }
+    }
+
+    /// What counts, and what lists.
+    fn sql(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Grant => counted_and_listed!("SELECT g.id FROM grants g WHERE g.app_id = $1 AND g.id = $10"),
+            Self::User => counted_and_listed!(
+                "SELECT g.id FROM grants g WHERE g.app_id = $1 AND g.principal_id IN (\
+                 SELECT u.id FROM users u WHERE u.app_id = $1 AND u.id = $16 UNION ALL \
+                 SELECT m.group_id FROM group_members m WHERE m.app_id = $1 AND m.user_id = $16)"
+            ),
+            Self::Secret => counted_and_listed!(of_credentials!("c.secret_id = $6")),
+            Self::Provider => counted_and_listed!(concat!(
+                of_credentials!(of_secrets!("s.slug = $5")),
+                " UNION ALL ",
+                of_credentials!(of_providers!("p.provider_id = $5"))
+            )),
+            Self::Account => counted_and_listed!(of_credentials!(concat!(
+                of_providers!("p.provider_id = $5"),
+                " AND c.account_identifier = $11"
+            ))),
+            Self::Search => counted_and_listed!(concat!(
+                of_credentials!(of_secrets!(
+                    "((s.slug >= $8 AND s.slug < $9) OR (s.name_search >= $8 AND s.name_search < $9))"
+                )),
+                " UNION ",
+                of_credentials!(of_providers!("p.provider_id >= $8 AND p.provider_id < $9")),
+                " UNION SELECT g.id FROM grants g WHERE g.app_id = $1 AND g.label_search >= $8 AND g.label_search < $9"
+            )),
+            Self::Behind => sorted!(concat!(behind!("grants g"), filtered!())),
+            Self::App => sorted!(concat!(
+                "SELECT g.id FROM grants g WHERE g.app_id = $1",
+                of_grants!(),
+                // Nothing else was asked for. PostgreSQL wants to be told of every parameter.
+                " AND CAST($5 AS TEXT) IS NULL AND CAST($6 AS BYTEA) IS NULL AND CAST($8 AS TEXT) IS NULL AND CAST($9 AS TEXT) IS NULL \
+                 AND CAST($11 AS TEXT) IS NULL AND CAST($12 AS TEXT) IS NULL"
+            )),
+        }
+    }
+}
 
 /// Grants of a user that are not revoked, lapsed ones too; not those of the user's groups.
 pub fn list_unrevoked_of_user(tx: &mut Tx<'_>, app: AppId, user: UserId) -> Result<Vec<GrantId>> {
     let sql = "SELECT id FROM grants WHERE app_id = $1 AND principal_id = $2 AND principal_type = 'user' AND status = 'active' ORDER BY id";
     let rows = tx.query("grants", sql, &[id(app), id(user)])?;
     rows.into_iter().map(|mut row| row.id("grants.id")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TimeMs, Value, Way};
+    use crate::{Location, Store};
+
+    /// How the embedded engine, which has no statistics of its own, comes to what a list counts and shows.
+    async fn plans(store: &Store, way: Way) -> [String; 2] {
+        let (counts, lists) = way.sql();
+        let mut plans = [String::new(), String::new()];
+        for (plan, sql) in plans.iter_mut().zip([counts, lists]) {
+            let params = if matches!(way, Way::User) { 16 } else { 15 };
+            let explain: &'static str = format!("EXPLAIN QUERY PLAN {sql}").leak();
+            for mut row in store.fetch("plan", explain, vec![Value::Null; params]).await.unwrap() {
+                for column in ["id", "parent", "unused"] {
+                    row.int(column).unwrap();
+                }
+                plan.push_str(&row.text("detail").unwrap());
+                plan.push('\n');
+            }
+        }
+        plans
+    }
+
+    #[tokio::test]
+    async fn every_way_to_grants_is_by_an_index() {
+        let store = Store::open(&Location::Memory, "test", 1).await.unwrap();
+        store.migrate(TimeMs(0)).await.unwrap();
+        for (way, indexes) in [
+            (Way::Grant, &["g USING PRIMARY KEY (app_id=? AND id=?)"][..]),
+            (Way::User, &["INDEX grants_principal"]),
+            (Way::Secret, &["INDEX credentials_secret (app_id=? AND secret_id=?)", "INDEX grants_credential"]),
+            (Way::Provider, &["INDEX credentials_secret (app_id=? AND secret_id=?)", "INDEX credentials_provider"]),
+            (Way::Account, &["INDEX credentials_provider (app_id=? AND provider_row=? AND account_identifier=?)"]),
+            (Way::Search, &["INDEX credentials_secret (app_id=? AND secret_id=?)", "INDEX grants_label"]),
+            (Way::Behind, &["g USING PRIMARY KEY (app_id=?)"]),
+            (Way::App, &["g USING PRIMARY KEY (app_id=?)"]),
+        ] {
+            for plan in plans(&store, way).await {
+                for index in indexes {
+                    assert!(plan.contains(index), "{index} is not in\n{plan}");
+                }
+            }
+        }
+        for newest_first in [Way::Behind, Way::App] {
+            let [_, lists] = plans(&store, newest_first).await;
+            let (page, _) = lists.split_once("SCAN page").unwrap();
+            assert!(!page.contains("TEMP B-TREE"), "what is in order is not sorted\n{lists}");
+        }
+    }
 }

@@ -40,6 +40,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 22, name: "hourly", sql: include_str!("migrations/0022_hourly.sql") },
     Migration { number: 23, name: "gone_subjects", sql: include_str!("migrations/0023_gone_subjects.sql") },
     Migration { number: 24, name: "user_names", sql: include_str!("migrations/0024_user_names.sql") },
+    Migration { number: 25, name: "large_apps", sql: include_str!("migrations/0025_large_apps.sql") },
 ];
 
 /// Begins a line of a migration that PostgreSQL does not see.

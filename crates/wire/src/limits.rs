@@ -151,6 +151,8 @@ pub const PAGE_DEFAULT: i64 = 100;
 pub const PAGE_MAX: i64 = 1_000;
 /// How deep `offset` reaches.
 pub const OFFSET_MAX: i64 = 10_000;
+/// Grants that a list counts: a total of this is this or more, and `offset` reaches no further.
+pub const TOTAL_MAX: i64 = OFFSET_MAX + 1;
 /// Events a search by an unindexed context key looks at per page.
 pub const AUDIT_SCAN_MAX: i64 = 10_000;
 

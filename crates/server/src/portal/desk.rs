@@ -338,6 +338,8 @@ pub struct Pager {
     pub from: i64,
     pub to: i64,
     pub total: i64,
+    /// There are more than `total`, and nobody counted how many.
+    pub has_uncounted: bool,
     pub previous: Option<i64>,
     pub next: Option<i64>,
 }
@@ -347,10 +349,12 @@ impl Pager {
     pub fn of<T>(page: &api::Page<T>) -> Self {
         let shown = i64::try_from(page.items.len()).unwrap_or(i64::MAX);
         let next = page.offset + page.limit;
+        let is_uncounted = page.total == limits::TOTAL_MAX;
         Self {
             from: if shown == 0 { 0 } else { page.offset + 1 },
             to: page.offset + shown,
-            total: page.total,
+            total: if is_uncounted { limits::OFFSET_MAX } else { page.total },
+            has_uncounted: is_uncounted,
             previous: (page.offset > 0).then(|| (page.offset - page.limit).max(0)),
             next: (page.has_more && next <= limits::OFFSET_MAX).then_some(next),
         }

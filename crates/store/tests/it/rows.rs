@@ -334,6 +334,53 @@ async fn grants_are_filtered_and_paged(store: &Database) {
     assert_eq!(search("STRI").await, labels(&["live"], 1), "by its slug");
     let both = GrantFilter { status: text("active"), search: text("github"), ..Default::default() };
     assert_eq!(list(both).await, labels(&["a_b", "Élan"], 2));
+    // Whatever leads to the grants, everything else that is asked for is still asked.
+    let provider =
+        |slug, search| list(GrantFilter { provider: text(slug), search: text(search), ..Default::default() });
+    assert_eq!(provider("github", "eu-").await, labels(&["EU-east", "eu-west"], 2));
+    assert_eq!(provider("stripe", "eu-").await, labels(&[], 0));
+    let of_secret = |provider| list(GrantFilter { secret, provider: text(provider), ..Default::default() });
+    assert_eq!(of_secret("stripe").await, labels(&["live"], 1));
+    assert_eq!(of_secret("github").await, labels(&[], 0));
+    let named = |status| list(GrantFilter { grant: Some(revoked), status: text(status), ..Default::default() });
+    assert_eq!(named("revoked").await, labels(&["EU-east"], 1));
+    assert_eq!(named("active").await, labels(&[], 0));
+    for provider in [None, text("github")] {
+        let account = GrantFilter { account: text("nobody"), provider, ..Default::default() };
+        assert_eq!(list(account).await, labels(&[], 0), "no secret is an account");
+    }
+    let upstream = GrantFilter { upstream: Some("pending"), ..Default::default() };
+    assert_eq!(list(upstream).await, labels(&[], 0));
+}
+
+async fn a_total_is_counted_up_to_its_bound(store: &Database) {
+    let world = World::create(store).await;
+    let (app, of) = (world.app.id, world.secret.clone());
+    let add = async |count: i64| {
+        let rows: Vec<i64> = (0..count).collect();
+        // As many grants on each credential as there may be.
+        for few in rows.chunks(50) {
+            let (on, count) = (credential(&of), few.len());
+            let write = move |tx: &mut grantd_store::Tx<'_>| {
+                credentials::insert(tx, &on)?;
+                (0..count).try_for_each(|_| grants::insert(tx, &grant(&on, None)))
+            };
+            store.write(write).await.unwrap();
+        }
+    };
+    let list = |filter: GrantFilter| async move {
+        let filter = GrantFilter { limit: 2, offset: limits::OFFSET_MAX, ..filter };
+        let (listed, total) = store.read(move |tx| grants::list(tx, app, &filter, NOW)).await.unwrap();
+        (listed.len(), total)
+    };
+    let provider = || GrantFilter { provider: Some("stripe".to_owned()), ..Default::default() };
+    add(limits::TOTAL_MAX - 2).await;
+    assert_eq!(list(GrantFilter::default()).await, (0, limits::TOTAL_MAX - 1));
+    add(1).await;
+    assert_eq!(list(provider()).await, (1, limits::TOTAL_MAX));
+    add(1).await;
+    assert_eq!(list(GrantFilter::default()).await, (2, limits::TOTAL_MAX), "there is one more than was counted");
+    assert_eq!(list(provider()).await, (2, limits::TOTAL_MAX));
 }
 
 async fn a_credential_is_destroyed_with_its_last_living_grant(store: &Database) {
@@ -436,6 +483,7 @@ on_every_engine! {
     a_credential_has_at_most_fifty_living_grants,
     a_grant_is_revoked_once_and_only_in_its_app,
     grants_are_filtered_and_paged,
+    a_total_is_counted_up_to_its_bound,
     a_credential_is_destroyed_with_its_last_living_grant,
     a_data_key_seals_within_its_bounds,
     the_newest_signing_key_comes_first,
