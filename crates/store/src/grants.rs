@@ -222,15 +222,23 @@ fn listed(mut row: Row) -> Result<Listed> {
     Ok(Listed { grant, credential, behind, upstream })
 }
 
+/// What a credential `c` is of: a managed secret or a provider.
+macro_rules! of_what {
+    () => {
+        " LEFT JOIN managed_secrets s ON s.app_id = c.app_id AND s.id = c.secret_id \
+         LEFT JOIN providers p ON p.app_id = c.app_id AND p.id = c.provider_row"
+    };
+}
+
 /// Where grants and what stands behind them are.
 macro_rules! held {
     ($columns:expr, $rest:literal) => {
         concat!(
             "SELECT ",
             $columns,
-            " FROM grants g JOIN credentials c ON c.app_id = g.app_id AND c.id = g.credential_id \
-             LEFT JOIN managed_secrets s ON s.app_id = c.app_id AND s.id = c.secret_id \
-             LEFT JOIN providers p ON p.app_id = c.app_id AND p.id = c.provider_row WHERE g.app_id = $1 ",
+            " FROM grants g JOIN credentials c ON c.app_id = g.app_id AND c.id = g.credential_id",
+            of_what!(),
+            " WHERE g.app_id = $1 ",
             $rest
         )
     };
@@ -350,9 +358,9 @@ macro_rules! behind {
         concat!(
             "SELECT g.id FROM ",
             $from,
-            " CROSS JOIN credentials c LEFT JOIN managed_secrets s ON s.app_id = c.app_id AND s.id = c.secret_id \
-             LEFT JOIN providers p ON p.app_id = c.app_id AND p.id = c.provider_row \
-             WHERE g.app_id = $1 AND c.app_id = g.app_id AND c.id = g.credential_id"
+            " CROSS JOIN credentials c",
+            of_what!(),
+            " WHERE g.app_id = $1 AND c.app_id = g.app_id AND c.id = g.credential_id"
         )
     };
 }
@@ -393,10 +401,9 @@ macro_rules! sorted {
                 held_columns!(),
                 " FROM (",
                 $ids,
-                " ORDER BY g.id DESC LIMIT $14 OFFSET $15) page CROSS JOIN grants g CROSS JOIN credentials c \
-                 LEFT JOIN managed_secrets s ON s.app_id = c.app_id AND s.id = c.secret_id \
-                 LEFT JOIN providers p ON p.app_id = c.app_id AND p.id = c.provider_row \
-                 WHERE g.app_id = $1 AND g.id = page.id AND c.app_id = g.app_id AND c.id = g.credential_id ORDER BY g.id DESC"
+                " ORDER BY g.id DESC LIMIT $14 OFFSET $15) page CROSS JOIN grants g CROSS JOIN credentials c",
+                of_what!(),
+                " WHERE g.app_id = $1 AND g.id = page.id AND c.app_id = g.app_id AND c.id = g.credential_id ORDER BY g.id DESC"
             ),
         )
     };
@@ -566,25 +573,14 @@ pub fn list_unrevoked_of_user(tx: &mut Tx<'_>, app: AppId, user: UserId) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use super::{TimeMs, Value, Way};
+    use super::{TimeMs, Way};
     use crate::{Location, Store};
 
-    /// How the embedded engine, which has no statistics of its own, comes to what a list counts and shows.
+    /// How the embedded engine comes to what a list counts and shows.
     async fn plans(store: &Store, way: Way) -> [String; 2] {
         let (counts, lists) = way.sql();
-        let mut plans = [String::new(), String::new()];
-        for (plan, sql) in plans.iter_mut().zip([counts, lists]) {
-            let params = if matches!(way, Way::User) { 16 } else { 15 };
-            let explain: &'static str = format!("EXPLAIN QUERY PLAN {sql}").leak();
-            for mut row in store.fetch("plan", explain, vec![Value::Null; params]).await.unwrap() {
-                for column in ["id", "parent", "unused"] {
-                    row.int(column).unwrap();
-                }
-                plan.push_str(&row.text("detail").unwrap());
-                plan.push('\n');
-            }
-        }
-        plans
+        let params = if matches!(way, Way::User) { 16 } else { 15 };
+        [store.plan(counts, params).await, store.plan(lists, params).await]
     }
 
     #[tokio::test]

@@ -317,3 +317,20 @@ fn pg_writers(process: &str) -> [String; 2] {
 pub fn append_event(tx: &mut Tx<'_>, event: &Prepared) -> Result<()> {
     audit::append(tx, event)
 }
+
+#[cfg(test)]
+impl Store {
+    /// How the embedded engine, which has no statistics of its own, would run a statement of so many parameters: a line for each step.
+    pub(crate) async fn plan(&self, sql: &str, params: usize) -> String {
+        let explain = format!("EXPLAIN QUERY PLAN {sql}");
+        let mut plan = String::new();
+        for mut row in self.fetch("plan", explain.leak(), vec![Value::Null; params]).await.unwrap() {
+            for column in ["id", "parent", "unused"] {
+                row.int(column).unwrap();
+            }
+            plan.push_str(&row.text("detail").unwrap());
+            plan.push('\n');
+        }
+        plan
+    }
+}

@@ -275,16 +275,7 @@ mod tests {
         let store = Store::open(&crate::Location::Memory, "test", 1).await.unwrap();
         store.migrate(TimeMs(0)).await.unwrap();
         for sql in [SEARCH, SEARCH_COUNT] {
-            let params = vec![Value::Null; if sql == SEARCH { 9 } else { 7 }];
-            let explained = format!("EXPLAIN QUERY PLAN {sql}");
-            let rows = store.fetch("plan", explained.leak(), params).await.unwrap();
-            let mut plan = String::new();
-            for mut row in rows {
-                for column in ["id", "parent", "unused"] {
-                    row.int(column).unwrap();
-                }
-                plan = plan + &row.text("detail").unwrap() + "\n";
-            }
+            let plan = store.plan(sql, if sql == SEARCH { 9 } else { 7 }).await;
             for found in [
                 "users_email (app_id=? AND email_search>? AND email_search<?)",
                 "users_name (app_id=? AND name_search>? AND name_search<?)",

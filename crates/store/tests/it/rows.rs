@@ -356,14 +356,14 @@ async fn grants_are_filtered_and_paged(store: &Database) {
 async fn a_total_is_counted_up_to_its_bound(store: &Database) {
     let world = World::create(store).await;
     let (app, of) = (world.app.id, world.secret.clone());
-    let add = async |count: i64| {
-        let rows: Vec<i64> = (0..count).collect();
-        // As many grants on each credential as there may be.
-        for few in rows.chunks(50) {
-            let (on, count) = (credential(&of), few.len());
+    let add = async |mut count: i64| {
+        while count > 0 {
+            // As many grants on each credential as there may be.
+            let (on, few) = (credential(&of), count.min(limits::SIBLINGS_MAX));
+            count -= few;
             let write = move |tx: &mut grantd_store::Tx<'_>| {
                 credentials::insert(tx, &on)?;
-                (0..count).try_for_each(|_| grants::insert(tx, &grant(&on, None)))
+                (0..few).try_for_each(|_| grants::insert(tx, &grant(&on, None)))
             };
             store.write(write).await.unwrap();
         }

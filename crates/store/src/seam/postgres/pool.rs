@@ -34,7 +34,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const KEEPALIVE_RETRIES: u32 = 3;
 
 /// What every connection is set to, whatever its role or database says. Nothing waits without end; single statements are READ
-/// COMMITTED; what is answered after a commit is on disk. Every statement of ours has an index to go by, and shall also where the server has
+/// COMMITTED; what is answered after a commit is on disk. Statements go by indexes, also where the server has
 /// not looked at a table since it grew: it would walk through all of it for each row of another. The last row names this run of the server.
 const SETUP: &str = "SET default_transaction_isolation = 'read committed'; SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
     SET enable_seqscan = off; \
