@@ -186,7 +186,32 @@ pub fn remember_gone(tx: &mut Tx<'_>, webhook: &Webhook, subject: &str, gone_at:
     tx.execute(sql, &[app, idp, since.into()]).map(drop)
 }
 
-/// Whose row it is in `gone_subjects`: nobody's name is kept who was never here.
+/// Takes note that somebody was blocked whom the app does not have. What is older than `since` is forgotten.
+pub fn remember_blocked(tx: &mut Tx<'_>, webhook: &Webhook, subject: &str, at: TimeMs, since: TimeMs) -> Result<()> {
+    let (app, idp) = (id(webhook.app_id), id(webhook.idp_id));
+    tx.execute(
+        "INSERT INTO blocked_subjects (app_id, idp_id, subject_hash, blocked_at_ms) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (app_id, idp_id, subject_hash) DO UPDATE SET blocked_at_ms = $4 WHERE blocked_subjects.blocked_at_ms < $4",
+        &[app.clone(), idp.clone(), subject_hash(subject), at.into()],
+    )?;
+    let sql = "DELETE FROM blocked_subjects WHERE app_id = $1 AND idp_id = $2 AND blocked_at_ms < $3";
+    tx.execute(sql, &[app, idp, since.into()]).map(drop)
+}
+
+/// When somebody was blocked whom the app does not have; `None`: nothing is known of it.
+pub fn blocked_at(tx: &mut Tx<'_>, app: AppId, idp: IdentityProviderId, subject: &str) -> Result<Option<TimeMs>> {
+    let sql = "SELECT blocked_at_ms FROM blocked_subjects WHERE app_id = $1 AND idp_id = $2 AND subject_hash = $3";
+    let row = tx.query_opt("blocked_subjects", sql, &[id(app), id(idp), subject_hash(subject)])?;
+    row.map(|mut row| row.time("blocked_subjects.blocked_at_ms")).transpose()
+}
+
+/// Somebody who was blocked was let in again, or is a user of the app by now.
+pub fn forget_blocked(tx: &mut Tx<'_>, app: AppId, idp: IdentityProviderId, subject: &str) -> Result<()> {
+    let sql = "DELETE FROM blocked_subjects WHERE app_id = $1 AND idp_id = $2 AND subject_hash = $3";
+    tx.execute(sql, &[id(app), id(idp), subject_hash(subject)]).map(drop)
+}
+
+/// Whose row it is in `gone_subjects` and `blocked_subjects`: nobody's name is kept who was never here.
 pub(crate) fn subject_hash(subject: &str) -> Value {
     sha256(subject.as_bytes()).as_slice().into()
 }

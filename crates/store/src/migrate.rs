@@ -41,6 +41,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 23, name: "gone_subjects", sql: include_str!("migrations/0023_gone_subjects.sql") },
     Migration { number: 24, name: "user_names", sql: include_str!("migrations/0024_user_names.sql") },
     Migration { number: 25, name: "large_apps", sql: include_str!("migrations/0025_large_apps.sql") },
+    Migration { number: 26, name: "blocked_subjects", sql: include_str!("migrations/0026_blocked_subjects.sql") },
 ];
 
 /// Begins a line of a migration that PostgreSQL does not see.

@@ -156,6 +156,9 @@ pub enum Act {
     Deprovision,
     /// There is nobody to end. Who had a token before, and comes with it now, is not let in: see [`gone_at`].
     RememberGone,
+    /// There is nobody to suspend yet: who is seen from now on is suspended at once.
+    RememberBlocked,
+    ForgetBlocked,
     /// It changes nothing, but older ones do not count after it.
     Remember,
     Nothing,
@@ -173,7 +176,11 @@ pub fn gone_at(told: &Told, now: TimeMs) -> TimeMs {
 /// What to do with the user that an event names, if there is one.
 pub fn decide(user: Option<&User>, mark: Option<&Mark>, told: &Told) -> Act {
     let Some(user) = user.filter(|user| !matches!(user.status, UserStatus::Deprovisioned { .. })) else {
-        return if told.change == Change::Deleted { Act::RememberGone } else { Act::Nothing };
+        return match told.change {
+            Change::Deleted => Act::RememberGone,
+            Change::Blocked => Act::RememberBlocked,
+            Change::Unblocked => Act::ForgetBlocked,
+        };
     };
     if mark.is_some_and(|mark| told.at < mark.told_at) {
         return Act::Nothing;

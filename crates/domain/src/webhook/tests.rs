@@ -207,12 +207,13 @@ fn what_follows_from_an_event() {
         (Some(&suspended), Some(&ours), Change::Unblocked, Act::Resume),
         (Some(&suspended), Some(&theirs), Change::Unblocked, Act::Remember),
         (Some(&suspended), None, Change::Unblocked, Act::Remember),
-        (Some(&gone), Some(&ours), Change::Unblocked, Act::Nothing),
-        (Some(&gone), Some(&ours), Change::Blocked, Act::Nothing),
+        (Some(&gone), Some(&ours), Change::Unblocked, Act::ForgetBlocked),
+        (Some(&gone), Some(&ours), Change::Blocked, Act::RememberBlocked),
         // Tokens may be about that were never shown here.
         (Some(&gone), Some(&ours), Change::Deleted, Act::RememberGone),
         (None, None, Change::Deleted, Act::RememberGone),
-        (None, None, Change::Blocked, Act::Nothing),
+        (None, None, Change::Blocked, Act::RememberBlocked),
+        (None, None, Change::Unblocked, Act::ForgetBlocked),
     ] {
         assert_eq!(act(user, mark, change, later), wanted, "{user:?} {mark:?} {change:?}");
     }

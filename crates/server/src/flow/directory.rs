@@ -159,6 +159,8 @@ impl Telling {
         if !users::insert(tx, &user)? {
             return Err(Code::Conflict.into());
         }
+        // The directory says itself whether the user may come in.
+        idp_webhooks::forget_blocked(tx, app, idp, subject)?;
         let created = self.event(Kind::UserCreated, user.id).private_text("subject", Some(subject));
         append_event(tx, &created.prepare())?;
         Ok(user)

@@ -11,8 +11,9 @@ use grantd_domain::env::new_uuid;
 use grantd_domain::identity::{
     Claims, Group, IdentityProvider, Invalid, Profile, ProviderState, Refused, Seen, Token, User, UserStatus, seen,
 };
+use grantd_domain::webhook::Mark;
 use grantd_store::hot::Epochs;
-use grantd_store::{Tx, append_event, apps, groups, users};
+use grantd_store::{Tx, append_event, apps, groups, idp_webhooks, users};
 use grantd_wire::ids::{AppId, GroupId, UserId};
 use grantd_wire::{Code, Error, TimeMs, limits};
 
@@ -185,7 +186,7 @@ impl Told {
             was: known.map(|user| user.version),
             groups: named.map(|names| names.iter().map(new_id).collect()),
             says_otherwise,
-            drafts: Drafts::new(env, &draft(), &[Kind::UserCreated, Kind::UserUpdated]),
+            drafts: Drafts::new(env, &draft(), &[Kind::UserCreated, Kind::UserUpdated, Kind::UserSuspended]),
             user,
             now,
         }
@@ -218,7 +219,20 @@ impl Told {
                 event = event.core(field, count);
             }
         }
-        append_event(tx, &event.prepare())
+        append_event(tx, &event.prepare())?;
+        if self.was.is_none() { self.suspend_if_blocked(tx) } else { Ok(()) }
+    }
+
+    /// Who was blocked at the identity provider before they were seen here is suspended from the first sight on, as if the webhook had
+    /// told of it now.
+    fn suspend_if_blocked(&self, tx: &mut Tx<'_>) -> grantd_store::Result<()> {
+        let User { id: user, app_id: app, idp_id: idp, subject, .. } = &self.user;
+        let Some(blocked_at) = idp_webhooks::blocked_at(tx, *app, *idp, subject)? else { return Ok(()) };
+        idp_webhooks::forget_blocked(tx, *app, *idp, subject)?;
+        users::set_suspended(tx, *app, *user, UserStatus::Suspended, self.now)?;
+        idp_webhooks::set_mark(tx, *app, *user, &Mark { told_at: blocked_at, suspended_at: Some(self.now) })?;
+        let event = self.drafts.of(Kind::UserSuspended).user(*user).core_id("idp_id", *idp);
+        append_event(tx, &event.core("webhook_event_at", blocked_at.to_string()).prepare())
     }
 
     /// Puts the user into the groups the token names, and out of those that an earlier one named; answers how many of either.

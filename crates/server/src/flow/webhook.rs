@@ -17,16 +17,12 @@ const KINDS: &[Kind] = &[Kind::UserSuspended, Kind::UserResumed, Kind::UserDepro
 /// Grants that may be made between the look and the write.
 const GRANTS_SPARE: usize = 3;
 
-/// Does what follows from an event. `draft` begins an event of whoever called. Of a user that is not known only the end counts.
+/// Does what follows from an event. `draft` begins an event of whoever called.
 pub async fn tell(vault: &Vault, webhook: &Webhook, mut told: Told, now: TimeMs, draft: &Event) -> Result<(), Error> {
     // A clock that goes ahead must not make what comes after it look old.
     told.at = told.at.min(now);
     for _ in 0..limits::DECISIONS_MAX {
-        let count = match grants_of(vault, webhook, &told).await? {
-            Some(count) => count,
-            None if told.change == Change::Deleted => 0,
-            None => return Ok(()),
-        };
+        let Some(count) = grants_of(vault, webhook, &told).await? else { return Ok(()) };
         let telling = Telling {
             webhook: webhook.clone(),
             told: told.clone(),
@@ -48,11 +44,16 @@ pub async fn tell(vault: &Vault, webhook: &Webhook, mut told: Told, now: TimeMs,
     Err(Code::Busy.into())
 }
 
-/// How many grants may end with the user; `None`: there is no such user.
+/// How many grants may end with the user; `None`: there is nothing to write. Vendors tell of every change of all their users, most of
+/// whom may never come here.
 async fn grants_of(vault: &Vault, webhook: &Webhook, told: &Told) -> Result<Option<usize>, Error> {
     let (app, idp, subject) = (webhook.app_id, webhook.idp_id, told.subject.clone());
+    let lets_in = told.change == Change::Unblocked;
     let read = move |tx: &mut Tx<'_>| {
-        let Some(user) = users::find_subject(tx, app, idp, &subject)? else { return Ok(None) };
+        let Some(user) = users::find_subject(tx, app, idp, &subject)? else {
+            let is_told = lets_in && rows::blocked_at(tx, app, idp, &subject)?.is_none();
+            return Ok((!is_told).then_some(0));
+        };
         Ok(Some(grants::list_unrevoked_of_user(tx, app, user.id)?.len()))
     };
     vault.store.read(read).await.map_err(of_store)
@@ -75,10 +76,7 @@ impl Telling {
             return Ok(());
         }
         let Some(user) = users::find_subject(tx, app, idp, &self.told.subject)? else {
-            return match decide(None, None, &self.told) {
-                Act::RememberGone => self.remember_gone(tx),
-                _ => Ok(()),
-            };
+            return self.of_nobody(tx, decide(None, None, &self.told));
         };
         rows::set_last_event(tx, &self.webhook, self.now)?;
         let mark = rows::find_mark(tx, app, user.id)?;
@@ -88,7 +86,7 @@ impl Telling {
         let act = decide(Some(&user), mark.as_ref(), &self.told);
         let (to, kind) = match act {
             Act::Nothing => return Ok(()),
-            Act::RememberGone => return self.remember_gone(tx),
+            Act::RememberGone | Act::RememberBlocked | Act::ForgetBlocked => return self.of_nobody(tx, act),
             Act::Remember => return rows::set_mark(tx, app, user.id, &next),
             Act::Deprovision => {
                 let event = event(Kind::UserDeprovisioned);
@@ -110,8 +108,16 @@ impl Telling {
     }
 
     /// Nothing of the app's ends with it, so there is neither an event nor an epoch: whoever is refused for it is.
-    fn remember_gone(&self, tx: &mut Tx<'_>) -> Result<()> {
-        let since = self.now.plus_ms(-limits::WEBHOOK_GONE_MS);
-        rows::remember_gone(tx, &self.webhook, &self.told.subject, gone_at(&self.told, self.now), since)
+    fn of_nobody(&self, tx: &mut Tx<'_>, act: Act) -> Result<()> {
+        let Self { webhook, told: Told { subject, at, .. }, now, .. } = self;
+        let since = now.plus_ms(-limits::WEBHOOK_GONE_MS);
+        match act {
+            Act::RememberGone => rows::remember_gone(tx, webhook, subject, gone_at(&self.told, *now), since),
+            Act::RememberBlocked => rows::remember_blocked(tx, webhook, subject, *at, since),
+            Act::ForgetBlocked if rows::blocked_at(tx, webhook.app_id, webhook.idp_id, subject)? <= Some(*at) => {
+                rows::forget_blocked(tx, webhook.app_id, webhook.idp_id, subject)
+            }
+            _ => Ok(()),
+        }
     }
 }

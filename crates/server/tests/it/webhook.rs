@@ -33,6 +33,7 @@ on_kept_engines! {
     a_secret_that_does_not_open_is_found,
     deliveries_at_once_count_as_their_events_happened,
     what_was_issued_before_a_user_was_deleted_speaks_for_nobody_after,
+    who_was_blocked_before_they_were_seen_is_suspended_from_the_first_sight_on,
     who_was_deleted_before_they_were_seen_is_not_let_in_by_a_token_of_before,
 }
 
@@ -553,9 +554,6 @@ async fn who_was_deleted_before_they_were_seen_is_not_let_in_by_a_token_of_befor
     vendor.heard(auth0(&server, "late", "user.deleted", "other", None, -7_200_000)).await;
     is_refused(&issued("other", -3_700_000)).await;
     resolved(&server, &world, &issued("other", -3_500_000)).await.ok(200);
-    // Somebody who was blocked has nothing yet that could be taken from them.
-    vendor.heard(auth0(&server, "blocked", "user.updated", "third", Some(true), 0)).await;
-    resolved(&server, &world, &issued("third", -60_000)).await.ok(200);
     // It is forgotten in time, at the bound and not before.
     let kept = async || server.database.number("SELECT COUNT(*) FROM gone_subjects").await;
     server.advance_ms(limits::WEBHOOK_GONE_MS - 2_000);
@@ -563,6 +561,51 @@ async fn who_was_deleted_before_they_were_seen_is_not_let_in_by_a_token_of_befor
     assert_eq!(kept().await, 2);
     server.advance_ms(1);
     vendor.heard(auth0(&server, "last", "user.deleted", "y", None, 0)).await;
+    assert_eq!(kept().await, 2);
+}
+
+async fn who_was_blocked_before_they_were_seen_is_suspended_from_the_first_sight_on(server: Server) {
+    let (server, world, idp) = crate::sign_in::acme(&server).await;
+    let vendor = of_acme(&server, &world).await;
+    let ask = async |subject: &str| resolved(&server, &world, &idp.token(&server, json!({"sub": subject}))).await;
+    let is_refused = async |subject: &str| {
+        let refused = ask(subject).await.refused(Code::JwtValidationError);
+        assert_eq!(refused["details"]["check"], "user_suspended", "{subject}");
+    };
+    let blocked =
+        |id: &str, subject: &str, is_blocked, ms| auth0(&server, id, "user.updated", subject, Some(is_blocked), ms);
+    let kept = async || server.database.number("SELECT COUNT(*) FROM blocked_subjects").await;
+    let told = async |kind: &str| server.told(&world, kind).await;
+    // Nothing is kept of the many who are changed and not blocked.
+    vendor.heard(blocked("1", "passer-by", false, 0)).await;
+    assert_eq!((kept().await, server.database.number("SELECT COUNT(*) FROM idp_webhook_events").await), (0, 0));
+    for subject in ["blocked", "let-in", "told-late"] {
+        vendor.heard(blocked(&format!("2-{subject}"), subject, true, -1_000)).await;
+    }
+    assert_eq!((kept().await, told("user.suspended").await.len()), (3, 0));
+    vendor.heard(blocked("3", "let-in", false, 0)).await;
+    // What happened before the block takes nothing back.
+    vendor.heard(blocked("4", "told-late", false, -1_001)).await;
+    ask("let-in").await.ok(200);
+    ask("passer-by").await.ok(200);
+    is_refused("blocked").await;
+    is_refused("told-late").await;
+    is_refused("blocked").await;
+    assert_eq!(kept().await, 0);
+    // As if the webhook had told of it at that moment: once in the trail, and its to take back.
+    let suspended = told("user.suspended").await;
+    assert_eq!(suspended.len(), 2);
+    assert!(suspended.iter().all(|event| event["webhook_event_at"].is_string()), "{suspended:?}");
+    assert_eq!(told("user.created").await.len(), 4);
+    vendor.heard(blocked("5", "blocked", false, 0)).await;
+    ask("blocked").await.ok(200);
+    // It is forgotten in time, at the bound and not before.
+    vendor.heard(blocked("6", "never-seen", true, 0)).await;
+    server.advance_ms(limits::WEBHOOK_GONE_MS);
+    vendor.heard(blocked("7", "another", true, 0)).await;
+    assert_eq!(kept().await, 2);
+    server.advance_ms(1);
+    vendor.heard(blocked("8", "a-third", true, 0)).await;
     assert_eq!(kept().await, 2);
 }
 
