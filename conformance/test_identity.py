@@ -15,8 +15,8 @@ from alter_sdk import (
     App,
     BackendError,
     ConnectTimeoutError,
+    GrantDeletedError,
     GrantNotFoundError,
-    GrantRevokedError,
     GroupPrincipal,
     ReAuthRequiredError,
     SystemPrincipal,
@@ -346,8 +346,8 @@ async def test_core_86_a_session_of_a_user(world: World, authorization_server: A
                 await app.request("GET", of.api_url, user_token=bob, **wanted)
 
 
-async def test_ext_81_whoever_is_deprovisioned_is_nobody(world: World, authorization_server: AuthorizationServer):
-    """Deprovisioning ends what the user has, and tokens from before prove nothing: no new user begins with one."""
+async def test_core_56_whoever_is_deprovisioned_is_nobody(world: World, authorization_server: AuthorizationServer):
+    """Extended case 81. Deprovisioning ends what the user has, and tokens from before prove nothing: no new user begins with one."""
     idp, secret = registered(world, authorization_server), world.secret()
     token = idp.token("alice")
     async with world.vault() as app:
@@ -358,9 +358,9 @@ async def test_ext_81_whoever_is_deprovisioned_is_nobody(world: World, authoriza
         with pytest.raises(ReAuthRequiredError) as refused:
             await app.request("GET", world.corner.url(), provider=secret.slug, user_token=token)
         assert check(refused.value) == "user_deprovisioned"
-        with pytest.raises((GrantRevokedError, BackendError)) as revoked:
+        with pytest.raises(GrantDeletedError) as deleted:
             await app.request("GET", world.corner.url(), grant_id=made.grant_id)
-        assert revoked.value.status_code in (403, 410)
+        assert (deleted.value.status_code, deleted.value.details["error"]) == (410, "grant_deleted")
         with pytest.raises(ReAuthRequiredError):
             await app.resolve_identity(user_token=token)
     assert [user["user_status"] for user in world.api("GET", "/users")["items"]] == ["deprovisioned"]
