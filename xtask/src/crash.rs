@@ -1,6 +1,7 @@
 //! The verbs `crash` and `faults`: a grantd that can die at named steps, and the program that kills it, breaks what is around it, and
 //! looks at what is left.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
@@ -30,7 +31,7 @@ struct Asked {
     passed_on: Vec<String>,
 }
 
-/// Both engines at the same time: much of a round is waiting for a disk, and much of what has to do with accounts for a lease.
+/// Everything at the same time: much of a round is waiting for a disk, and nearly all of what has to do with accounts for a lease.
 pub fn run(postgres: impl FnOnce() -> Result<String>, words: &[String]) -> Result {
     if words.iter().any(|word| matches!(word.as_str(), "--help" | "-h")) {
         print!("{HELP}");
@@ -39,13 +40,14 @@ pub fn run(postgres: impl FnOnce() -> Result<String>, words: &[String]) -> Resul
     let asked = parse(words)?;
     let programs = Programs::build()?;
     let url = if asked.engines.contains(&"postgres") { Some(postgres()?) } else { None };
+    let mut running = Vec::new();
+    if let Some(words) = asked.of_accounts() {
+        running.extend(asked.start(&programs, url.as_deref(), "accounts", &words)?);
+    }
     if asked.has_rounds() {
-        asked.run(&programs, url.as_deref(), "rounds", &asked.passed_on)?;
+        running.extend(asked.start(&programs, url.as_deref(), "rounds", &asked.passed_on)?);
     }
-    match asked.of_accounts() {
-        Some(words) => asked.run(&programs, url.as_deref(), "accounts", &words),
-        None => Ok(()),
-    }
+    all_survived(running)
 }
 
 impl Asked {
@@ -72,7 +74,7 @@ impl Asked {
     }
 
     /// One verb, for every engine at the same time.
-    fn run(&self, programs: &Programs, url: Option<&str>, verb: &str, words: &[String]) -> Result {
+    fn start(&self, programs: &Programs, url: Option<&str>, verb: &str, words: &[String]) -> Result<Vec<Running>> {
         let mut running = Vec::new();
         for engine in &self.engines {
             let mut command = programs.command(verb);
@@ -82,18 +84,22 @@ impl Asked {
             }
             running.push(Running { engine, child: command.spawn()? });
         }
-        all_survived(running)
+        Ok(running)
     }
 }
 
 fn all_survived(mut running: Vec<Running>) -> Result {
-    let mut failed = Vec::new();
+    let mut failed = BTreeSet::new();
     for running in &mut running {
         if !running.child.wait()?.success() {
-            failed.push(running.engine);
+            failed.insert(running.engine);
         }
     }
-    if failed.is_empty() { Ok(()) } else { Err(format!("a crash was not survived on {}", failed.join(" and ")).into()) }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let engines: Vec<_> = failed.into_iter().collect();
+    Err(format!("a crash was not survived on {}", engines.join(" and ")).into())
 }
 
 /// The verb `faults`: `--only NAME`, or every story.

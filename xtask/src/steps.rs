@@ -1,8 +1,9 @@
 //! The steps of `check`, in order, each with the minutes it may take on two cores.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::pair::Pair;
@@ -33,12 +34,12 @@ pub struct Step {
 
 /// What says no soonest comes first.
 pub const STEPS: &[Step] = &[
-    Step { name: "tools", takes_words: false, takes_flags: false, minutes: 6, run: |_, _| tools::install() },
     Step { name: "fmt", takes_words: false, takes_flags: false, minutes: 1, run: fmt },
     Step { name: "edges", takes_words: false, takes_flags: false, minutes: 1, run: |_, _| edges::check() },
+    Step { name: "docs", takes_words: false, takes_flags: false, minutes: 3, run: docs },
+    Step { name: "clippy", takes_words: false, takes_flags: false, minutes: 7, run: clippy },
+    Step { name: "tools", takes_words: false, takes_flags: false, minutes: 4, run: install },
     Step { name: "deny", takes_words: false, takes_flags: false, minutes: 1, run: deny },
-    Step { name: "docs", takes_words: false, takes_flags: false, minutes: 2, run: docs },
-    Step { name: "clippy", takes_words: false, takes_flags: false, minutes: 6, run: clippy },
     Step { name: "test", takes_words: true, takes_flags: false, minutes: 12, run: test },
     Step { name: "build", takes_words: false, takes_flags: false, minutes: 1, run: build },
     Step { name: "replicas", takes_words: false, takes_flags: false, minutes: 5, run: replicas },
@@ -53,6 +54,8 @@ pub const STEPS: &[Step] = &[
 /// What the steps of one run share.
 #[derive(Default)]
 pub struct Run {
+    /// What installs the tools beside the first steps, which need none.
+    tools: Option<Beside>,
     postgres: Option<Cluster>,
     built: bool,
 }
@@ -68,6 +71,41 @@ impl Run {
     }
 }
 
+/// A step in a process of its own, beside others: much of what it does is waiting for registries. It prints when it is waited for.
+struct Beside {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Beside {
+    fn start(name: &'static str) -> Result<Self> {
+        fs::create_dir_all(repository::target())?;
+        let log = repository::target().join(format!("{name}.log"));
+        let file = fs::File::create(&log)?;
+        let mut step = command::command(std::env::current_exe()?);
+        step.arg(name).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        println!("beside the first steps: cargo xtask {name}, its output in {}", log.display());
+        Ok(Self { name, child: step.spawn()?, log })
+    }
+
+    fn wait(mut self) -> Result {
+        let status = self.child.wait()?;
+        print!("{}", String::from_utf8_lossy(&fs::read(&self.log)?));
+        if status.success() { Ok(()) } else { Err(format!("`cargo xtask {}` ended with {status}", self.name).into()) }
+    }
+}
+
+impl Drop for Beside {
+    /// What is installed halfway would be in the way of the next run.
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            println!("waiting for `cargo xtask {}` to end", self.name);
+            let _ = self.child.wait();
+        }
+    }
+}
+
 pub fn find(name: &str) -> Option<&'static Step> {
     STEPS.iter().find(|step| step.name == name)
 }
@@ -79,7 +117,8 @@ pub fn alone(step: &Step, words: &[String]) -> Result {
 
 /// Every step, until one fails.
 pub fn check() -> Result {
-    let mut run = Run::default();
+    tools::compilers()?;
+    let mut run = Run { tools: Some(Beside::start("tools")?), ..Run::default() };
     let mut took = Vec::new();
     for (index, step) in STEPS.iter().enumerate() {
         println!("\n=== {} of {}: {} ===", index + 1, STEPS.len(), step.name);
@@ -102,6 +141,13 @@ pub fn check() -> Result {
 
 fn fmt(_: &mut Run, _: &[String]) -> Result {
     command::run(command::cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn install(run: &mut Run, _: &[String]) -> Result {
+    match run.tools.take() {
+        Some(tools) => tools.wait(),
+        None => tools::install(),
+    }
 }
 
 fn clippy(_: &mut Run, _: &[String]) -> Result {

@@ -39,8 +39,8 @@ pub fn install() -> Result {
     Ok(())
 }
 
-/// A C compiler for SQLite and AWS-LC, one of C++ for the fuzzer, and the PostgreSQL server.
-pub fn for_rust_tests() -> Result {
+/// A C compiler for SQLite and AWS-LC, and one of C++ for the fuzzer.
+pub fn compilers() -> Result {
     let mut missing = Vec::new();
     if command::on_path("cc").is_none() || command::on_path("c++").is_none() {
         missing.push("build-essential");
@@ -48,10 +48,15 @@ pub fn for_rust_tests() -> Result {
     if command::on_path("make").is_none() && !missing.contains(&"build-essential") {
         missing.push("make");
     }
+    debian(&missing)
+}
+
+/// The compilers, and the PostgreSQL server.
+pub fn for_rust_tests() -> Result {
+    compilers()?;
     if postgres::programs().is_none() {
-        missing.push("postgresql");
+        debian(&["postgresql"])?;
     }
-    debian(&missing)?;
     let programs = postgres::programs().ok_or("PostgreSQL 14 or newer is still missing")?;
     println!("postgresql   {}", programs.display());
     Ok(())
@@ -154,10 +159,11 @@ pub fn cargo_deny() -> Result<PathBuf> {
         println!("cargo-deny   {}", program.display());
         return Ok(program);
     }
-    println!("building cargo-deny {CARGO_DENY_VERSION}: about three minutes, once");
+    println!("building cargo-deny {CARGO_DENY_VERSION}: a minute or two, once");
     let mut cargo = command::cargo();
-    cargo.args(["install", "--locked", "cargo-deny", "--version", CARGO_DENY_VERSION, "--root"]);
-    command::run(cargo.arg(repository::tools()))?;
+    // Not optimised: it runs for seconds.
+    cargo.args(["install", "--debug", "--locked", "cargo-deny", "--version", CARGO_DENY_VERSION, "--root"]);
+    command::run(cargo.arg(repository::tools()).env("CARGO_PROFILE_DEV_DEBUG", "0"))?;
     Ok(ours)
 }
 
