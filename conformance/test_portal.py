@@ -13,7 +13,7 @@ import sqlite3
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,8 @@ from playwright.async_api import Page, expect
 
 from harness.authorization_server import AuthorizationServer
 from harness.browser import DESKTOP, PHONE, Browsing, screenshot
+from harness.server import Grantd
+from harness.tap import Tap
 from harness.world import World, environment
 
 # `dev` is the same whatever database the other tests use.
@@ -382,6 +384,66 @@ async def test_a_password_signs_in_and_is_asked_again(browsing: Browsing, dev: d
     await other.get_by_label("Password").fill(PASSWORD)
     await other.get_by_role("button", name="Go on").click()
     await other.get_by_text("The key is revoked").wait_for()
+
+
+async def test_a_passkey_signs_in_and_is_asked_again(browsing: Browsing, private_server: Callable[..., Grantd]):
+    # Browsers have passkeys for hosts with a name. Whoever forwards has the port before the server is told of it.
+    tap = Tap("http://127.0.0.1:9")
+    portal = f"http://localhost:{tap.port}/portal"
+    server = private_server(env={"GRANTD_PUBLIC_URL": f"http://localhost:{tap.port}"}, start=False).start()
+    tap.server_url = server.url
+    where = ("--data-dir", str(server.data_dir), *server.database_flags)
+    link = server._local("operator", "login-link", *where, "--output", "json")["login_url"].split("?link=")[1]
+    page = await browsing.tab(DESKTOP)
+    devtools = await page.context.new_cdp_session(page)
+    await devtools.send("WebAuthn.enable")
+    device = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True}
+    device |= {"isUserVerified": True, "automaticPresenceSimulation": True}
+    await devtools.send("WebAuthn.addVirtualAuthenticator", {"options": device})
+    broken = []
+
+    async def look(name: str) -> None:
+        await screenshot(page, f"portal-{name}")
+        broken.extend(map(str, await browsing.violations(page)))
+
+    async def sign_out() -> None:
+        await page.locator("details.menu summary").click()
+        await page.get_by_role("button", name="Sign out").click()
+        await page.get_by_role("button", name="Use a passkey").wait_for()
+
+    await page.goto(f"{portal}/sign-in?link={link}")
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("heading", name="Apps", level=1).wait_for()
+    await page.goto(f"{portal}/account")
+    await page.get_by_role("button", name="Add a passkey").click()
+    await page.get_by_label("Name").fill("Phone")
+    await look("passkey-new")
+    # Enter asks the device, too.
+    await page.get_by_label("Name").press("Enter")
+    await page.get_by_text("The passkey is added").wait_for()
+    await look("account-passkey")
+    await sign_out()
+    await look("sign-in-passkey")
+    await page.get_by_role("button", name="Use a passkey").click()
+    await page.get_by_role("heading", name="Apps", level=1).wait_for()
+    await page.goto(f"{portal}/sessions")
+    await page.get_by_role("cell", name="Passkey", exact=True).wait_for()
+    await page.goto(f"{portal}/account")
+    an_hour_later({"data_dir": server.data_dir})
+    await page.get_by_role("button", name="Remove passkey Phone").click()
+    await page.get_by_role("heading", name="Is it still you?").wait_for()
+    await look("confirm-passkey")
+    await page.get_by_role("button", name="Use a passkey").click()
+    await page.get_by_text("The passkey is removed").wait_for()
+    await sign_out()
+    await page.get_by_role("button", name="Use a passkey").click()
+    await page.get_by_text("That passkey does not sign in here").wait_for()
+    plain = await browsing.tab(DESKTOP, java_script_enabled=False)
+    await plain.goto(f"{portal}/sign-in")
+    await plain.get_by_text("Passkeys need JavaScript").wait_for()
+    assert await plain.get_by_role("button", name="Use a passkey").count() == 0
+    tap.close()
+    assert broken == []
 
 
 async def test_every_page_works_without_script(browsing: Browsing, dev: dict):

@@ -16,6 +16,7 @@ pub mod identity;
 pub mod inject;
 pub mod key_entry;
 pub mod operator;
+pub mod passkey;
 pub mod password;
 pub mod provider;
 pub mod rate;

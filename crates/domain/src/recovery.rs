@@ -227,6 +227,7 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         | Kind::SignInMethodAdded
         | Kind::SignInMethodChanged
         | Kind::SignInMethodRemoved
+        | Kind::PasskeyRefused
         | Kind::BackupMade
         | Kind::DatabaseRestored
         | Kind::RootKeyRotated

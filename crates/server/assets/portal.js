@@ -1,4 +1,4 @@
-// Pages of the portal work without this. It copies, and keeps a form from being sent twice.
+// Pages of the portal work without this, but for passkeys. It copies, and keeps a form from being sent twice.
 
 document.documentElement.classList.add("js");
 
@@ -87,5 +87,66 @@ for (const form of document.querySelectorAll("form[data-preview]")) {
       if (mark) mark.textContent = (name.match(/[\p{L}\p{N}]/u) || ["?"])[0].toUpperCase();
       preview.dataset.name = name;
     }, PREVIEW_AFTER_MS);
+  });
+}
+
+// Passkeys: the device is asked, and what it says is sent with the form that the button stands in.
+const encoded = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer ?? []))).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+const decoded = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+const DEVICE_WAITS_MS = 120_000;
+
+async function askDevice({ passkey, challenge, host, known, user, email }) {
+  const asked = { challenge: decoded(challenge), timeout: DEVICE_WAITS_MS };
+  const ids = known.split(" ").filter(Boolean).map((id) => ({ type: "public-key", id: decoded(id) }));
+  if (passkey === "ask") {
+    const publicKey = { ...asked, rpId: host, allowCredentials: ids, userVerification: "required" };
+    const { rawId, response } = await navigator.credentials.get({ publicKey });
+    const { userHandle, clientDataJSON, authenticatorData, signature } = response;
+    return { id: rawId, user: userHandle, client_data: clientDataJSON, device_data: authenticatorData, signature };
+  }
+  const publicKey = {
+    ...asked,
+    rp: { id: host, name: "grantd" },
+    user: { id: decoded(user), name: email, displayName: email },
+    pubKeyCredParams: [-7, -8, -257].map((alg) => ({ type: "public-key", alg })),
+    authenticatorSelection: { residentKey: "required", requireResidentKey: true, userVerification: "required" },
+    excludeCredentials: ids,
+    attestation: "none",
+  };
+  const { response } = await navigator.credentials.create({ publicKey });
+  return { client_data: response.clientDataJSON, attestation: response.attestationObject };
+}
+
+for (const button of document.querySelectorAll("[data-passkey]")) {
+  const { form } = button;
+  const says = (what) => {
+    for (const part of form.querySelectorAll("[data-says]")) part.hidden = part.dataset.says !== what;
+  };
+  if (!window.PublicKeyCredential) {
+    button.hidden = true;
+    says("none");
+    continue;
+  }
+  button.addEventListener("click", async () => {
+    if (button.hasAttribute("aria-busy") || !form.reportValidity()) return;
+    says("");
+    button.setAttribute("aria-busy", "true");
+    try {
+      for (const [name, value] of Object.entries(await askDevice(button.dataset))) {
+        form.elements.namedItem(name).value = encoded(value);
+      }
+      form.elements.namedItem("challenge").value = button.dataset.challenge;
+      form.requestSubmit();
+    } catch {
+      says("nothing");
+    }
+    button.removeAttribute("aria-busy");
+  });
+  // Enter in the name's field asks the device, too.
+  form.addEventListener("submit", (event) => {
+    if (button.dataset.passkey !== "make" || form.elements.namedItem("challenge").value) return;
+    event.preventDefault();
+    event.stopPropagation();
+    button.click();
   });
 }

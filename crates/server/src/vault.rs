@@ -57,6 +57,15 @@ pub struct Settings {
     pub retention: Retention,
 }
 
+impl Settings {
+    /// Scheme, host and port of the public URL: what browsers call its origin.
+    pub fn origin(&self) -> &str {
+        let url = &self.public_url;
+        let after_scheme = url.find("://").map_or(0, |at| at + 3);
+        &url[..url[after_scheme..].find('/').map_or(url.len(), |at| after_scheme + at)]
+    }
+}
+
 /// Labels whose actor id is remembered in memory.
 const ACTORS_CACHED_MAX: usize = 10_000;
 

@@ -31,6 +31,7 @@ pub mod keys;
 mod migrate;
 pub mod operators;
 pub mod organizations;
+pub mod passkeys;
 pub mod processes;
 pub mod providers;
 pub mod recovery;

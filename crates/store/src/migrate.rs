@@ -42,6 +42,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 24, name: "user_names", sql: include_str!("migrations/0024_user_names.sql") },
     Migration { number: 25, name: "large_apps", sql: include_str!("migrations/0025_large_apps.sql") },
     Migration { number: 26, name: "blocked_subjects", sql: include_str!("migrations/0026_blocked_subjects.sql") },
+    Migration { number: 27, name: "passkeys", sql: include_str!("migrations/0027_passkeys.sql") },
 ];
 
 /// Begins a line of a migration that PostgreSQL does not see.

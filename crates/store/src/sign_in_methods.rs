@@ -5,7 +5,7 @@ use grantd_wire::ids::OperatorId;
 
 use crate::error::Result;
 use crate::seam::{Tx, id};
-use crate::totps;
+use crate::{passkeys, totps};
 
 /// What is stored of a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -63,6 +63,7 @@ pub fn remove_password(tx: &mut Tx<'_>, operator: OperatorId) -> Result<bool> {
 /// Takes every way to sign in from an operator but links.
 pub fn forget(tx: &mut Tx<'_>, operator: OperatorId) -> Result<()> {
     totps::remove(tx, operator)?;
+    passkeys::remove_all(tx, operator)?;
     remove_password(tx, operator).map(drop)
 }
 

@@ -20,6 +20,8 @@ pub enum SignedInBy {
     PasswordAndCode,
     /// By password, and one of the codes for when the app is lost.
     PasswordAndRecoveryCode,
+    /// By a passkey.
+    Passkey,
     /// By a code alone: that it is still them.
     Code,
     /// By a recovery code alone.
@@ -34,6 +36,7 @@ impl SignedInBy {
             Self::Password => "password",
             Self::PasswordAndCode => "password_totp",
             Self::PasswordAndRecoveryCode => "password_recovery_code",
+            Self::Passkey => "passkey",
             Self::Code => "totp",
             Self::RecoveryCode => "recovery_code",
         }
@@ -46,6 +49,7 @@ impl SignedInBy {
             Self::Password,
             Self::PasswordAndCode,
             Self::PasswordAndRecoveryCode,
+            Self::Passkey,
             Self::Code,
             Self::RecoveryCode,
         ];

@@ -84,6 +84,8 @@ id_types! {
     PatId,
     /// A browser in which an operator is signed in.
     WebSessionId,
+    /// A passkey of an operator.
+    PasskeyId,
     /// The hard border: everything of one app is invisible from another.
     AppId,
     /// An API key (not its text).

@@ -358,3 +358,13 @@ pub const HALF_SIGN_IN_S: i64 = 5 * 60;
 pub const HALF_SIGN_INS_MAX: i64 = 5;
 /// Codes that sign in when the authenticator app is lost, each once.
 pub const RECOVERY_CODES: usize = 10;
+/// Passkeys of an operator.
+pub const PASSKEYS_MAX: i64 = 10;
+/// How long a challenge may be answered by a passkey.
+pub const PASSKEY_CHALLENGE_S: i64 = 15 * 60;
+/// Bytes of what a device knows a passkey by.
+pub const PASSKEY_ID_BYTES_MAX: usize = 1_023;
+/// Bytes of the public key of one.
+pub const PASSKEY_KEY_BYTES_MAX: usize = 2_048;
+/// Bytes of what a browser, or a device, says of one.
+pub const PASSKEY_DATA_BYTES_MAX: usize = 8_192;

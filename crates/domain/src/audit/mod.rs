@@ -159,6 +159,8 @@ kinds! {
     SignInMethodAdded = "sign_in_method.added",
     SignInMethodChanged = "sign_in_method.changed",
     SignInMethodRemoved = "sign_in_method.removed",
+    /// A passkey signed rightly, and was copied: its counter did not go on.
+    PasskeyRefused = "passkey.refused",
     /// A copy of the database, complete and on disk.
     BackupMade = "backup.made",
     /// What stands here is of a backup; what was revoked since was revoked again, or given up.

@@ -4,7 +4,7 @@ use grantd_domain::audit::{Event, Kind};
 use grantd_domain::env::new_uuid;
 use grantd_domain::operator::email;
 use grantd_store::operators::{self, Operator, Role};
-use grantd_store::{Tx, append_event, sign_in_methods};
+use grantd_store::{Tx, append_event, passkeys, sign_in_methods};
 use grantd_wire::api::{self, ListQuery, LoginLink, OperatorCreate, OperatorUpdate};
 use grantd_wire::ids::OperatorId;
 use grantd_wire::{Code, Error, TimeMs, limits};
@@ -154,8 +154,8 @@ pub async fn login_link(vault: &Vault, request: &Request) -> Result<Answer, Erro
             let message = "The operator is disabled. Enable them first.";
             return Err(Error::new(Code::Conflict).message(message).into());
         }
-        // A link asks for neither password nor code: with one, an admin would be whoever has set them up.
-        if sign_in_methods::find_password(tx, id)?.is_some() {
+        // A link asks for neither password, code nor passkey: with one, an admin would be whoever has set them up.
+        if sign_in_methods::find_password(tx, id)?.is_some() || passkeys::count(tx, id)? > 0 {
             let message =
                 "The operator has set up how they sign in. Disable and enable them first: that takes it away.";
             return Err(Error::new(Code::Conflict).message(message).into());

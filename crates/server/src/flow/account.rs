@@ -13,11 +13,12 @@ use grantd_domain::secret::Secret;
 use grantd_store::operators::{self, Operator};
 use grantd_store::sign_in_methods::{self, PasswordHash};
 use grantd_store::web_sessions::{self, SignedInBy};
-use grantd_store::{Tx, append_event, totps};
+use grantd_store::{Tx, append_event, passkeys, totps};
 use grantd_wire::ids::{OperatorId, WebSessionId};
 use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error, TimeMs, limits};
 
+use super::passkey::{self, Said};
 use super::portal::{Beginning, Visitor, event, find_link, not_proved};
 use super::totp;
 use crate::answer::of_store;
@@ -32,6 +33,8 @@ pub struct Methods {
     pub totp_set_at: Option<TimeMs>,
     /// Recovery codes that are left.
     pub recovery_codes: i64,
+    /// How many passkeys there are.
+    pub passkeys: i64,
 }
 
 /// What somebody who is signed in proves with that it is still them.
@@ -42,6 +45,7 @@ pub enum Proof<'a> {
     Code(&'a str),
     /// A new link of theirs.
     Link(&'a str),
+    Passkey(Said<'a>),
 }
 
 /// What the operator has set up.
@@ -52,6 +56,7 @@ pub async fn methods(vault: &Vault, operator: &Operator) -> Result<Methods, Erro
             password_set_at: sign_in_methods::find_password(tx, id)?.map(|(_, at)| at),
             totp_set_at: totps::find(tx, id)?.and_then(|totp| totp.confirmed_at),
             recovery_codes: totps::count_recovery_codes(tx, id)?,
+            passkeys: passkeys::count(tx, id)?,
         })
     };
     vault.store.read(find).await.map_err(of_store)
@@ -127,13 +132,19 @@ fn is_still(tx: &mut Tx<'_>, operator: &Operator, hash: &PasswordHash) -> grantd
     Ok(sign_in_methods::find_password(tx, operator.id)?.is_some_and(|(now, _)| now == *hash))
 }
 
-/// Counts an attempt at this account, or refuses it because it comes too early.
-pub(super) async fn begin_attempt(vault: &Vault, email: &str, source: &Source) -> Result<u16, Error> {
+/// Refuses who tries too often from one network, whatever they prove who they are with.
+pub(super) fn check_pace(vault: &Vault, source: &Source) -> Result<(), Error> {
     let per_minute = limits::SIGN_IN_ATTEMPTS_PER_MINUTE;
     let limit = Limit { per_minute, burst: per_minute };
-    if let Verdict::Refuse { retry_after_ms, .. } = vault.sign_in_attempts.take(network(source.ip), limit, source.now) {
-        return Err(too_fast("ip", per_minute, retry_after_ms));
+    match vault.sign_in_attempts.take(network(source.ip), limit, source.now) {
+        Verdict::Refuse { retry_after_ms, .. } => Err(too_fast("ip", per_minute, retry_after_ms)),
+        Verdict::Pass { .. } => Ok(()),
     }
+}
+
+/// Counts an attempt at this account, or refuses it because it comes too early.
+pub(super) async fn begin_attempt(vault: &Vault, email: &str, source: &Source) -> Result<u16, Error> {
+    check_pace(vault, source)?;
     let (bucket, now) = (bucket(vault, email), source.now);
     let count = move |tx: &mut Tx<'_>| {
         let is_remembered = |(_, last): &(i64, TimeMs)| now.since(*last) < limits::SIGN_IN_MEMORY_S * 1000;
@@ -214,6 +225,7 @@ pub async fn confirm(vault: &Vault, visitor: &Visitor, proof: Proof<'_>, source:
                 }
             }
         }
+        Proof::Passkey(said) => passkey::confirm(vault, visitor, said, source).await?,
         Proof::Link(link) => match find_link(vault, link, now).await? {
             Some(of) if of.id == operator.id => {
                 let (hash, event) = (sha256(link.as_bytes()), told(SignedInBy::Link));

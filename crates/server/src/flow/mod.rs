@@ -10,6 +10,7 @@ pub mod export;
 pub mod grants;
 pub mod identity;
 pub mod key_entry;
+pub mod passkey;
 pub mod portal;
 pub mod probe;
 pub mod refresh;

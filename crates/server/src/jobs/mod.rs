@@ -12,7 +12,7 @@ use grantd_domain::hourly::What;
 use grantd_store::processes::{self, Process};
 use grantd_store::{
     Error as StoreError, Tx, append_event, audit, auth_sessions, crash, credentials, grants, hourly, idempotency,
-    retention, sign_in_methods, totps, web_sessions,
+    passkeys, retention, sign_in_methods, totps, web_sessions,
 };
 use grantd_wire::ids::{AppId, OrganizationId};
 use grantd_wire::limits;
@@ -158,6 +158,7 @@ pub async fn prune_web_sessions(vault: &Vault) -> Result<(), StoreError> {
     let before = now.plus_seconds(-limits::SIGN_IN_MEMORY_S);
     vault.store.write(move |tx| sign_in_methods::prune_attempts(tx, before)).await?;
     vault.store.write(move |tx| totps::prune_halves(tx, now)).await?;
+    vault.store.write(move |tx| passkeys::prune_answered(tx, now)).await?;
     Ok(())
 }
 

@@ -261,7 +261,7 @@ fn keys_of_the_portal() -> Vec<String> {
     let mut all = |prefix: &str, names: &[&str]| keys.extend(names.iter().map(|name| format!("portal.{prefix}{name}")));
     all("theme.", &["system", "light", "dark"]);
     all("role.", &["viewer", "developer", "admin"]);
-    all("signed_in_by.", &["link", "password", "password_totp", "password_recovery_code"]);
+    all("signed_in_by.", &["link", "password", "password_totp", "password_recovery_code", "passkey"]);
     all(
         "state.",
         &[

@@ -2,12 +2,14 @@
 
 use grantd_domain::secret::Secret;
 use grantd_domain::totp::{address, secret_text};
+use grantd_wire::ids::PasskeyId;
 use grantd_wire::{Code, Error, TimeMs, limits};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::desk::{Desk, Shown};
 use crate::answer::Answer;
+use crate::flow::passkey::{self, Purpose, Question, SaidNew};
 use crate::flow::{account, totp};
 use crate::pages::qr;
 
@@ -17,15 +19,35 @@ struct Account {
     password_chars_min: usize,
     totp_set_at: Option<TimeMs>,
     recovery_codes: i64,
+    passkeys: Vec<Passkey>,
+    /// Whether browsers have passkeys for pages here.
+    may_have_passkeys: bool,
+}
+
+#[derive(Serialize)]
+struct Passkey {
+    id: String,
+    name: String,
+    created_at: TimeMs,
+    used_at: Option<TimeMs>,
 }
 
 async fn page(desk: &Desk<'_>) -> Result<Account, Error> {
-    let methods = account::methods(desk.vault, &desk.visitor()?.operator).await?;
+    let operator = &desk.visitor()?.operator;
+    let methods = account::methods(desk.vault, operator).await?;
+    let passkeys = passkey::list(desk.vault, operator).await?.into_iter().map(|passkey| Passkey {
+        id: passkey.id.to_string(),
+        name: passkey.name,
+        created_at: passkey.created_at,
+        used_at: passkey.used_at,
+    });
     Ok(Account {
         password_set_at: methods.password_set_at,
         password_chars_min: limits::PASSWORD_CHARS_MIN,
         totp_set_at: methods.totp_set_at,
         recovery_codes: methods.recovery_codes,
+        passkeys: passkeys.collect(),
+        may_have_passkeys: passkey::host(desk.vault).is_some(),
     })
 }
 
@@ -119,6 +141,58 @@ pub async fn renew_codes(desk: &Desk<'_>) -> Result<Answer, Error> {
 pub async fn remove_totp(desk: &Desk<'_>) -> Result<Answer, Error> {
     match totp::remove(desk.vault, desk.visitor()?, &desk.source).await? {
         true => Ok(desk.go("/portal/account?done=totp_removed")),
+        false => Err(Code::NotFound.into()),
+    }
+}
+
+/// `POST /portal/account/passkeys/new`: before a device is asked, they are asked who they are.
+pub async fn begin_passkey(desk: &Desk<'_>) -> Result<Answer, Error> {
+    match passkey::begin(desk.vault, desk.visitor()?, &desk.source).await {
+        Ok(()) => Ok(desk.go("/portal/account/passkeys/new")),
+        Err(error) => desk.again(error, &[], Shown::new("portal/account.html", "account", &page(desk).await?)),
+    }
+}
+
+#[derive(Serialize)]
+struct NewPasskey {
+    /// What a device is asked; `None`: browsers have no passkeys for pages here.
+    passkey: Option<Question>,
+}
+
+async fn new_passkey_page(desk: &Desk<'_>) -> Result<NewPasskey, Error> {
+    let visitor = desk.visitor()?;
+    let known = passkey::list(desk.vault, &visitor.operator).await?;
+    Ok(NewPasskey { passkey: passkey::question(desk.vault, Purpose::Add(visitor), &known, desk.source.now) })
+}
+
+/// `GET /portal/account/passkeys/new`.
+pub async fn new_passkey(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let page = new_passkey_page(desk).await?;
+    Ok(desk.page(&Shown::new("portal/passkey_new.html", "account", &page)))
+}
+
+/// `POST /portal/account/passkeys`.
+pub async fn add_passkey(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let form = &desk.form;
+    let said = SaidNew {
+        challenge: form.raw("challenge"),
+        client_data: form.raw("client_data"),
+        attestation: form.raw("attestation"),
+    };
+    match passkey::add(desk.vault, desk.visitor()?, &form.text("name"), said, &desk.source).await {
+        Ok(()) => Ok(desk.go("/portal/account?done=passkey_added")),
+        Err(error) => {
+            let page = new_passkey_page(desk).await?;
+            desk.again(error, &["name"], Shown::new("portal/passkey_new.html", "account", &page))
+        }
+    }
+}
+
+/// `POST /portal/account/passkeys/{}/remove`.
+pub async fn remove_passkey(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let id = PasskeyId::parse(&desk.params[0]).ok_or(Code::NotFound)?;
+    match passkey::remove(desk.vault, desk.visitor()?, id, &desk.source).await? {
+        true => Ok(desk.go("/portal/account?done=passkey_removed")),
         false => Err(Code::NotFound.into()),
     }
 }

@@ -26,7 +26,7 @@ pub async fn list(desk: &Desk<'_>) -> Result<Answer, Error> {
     let query = [("limit", limit.as_str()), ("offset", &offset), ("search", &search)];
     let found: Page<App> = desk.load(Api::AppsList, &[], &query).await?;
     let methods = account::methods(desk.vault, &desk.visitor()?.operator).await?;
-    let has_links_only = methods.password_set_at.is_none();
+    let has_links_only = methods.password_set_at.is_none() && methods.passkeys == 0;
     let page = List { pager: Pager::of(&found), apps: found.items, search, has_links_only };
     Ok(desk.page(&Shown::new("portal/apps.html", "apps", &page)))
 }

@@ -14,6 +14,7 @@ use super::desk::{Desk, Shown};
 use super::form::Form;
 use crate::answer::Answer;
 use crate::flow::account::{self, Proof};
+use crate::flow::passkey::{self, Purpose, Question};
 use crate::flow::portal::is_unconfirmed;
 use crate::routes::{Api, ApiRoute};
 
@@ -41,9 +42,11 @@ struct Confirm {
     held: String,
     /// When they last proved it.
     auth_at: TimeMs,
-    /// What they may prove it with, beside a link: a code of their app, or else their password.
+    /// What they may prove it with, beside a link: a passkey, and a code of their app or else their password.
     has_totp: bool,
     has_password: bool,
+    /// What a device is asked, where they have a passkey.
+    passkey: Option<Question>,
 }
 
 /// Whether the page that asks is the answer to this refusal.
@@ -66,7 +69,12 @@ async fn draw(desk: &Desk<'_>, held: String, refused: Option<Error>) -> Result<A
     let methods = account::methods(desk.vault, &visitor.operator).await?;
     let has_totp = methods.totp_set_at.is_some();
     let has_password = methods.password_set_at.is_some() && !has_totp;
-    let page = Confirm { held, auth_at: visitor.session.auth_at, has_totp, has_password };
+    let known = passkey::list(desk.vault, &visitor.operator).await?;
+    let passkey = match known.is_empty() {
+        true => None,
+        false => passkey::question(desk.vault, Purpose::Confirm(visitor), &known, desk.source.now),
+    };
+    let page = Confirm { held, auth_at: visitor.session.auth_at, has_totp, has_password, passkey };
     let shown = Shown::new("portal/confirm.html", "", &page);
     Ok(match refused {
         None => desk.page_with(401, &shown),
@@ -94,6 +102,8 @@ pub async fn answered(desk: &mut Desk<'_>) -> Result<Option<Answer>, Error> {
     let (password, link) = (desk.form.raw("password"), link_of(desk.form.raw("link")));
     let code = desk.form.raw("code");
     let proof = match (password, link) {
+        // Browsers fill passwords in by themselves. Nobody but a device fills this in.
+        _ if !desk.form.raw("signature").is_empty() => Proof::Passkey(desk.form.said()),
         ("", "") if !code.is_empty() => Proof::Code(code),
         ("", "") => {
             let empty = Error::new(Code::InvalidValue).message("Fill in one of the fields.");

@@ -1,4 +1,5 @@
-//! The cookie by which a browser is known that is signed in, and those that say in which colours and which language.
+//! The cookie by which a browser is known that is signed in, the one by which it is known that is asked for a passkey, and those that
+//! say in which colours and which language.
 
 use http::HeaderMap;
 
@@ -10,9 +11,20 @@ use grantd_wire::limits;
 const THEME: &str = "grantd_theme";
 const CHOICE_AGE_S: i64 = 365 * 86_400;
 
-/// Behind TLS the browser itself sees to it that no other host, and nothing unencrypted, has set it.
-fn name(vault: &Vault) -> &'static str {
-    if is_secure(vault) { "__Host-grantd_portal" } else { "grantd_portal" }
+/// The names of a cookie that holds a secret. Behind TLS the browser itself sees to it that no other host, and nothing unencrypted, has
+/// set it.
+struct Name {
+    secure: &'static str,
+    plain: &'static str,
+}
+
+const SESSION: Name = Name { secure: "__Host-grantd_portal", plain: "grantd_portal" };
+const ASKED: Name = Name { secure: "__Host-grantd_asked", plain: "grantd_asked" };
+
+impl Name {
+    fn of(&self, vault: &Vault) -> &'static str {
+        if is_secure(vault) { self.secure } else { self.plain }
+    }
 }
 
 fn is_secure(vault: &Vault) -> bool {
@@ -21,22 +33,32 @@ fn is_secure(vault: &Vault) -> bool {
 
 /// The session's secret, if the browser sends one that could be ours.
 pub fn read(vault: &Vault, headers: &HeaderMap) -> Option<String> {
-    read_token(headers, name(vault))
+    read_token(headers, SESSION.of(vault))
+}
+
+/// The secret of a browser that was asked for a passkey, as `read`.
+pub fn read_asked(vault: &Vault, headers: &HeaderMap) -> Option<String> {
+    read_token(headers, ASKED.of(vault))
 }
 
 /// The header that gives it to the browser; no other site's request takes it along.
 pub fn set(vault: &Vault, value: &str) -> String {
-    header(vault, value, limits::WEB_SESSION_S)
+    header(vault, &SESSION, value, limits::WEB_SESSION_S)
+}
+
+/// The header that gives it to a browser that is asked for a passkey.
+pub fn set_asked(vault: &Vault, value: &str) -> String {
+    header(vault, &ASKED, value, limits::PASSKEY_CHALLENGE_S)
 }
 
 /// The header that takes it from the browser.
 pub fn clear(vault: &Vault) -> String {
-    header(vault, "", 0)
+    header(vault, &SESSION, "", 0)
 }
 
-fn header(vault: &Vault, value: &str, age_s: i64) -> String {
+fn header(vault: &Vault, name: &Name, value: &str, age_s: i64) -> String {
     let secure = if is_secure(vault) { "; Secure" } else { "" };
-    format!("{}={value}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Strict{secure}", name(vault))
+    format!("{}={value}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Strict{secure}", name.of(vault))
 }
 
 /// The theme that was chosen.

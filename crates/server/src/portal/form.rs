@@ -10,6 +10,8 @@ use serde::Serialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use crate::flow::passkey::Said;
+
 /// The fields of a form, or of a query.
 #[derive(Default)]
 pub struct Form(Vec<(String, Zeroizing<String>)>);
@@ -46,6 +48,18 @@ impl Form {
     pub fn parse(text: &[u8]) -> Self {
         let pairs = form_urlencoded::parse(text);
         Self(pairs.map(|(name, value)| (name.into_owned(), Zeroizing::new(value.into_owned()))).collect())
+    }
+
+    /// What a browser sends of a passkey that has signed.
+    pub fn said(&self) -> Said<'_> {
+        Said {
+            challenge: self.raw("challenge"),
+            id: self.raw("id"),
+            user: self.raw("user"),
+            client_data: self.raw("client_data"),
+            device_data: self.raw("device_data"),
+            signature: self.raw("signature"),
+        }
     }
 
     /// As it was sent.

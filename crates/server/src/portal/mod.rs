@@ -144,6 +144,7 @@ async fn dispatch(desk: &Desk<'_>, screen: Screen) -> Result<Answer, Error> {
         Screen::SignIn => sign_in::sign_in(desk).await,
         Screen::SignInPassword => sign_in::with_password(desk).await,
         Screen::SignInCode => sign_in::with_code(desk).await,
+        Screen::SignInPasskey => sign_in::with_passkey(desk).await,
         Screen::SignOut => sign_in::sign_out(desk).await,
         Screen::Theme => theme(desk),
         Screen::Language => language(desk),
@@ -241,6 +242,10 @@ async fn dispatch(desk: &Desk<'_>, screen: Screen) -> Result<Answer, Error> {
         Screen::TotpConfirm => account::confirm_totp(desk).await,
         Screen::TotpCodes => account::renew_codes(desk).await,
         Screen::TotpRemove => account::remove_totp(desk).await,
+        Screen::PasskeyBegin => account::begin_passkey(desk).await,
+        Screen::PasskeyNew => account::new_passkey(desk).await,
+        Screen::PasskeyAdd => account::add_passkey(desk).await,
+        Screen::PasskeyRemove => account::remove_passkey(desk).await,
     }
 }
 
@@ -279,9 +284,7 @@ fn check_origin(vault: &Vault, headers: &HeaderMap) -> Result<(), Error> {
     };
     check_site(headers).map_err(|_| elsewhere())?;
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let after_scheme = url.find("://").map_or(0, |at| at + 3);
-    let end = url[after_scheme..].find('/').map_or(url.len(), |at| after_scheme + at);
-    if origin.as_bytes() == &url.as_bytes()[..end] { Ok(()) } else { Err(elsewhere()) }
+    if origin.as_bytes() == vault.settings.origin().as_bytes() { Ok(()) } else { Err(elsewhere()) }
 }
 
 /// `POST /portal/theme`.

@@ -13,6 +13,7 @@ pub enum Screen {
     SignIn,
     SignInPassword,
     SignInCode,
+    SignInPasskey,
     SignOut,
     Theme,
     Language,
@@ -114,6 +115,10 @@ pub enum Screen {
     TotpConfirm,
     TotpCodes,
     TotpRemove,
+    PasskeyBegin,
+    PasskeyNew,
+    PasskeyAdd,
+    PasskeyRemove,
 }
 
 /// Who may ask.
@@ -161,6 +166,7 @@ pub const PORTAL: &[Row] = &[
     row(Screen::SignIn, "POST", "/portal/sign-in", Access::Anybody),
     row(Screen::SignInPassword, "POST", "/portal/sign-in/password", Access::Anybody),
     row(Screen::SignInCode, "POST", "/portal/sign-in/code", Access::Anybody),
+    row(Screen::SignInPasskey, "POST", "/portal/sign-in/passkey", Access::Anybody),
     row(Screen::SignOut, "POST", "/portal/sign-out", VIEWER),
     row(Screen::Theme, "POST", "/portal/theme", Access::Anybody),
     row(Screen::Language, "POST", "/portal/language", Access::Anybody),
@@ -262,6 +268,10 @@ pub const PORTAL: &[Row] = &[
     row(Screen::TotpConfirm, "POST", "/portal/account/authenticator", VIEWER),
     row(Screen::TotpCodes, "POST", "/portal/account/authenticator/codes", VIEWER),
     row(Screen::TotpRemove, "POST", "/portal/account/authenticator/remove", VIEWER),
+    row(Screen::PasskeyBegin, "POST", "/portal/account/passkeys/new", VIEWER),
+    row(Screen::PasskeyNew, "GET", "/portal/account/passkeys/new", VIEWER),
+    row(Screen::PasskeyAdd, "POST", "/portal/account/passkeys", VIEWER),
+    row(Screen::PasskeyRemove, "POST", "/portal/account/passkeys/{}/remove", VIEWER),
 ];
 
 /// A place in the navigation.
@@ -339,6 +349,8 @@ pub const DONE: &[&str] = &[
     "secret_hosts_set",
     "secret_deleted",
     "totp_removed",
+    "passkey_added",
+    "passkey_removed",
     "role_changed",
     "member_disabled",
     "member_enabled",

@@ -1,5 +1,6 @@
 //! Signing in and out, and where else one is signed in.
 
+use grantd_domain::env::new_token;
 use grantd_domain::secret::Secret;
 use grantd_wire::ids::WebSessionId;
 use grantd_wire::{Code, Error, TimeMs};
@@ -9,6 +10,7 @@ use super::desk::{Desk, Shown};
 use super::{PATH, cookie, give_cookie, local_path};
 use crate::answer::Answer;
 use crate::flow::account::{self, SignedIn};
+use crate::flow::passkey::{self, Purpose, Question};
 use crate::flow::portal;
 use crate::flow::totp::{self, Finished};
 
@@ -21,15 +23,40 @@ struct SignIn<'a> {
     to: Option<&'a str>,
     /// Somebody is signed in here already.
     is_signed_in: bool,
+    /// What a device is asked; `None`: browsers have no passkeys for pages here.
+    passkey: Option<Question>,
 }
 
 fn draw(desk: &Desk<'_>, status: u16, link: &str, email: Option<String>) -> Answer {
-    desk.page_with(status, &Shown::new("portal/sign_in.html", "", &page(desk, link, email)))
+    let browser = asked_browser(desk);
+    let page = page(desk, link, email, &browser);
+    let answer = desk.page_with(status, &Shown::new("portal/sign_in.html", "", &page));
+    asked(desk, answer, &page, &browser)
 }
 
-fn page<'a>(desk: &'a Desk<'_>, link: &'a str, email: Option<String>) -> SignIn<'a> {
+/// The secret of this browser, which what it is asked holds for alone: its own, or a new one.
+fn asked_browser(desk: &Desk<'_>) -> Secret {
+    let known = cookie::read_asked(desk.vault, &desk.parts.headers);
+    known.map_or_else(|| new_token(&*desk.vault.env, ""), Secret::new)
+}
+
+/// The page, with the browser's secret if it asks for a passkey.
+fn asked(desk: &Desk<'_>, mut answer: Answer, page: &SignIn<'_>, browser: &Secret) -> Answer {
+    if page.passkey.is_some() {
+        give_cookie(&mut answer, &cookie::set_asked(desk.vault, browser.reveal()));
+    }
+    answer
+}
+
+fn page<'a>(desk: &'a Desk<'_>, link: &'a str, email: Option<String>, browser: &Secret) -> SignIn<'a> {
     let to = [desk.query.raw("to"), desk.form.raw("to")].into_iter().find_map(local_path);
-    SignIn { link: Some(link).filter(|link| !link.is_empty()), email, to, is_signed_in: desk.visitor.is_some() }
+    SignIn {
+        link: Some(link).filter(|link| !link.is_empty()),
+        email,
+        to,
+        is_signed_in: desk.visitor.is_some(),
+        passkey: passkey::question(desk.vault, Purpose::SignIn(browser.reveal()), &[], desk.source.now),
+    }
 }
 
 /// `GET /portal/sign-in`. Opening a link changes nothing.
@@ -80,9 +107,26 @@ pub async fn with_password(desk: &Desk<'_>) -> Result<Answer, Error> {
 
 /// The page again, with what was wrong.
 fn password_page(desk: &Desk<'_>, error: Error) -> Answer {
-    let page = page(desk, "", None);
+    let browser = asked_browser(desk);
+    let page = page(desk, "", None, &browser);
     let shown = Shown::new("portal/sign_in.html", "", &page);
-    desk.refused_page(error, Shown { values: desk.form.kept(&["email"]), ..shown })
+    let answer = desk.refused_page(error, Shown { values: desk.form.kept(&["email"]), ..shown });
+    asked(desk, answer, &page, &browser)
+}
+
+/// `POST /portal/sign-in/passkey`.
+pub async fn with_passkey(desk: &Desk<'_>) -> Result<Answer, Error> {
+    let browser = cookie::read_asked(desk.vault, &desk.parts.headers).unwrap_or_default();
+    let said = desk.form.said();
+    let made = passkey::sign_in(desk.vault, &browser, said, desk.visitor.as_ref(), &desk.source).await;
+    let error = match made {
+        Ok(Some(cookie)) => return Ok(signed_in(desk, &cookie)),
+        Ok(None) => Error::new(Code::SessionRequired)
+            .message("That passkey does not sign in here, or it took too long. Try again, or sign in another way."),
+        Err(error) if error.code == Code::RateLimitExceeded => error,
+        Err(error) => return Err(error),
+    };
+    Ok(password_page(desk, error))
 }
 
 #[derive(Serialize)]

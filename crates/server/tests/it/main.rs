@@ -60,6 +60,7 @@ mod overview;
 mod portal;
 mod portal_account;
 mod portal_pages;
+mod portal_passkey;
 mod portal_people;
 mod portal_setup;
 mod portal_totp;

@@ -246,7 +246,7 @@ pub struct Others {
 
 /// The row's path, in the world's app.
 pub fn path_of(row: &Row, world: &World, others: &Others) -> String {
-    if row.screen == Screen::SessionEnd {
+    if matches!(row.screen, Screen::SessionEnd | Screen::PasskeyRemove) {
         return row.path.replacen("{}", NO_ID, 1);
     }
     if row.screen == Screen::OrganizationEvent {
@@ -363,6 +363,7 @@ pub fn fields_of(row: &Row) -> Vec<(&'static str, &'static str)> {
         Screen::MemberRole => vec![("role", "viewer")],
         Screen::AppHold => vec![("reason", "a case")],
         Screen::SecretCreate => vec![("name", "New"), ("value", "sk_test_of_nobody")],
+        Screen::PasskeyAdd => vec![("name", "Phone")],
         Screen::PasswordSet => vec![("password", "violet kettle moth")],
         _ => Vec::new(),
     }
@@ -371,12 +372,16 @@ pub fn fields_of(row: &Row) -> Vec<(&'static str, &'static str)> {
 /// Whether the answer is what the row does: its page, or where it leads.
 fn is_done(row: &Row, answer: &Answer) -> bool {
     match row.screen {
-        // There is no such session, and neither password nor app yet.
-        Screen::SessionEnd | Screen::PasswordRemove | Screen::TotpCodes | Screen::TotpRemove => answer.status == 404,
+        // There is no such session, and neither password, app nor passkey yet.
+        Screen::SessionEnd
+        | Screen::PasskeyRemove
+        | Screen::PasswordRemove
+        | Screen::TotpCodes
+        | Screen::TotpRemove => answer.status == 404,
         // Nothing was typed to confirm it; a grant on a secret has no account.
         Screen::SecretDelete | Screen::AppDelete | Screen::GrantReconnect => answer.status == 400,
-        // It is of no template; of a kind without webhooks.
-        Screen::SecretTest | Screen::IdpWebhook => answer.status == 422,
+        // It is of no template; of a kind without webhooks; of no device.
+        Screen::SecretTest | Screen::IdpWebhook | Screen::PasskeyAdd => answer.status == 422,
         // Nobody but an admin reaches a token of another.
         Screen::TokenAskRevoke | Screen::TokenRevoke => matches!(answer.status, 200 | 303 | 404),
         _ => matches!(answer.status, 200 | 303) && !is_sent_to_sign_in(answer),
