@@ -6,6 +6,7 @@ use grantd_domain::audit::{Terms, Trust, verify};
 use grantd_domain::context::Context;
 use grantd_domain::destination::{OutboundAllow, Rule, Target, allow};
 use grantd_domain::env::Entropy;
+use grantd_domain::passkey::{self, Made, Wrong};
 use grantd_domain::scim::filter::Filter;
 use grantd_domain::scim::group as scim_group;
 use grantd_domain::scim::path::{GROUP, USER};
@@ -15,7 +16,7 @@ use grantd_domain::webhook::signature::{Headers, Key, verify as verify_webhook};
 use grantd_domain::webhook::{Message, SubjectFrom, Vendor, read};
 use grantd_wire::ids::{AppId, DataKeyId, GrantId, uuid_v7};
 use grantd_wire::scope::Scope;
-use grantd_wire::sign::{SigningKey, ToSign, canonical_target, unhex};
+use grantd_wire::sign::{SigningKey, ToSign, canonical_target, sha256, unhex};
 use grantd_wire::{TimeMs, key, limits};
 use serde_json::{Value, json};
 
@@ -63,6 +64,26 @@ pub fn destination(data: &[u8]) {
     // What was parsed is what is dialled: parsing it again changes nothing.
     let again = Target::parse(target.as_str()).map(|target| target.as_str().to_owned());
     assert_eq!(again.as_deref(), Ok(target.as_str()));
+}
+
+/// What a browser and a device say of a passkey: one that is taken keeps its bounds and could sign, and nothing that is made up has signed.
+pub fn passkey(data: &[u8]) {
+    let expected = passkey::Expected { challenge: &[0; 32], origin: "https://example.org", host: "example.org" };
+    let zeros = "A".repeat(43);
+    let client = |kind: &str| {
+        format!(r#"{{"type":"{kind}","challenge":"{zeros}","origin":"https://example.org"}}"#).into_bytes()
+    };
+    let device = [&sha256(b"example.org")[..], &[0x05], &[0; 4]].concat();
+    let signed = |client: &[u8], device: &[u8], key: &Made| passkey::signed(expected, client, device, b"", key);
+    let (asked, mut key) = (client("webauthn.get"), Made { id: vec![0], public_key: data.to_vec(), counter: 0 });
+    assert!(matches!(signed(&asked, &device, &key), Err(Wrong::Key | Wrong::Signature)));
+    if let Ok(made) = passkey::made(expected, &client("webauthn.create"), data) {
+        assert!((1..=limits::PASSKEY_ID_BYTES_MAX).contains(&made.id.len()));
+        assert!(made.public_key.len() <= limits::PASSKEY_KEY_BYTES_MAX);
+        assert_eq!(signed(&asked, &device, &made), Err(Wrong::Signature));
+        key = made;
+    }
+    assert!(signed(&asked, data, &key).is_err() && signed(data, &device, &key).is_err());
 }
 
 /// Keys, tokens, scopes, ids, times, and the text that is signed.

@@ -21,6 +21,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("head", server::head),
     ("keys", forms::keys),
     ("management", server::management),
+    ("passkey", forms::passkey),
     ("sdk", server::sdk),
     ("scim", forms::scim),
     ("sealed", forms::sealed),
