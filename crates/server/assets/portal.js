@@ -137,10 +137,14 @@ for (const button of document.querySelectorAll("[data-passkey]")) {
       }
       form.elements.namedItem("challenge").value = button.dataset.challenge;
       form.requestSubmit();
-    } catch {
-      says("nothing");
+    } catch (error) {
+      says(error.name === "InvalidStateError" ? "known" : "nothing");
     }
     button.removeAttribute("aria-busy");
+  });
+  // Browsers fill fields in again, these too, when somebody comes back: what was said has been used up then.
+  window.addEventListener("pageshow", () => {
+    for (const field of form.querySelectorAll("[data-said]")) field.value = "";
   });
   // Enter in the name's field asks the device, too.
   form.addEventListener("submit", (event) => {

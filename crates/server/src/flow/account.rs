@@ -2,9 +2,9 @@
 //!
 //! Invariants: an attempt is counted before it is looked at, so that many at once are no more than many after another; whoever had too
 //! many wrong ones waits, and a link from the host works at once; what was proved is still true in the write that rests on it; a way to
-//! sign in is added, changed and removed by who has just proved who they are.
+//! sign in is added, changed and removed by who has just proved who they are, and signs out their other browsers.
 
-use grantd_domain::audit::Kind;
+use grantd_domain::audit::{Event, Kind};
 use grantd_domain::env::new_token;
 use grantd_domain::operator::email;
 use grantd_domain::password;
@@ -145,7 +145,16 @@ pub(super) fn check_pace(vault: &Vault, source: &Source) -> Result<(), Error> {
 /// Counts an attempt at this account, or refuses it because it comes too early.
 pub(super) async fn begin_attempt(vault: &Vault, email: &str, source: &Source) -> Result<u16, Error> {
     check_pace(vault, source)?;
-    let (bucket, now) = (bucket(vault, email), source.now);
+    count_attempt(vault, bucket(vault, email), source.now).await
+}
+
+/// The same with a passkey, once it is known whose account it is. These are counted by themselves: whoever guesses passwords at an
+/// address does not keep its owner's passkey waiting.
+pub(super) async fn begin_passkey_attempt(vault: &Vault, operator: OperatorId, now: TimeMs) -> Result<u16, Error> {
+    count_attempt(vault, bucket(vault, &format!("passkey|{operator}")), now).await
+}
+
+async fn count_attempt(vault: &Vault, bucket: u16, now: TimeMs) -> Result<u16, Error> {
     let count = move |tx: &mut Tx<'_>| {
         let is_remembered = |(_, last): &(i64, TimeMs)| now.since(*last) < limits::SIGN_IN_MEMORY_S * 1000;
         let before = sign_in_methods::find_attempts(tx, bucket)?.filter(is_remembered);
@@ -170,8 +179,8 @@ pub(super) async fn begin_attempt(vault: &Vault, email: &str, source: &Source) -
 }
 
 /// The same for an address whether there is such an operator or not, so that attempts tell nobody.
-fn bucket(vault: &Vault, email: &str) -> u16 {
-    let hash = vault.pepper.hash(["grantd.sign_in.1|", email].concat());
+fn bucket(vault: &Vault, account: &str) -> u16 {
+    let hash = vault.pepper.hash(["grantd.sign_in.1|", account].concat());
     u16::from_be_bytes([hash[0], hash[1]])
 }
 
@@ -247,7 +256,7 @@ pub async fn confirm(vault: &Vault, visitor: &Visitor, proof: Proof<'_>, source:
     Ok(confirmed)
 }
 
-/// Gives the visitor a password, or another one. Other browsers of theirs are signed out.
+/// Gives the visitor a password, or another one.
 pub async fn set_password(vault: &Vault, visitor: &Visitor, typed: &Secret, source: &Source) -> Result<(), Error> {
     visitor.check_confirmed(source.now)?;
     let (operator, session, now) = (&visitor.operator, visitor.session.id, source.now);
@@ -260,10 +269,8 @@ pub async fn set_password(vault: &Vault, visitor: &Visitor, typed: &Secret, sour
     let set = move |tx: &mut Tx<'_>| {
         check_signed_in(tx, id, session)?;
         let was_there = sign_in_methods::set_password(tx, id, &hash, now)?;
-        let ended = web_sessions::end_others(tx, id, session)?;
         sign_in_methods::forget_attempts(tx, bucket)?;
-        let event = if was_there { changed.clone() } else { added.clone() };
-        append_event(tx, &event.core("sessions_ended", ended).prepare())
+        tell_changed(tx, id, session, if was_there { &changed } else { &added })
     };
     vault.store.write(set).await.map_err(of_store)
 }
@@ -273,17 +280,28 @@ pub async fn remove_password(vault: &Vault, visitor: &Visitor, source: &Source) 
     visitor.check_confirmed(source.now)?;
     let (id, session) = (visitor.operator.id, visitor.session.id);
     let event = event(vault, &visitor.operator, Kind::SignInMethodRemoved, session, source)
-        .core("method", SignedInBy::Password.as_str())
-        .prepare();
+        .core("method", SignedInBy::Password.as_str());
     let remove = move |tx: &mut Tx<'_>| {
         check_signed_in(tx, id, session)?;
         let was_there = sign_in_methods::remove_password(tx, id)?;
         if was_there {
-            append_event(tx, &event)?;
+            tell_changed(tx, id, session, &event)?;
         }
         Ok(was_there)
     };
     vault.store.write(remove).await.map_err(of_store)
+}
+
+/// What follows whenever a way to sign in is added, changed or removed: it is told, and the operator's other browsers are signed out,
+/// because somebody else may have got in there by how it was before.
+pub(super) fn tell_changed(
+    tx: &mut Tx<'_>,
+    operator: OperatorId,
+    session: WebSessionId,
+    event: &Event,
+) -> grantd_store::Result<()> {
+    let ended = web_sessions::end_others(tx, operator, session)?;
+    append_event(tx, &event.clone().core("sessions_ended", ended).prepare())
 }
 
 /// Refuses who was signed out meanwhile, as everybody is who is disabled.

@@ -1,7 +1,8 @@
 //! Passkeys of operators: adding one, signing in with it, and proving with it that it is still them.
 //!
 //! Invariants: a challenge is of one purpose and of one browser, or of one session in it; it is answered once, and for a quarter of an
-//! hour; one that nobody answers rightly leaves nothing behind; a passkey signs in its owner alone.
+//! hour; one that nobody answers rightly leaves nothing behind; a passkey signs in its owner alone; what does not prove anything counts
+//! as an attempt, of its network, and of its operator where it is known whom it is about.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -13,13 +14,13 @@ use grantd_domain::secret::Secret;
 use grantd_store::operators::{self, Operator};
 use grantd_store::passkeys::{self, Passkey};
 use grantd_store::web_sessions::{self, SignedInBy};
-use grantd_store::{Tx, append_event};
+use grantd_store::{Tx, append_event, sign_in_methods};
 use grantd_wire::ids::{OperatorId, PasskeyId};
 use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error, TimeMs, limits};
 use serde::Serialize;
 
-use super::account::{check_pace, check_signed_in};
+use super::account::{begin_passkey_attempt, check_pace, check_signed_in, tell_changed};
 use super::portal::{Beginning, Visitor, event, not_proved};
 use crate::answer::of_store;
 use crate::caller::Source;
@@ -203,8 +204,7 @@ pub async fn add(
     };
     let event = event(vault, &visitor.operator, Kind::SignInMethodAdded, session, source)
         .core("method", METHOD)
-        .core_id("passkey_id", passkey.id)
-        .prepare();
+        .core_id("passkey_id", passkey.id);
     let add = move |tx: &mut Tx<'_>| {
         check_signed_in(tx, id, session)?;
         if !asked.take(tx)? {
@@ -214,12 +214,12 @@ pub async fn add(
         if !passkeys::insert(tx, &passkey)? {
             return Err(Error::new(Code::Conflict).message("This device's passkey is there already.").into());
         }
-        append_event(tx, &event)
+        tell_changed(tx, id, session, &event)
     };
     vault.store.write(add).await.map_err(of_store)
 }
 
-/// Takes one of the visitor's away, and signs their other browsers out; `false`: there is none with that id.
+/// Takes one of the visitor's away; `false`: there is none with that id.
 pub async fn remove(vault: &Vault, visitor: &Visitor, passkey: PasskeyId, source: &Source) -> Result<bool, Error> {
     visitor.check_confirmed(source.now)?;
     let (id, session) = (visitor.operator.id, visitor.session.id);
@@ -230,9 +230,7 @@ pub async fn remove(vault: &Vault, visitor: &Visitor, passkey: PasskeyId, source
         check_signed_in(tx, id, session)?;
         let was_there = passkeys::remove(tx, id, passkey)?;
         if was_there {
-            // It may be the device of somebody else by now, who has signed in with it.
-            let ended = web_sessions::end_others(tx, id, session)?;
-            append_event(tx, &event.clone().core("sessions_ended", ended).prepare())?;
+            tell_changed(tx, id, session, &event)?;
         }
         Ok(was_there)
     };
@@ -244,13 +242,19 @@ struct Proved {
     passkey: Passkey,
     counter: u32,
     asked: Asked,
+    /// Where its owner's attempts are counted.
+    bucket: u16,
     at: TimeMs,
 }
 
 impl Proved {
     /// Uses challenge and counter up; `false`: one was meanwhile, or the passkey was removed.
     fn take(&self, tx: &mut Tx<'_>) -> grantd_store::Result<bool> {
-        Ok(self.asked.take(tx)? && passkeys::use_up(tx, &self.passkey, self.counter, self.at)?)
+        if !self.asked.take(tx)? || !passkeys::use_up(tx, &self.passkey, self.counter, self.at)? {
+            return Ok(false);
+        }
+        sign_in_methods::forget_attempts(tx, self.bucket)?;
+        Ok(true)
     }
 }
 
@@ -269,24 +273,23 @@ async fn check(
         return Ok(None);
     }
     let found = vault.store.read(move |tx| passkeys::find(tx, &id)).await.map_err(of_store)?;
-    let Some(passkey) = found else { return Ok(None) };
     // Who is not known yet is whom the device names; who is, may go without.
     let user = decoded(said.user).unwrap_or_default();
-    let is_named = user == passkey.operator_id.as_bytes();
-    let is_owner = match owner {
-        None => is_named,
-        Some(owner) => owner == passkey.operator_id && (is_named || said.user.is_empty()),
+    let is_owners = |passkey: &Passkey| {
+        let is_named = user == passkey.operator_id.as_bytes();
+        owner.map_or(is_named, |owner| owner == passkey.operator_id && (is_named || said.user.is_empty()))
     };
-    if !is_owner {
-        return Ok(None);
-    }
+    let found = found.filter(is_owners);
+    let Some(operator) = owner.or(found.as_ref().map(|passkey| passkey.operator_id)) else { return Ok(None) };
+    let bucket = begin_passkey_attempt(vault, operator, source.now).await?;
+    let Some(passkey) = found else { return Ok(None) };
     let signed = || {
         let (client_data, device_data) = (decoded(said.client_data)?, decoded(said.device_data)?);
         let signature = decoded(said.signature)?;
         passkey::signed(asked.expected(vault)?, &client_data, &device_data, &signature, &passkey.made)
     };
     match signed() {
-        Ok(counter) => Ok(Some(Proved { passkey, counter, asked, at: source.now })),
+        Ok(counter) => Ok(Some(Proved { passkey, counter, asked, bucket, at: source.now })),
         Err(wrong) => {
             tracing::warn!(passkey.id = %passkey.id, error = %wrong, "A passkey proved nothing");
             if wrong == Wrong::Counter {

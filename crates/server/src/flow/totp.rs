@@ -10,13 +10,13 @@ use grantd_domain::totp;
 use grantd_store::operators::{self, Operator};
 use grantd_store::totps::{self, Totp};
 use grantd_store::web_sessions::SignedInBy;
-use grantd_store::{Tx, append_event, sign_in_methods};
+use grantd_store::{Tx, sign_in_methods};
 use grantd_wire::ids::OperatorId;
 use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error, TimeMs, limits};
 use zeroize::Zeroizing;
 
-use super::account::{begin_attempt, check_signed_in};
+use super::account::{begin_attempt, check_signed_in, tell_changed};
 use super::portal::{Beginning, Visitor, event, not_proved};
 use crate::answer::of_store;
 use crate::caller::Source;
@@ -187,14 +187,13 @@ pub async fn confirm(
     let step = totp::step_of(&secret, typed, now, totp.last_step).ok_or_else(|| Error::impossible("code", wrong))?;
     let (codes, hashes) = new_codes(vault, id);
     let event = event(vault, &visitor.operator, Kind::SignInMethodAdded, session, source).core("method", METHOD);
-    let event = event.prepare();
     let confirm = move |tx: &mut Tx<'_>| {
         check_signed_in(tx, id, session)?;
         if !totps::confirm(tx, id, totp.version, step, now)? {
             return Ok(false);
         }
         totps::set_recovery_codes(tx, id, &hashes)?;
-        append_event(tx, &event)?;
+        tell_changed(tx, id, session, &event)?;
         Ok(true)
     };
     Ok(vault.store.write(confirm).await.map_err(of_store)?.then_some(codes))
@@ -220,14 +219,14 @@ pub async fn renew_codes(
     let (id, session) = (visitor.operator.id, visitor.session.id);
     let (codes, hashes) = new_codes(vault, id);
     let event = event(vault, &visitor.operator, Kind::SignInMethodChanged, session, source);
-    let event = event.core("method", "recovery_codes").prepare();
+    let event = event.core("method", "recovery_codes");
     let renew = move |tx: &mut Tx<'_>| {
         check_signed_in(tx, id, session)?;
         if totps::find_confirmed(tx, id)?.is_none() {
             return Ok(false);
         }
         totps::set_recovery_codes(tx, id, &hashes)?;
-        append_event(tx, &event)?;
+        tell_changed(tx, id, session, &event)?;
         Ok(true)
     };
     Ok(vault.store.write(renew).await.map_err(of_store)?.then_some(codes))
@@ -238,12 +237,11 @@ pub async fn remove(vault: &Vault, visitor: &Visitor, source: &Source) -> Result
     visitor.check_confirmed(source.now)?;
     let (id, session) = (visitor.operator.id, visitor.session.id);
     let event = event(vault, &visitor.operator, Kind::SignInMethodRemoved, session, source).core("method", METHOD);
-    let event = event.prepare();
     let remove = move |tx: &mut Tx<'_>| {
         check_signed_in(tx, id, session)?;
         let was_there = totps::remove(tx, id)?;
         if was_there {
-            append_event(tx, &event)?;
+            tell_changed(tx, id, session, &event)?;
         }
         Ok(was_there)
     };

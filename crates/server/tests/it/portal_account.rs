@@ -307,6 +307,7 @@ async fn passwords_are_kept_hashed_and_told_of(server: Server) {
     let second = signed_in(&server, &sign_in(&server, &email, OTHER).await);
     assert_eq!(server.database.number("SELECT COUNT(*) FROM sign_in_attempts").await, 0);
     second.post("/portal/account/password/remove", &[]).await;
+    assert!(is_sent_to_sign_in(&browser.get("/portal/apps").await), "other browsers are signed out");
     let told = server.events("/api/v1/audit/export").await;
     let kinds: Vec<&str> =
         told.iter().filter_map(|e| e["core"]["kind"].as_str()).filter(|k| k.starts_with("sign_in_method")).collect();

@@ -7,18 +7,21 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use grantd_server::jobs;
 use grantd_store::Tx;
 use grantd_store::operators::{self, Role};
+use grantd_wire::ids::OperatorId;
 use grantd_wire::limits;
 use grantd_wire::sign::sha256;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::harness::world::text;
 use crate::harness::{Answer, Raw, Server};
 use crate::portal::{Browser, csrf, form, is_sent_to_sign_in, is_sound, link};
-use crate::portal_account::held;
+use crate::portal_account::{PASSWORD, held};
 
 in_memory! {
     what_the_device_did_not_say_for_this_page_is_refused,
     an_operator_has_so_many_passkeys_and_names_each,
     whoever_tries_too_often_waits,
+    wrong_answers_at_one_account_wait_and_other_ways_do_not,
     an_admin_makes_no_link_for_who_has_a_passkey,
     a_page_without_a_host_name_offers_none,
 }
@@ -28,6 +31,7 @@ on_kept_engines! {
     an_answer_counts_once_for_its_purpose_its_browser_and_a_while,
     a_passkey_that_was_copied_is_refused_and_told,
     whoever_has_a_passkey_is_asked_again_for_it,
+    whoever_is_shut_out_has_no_passkey_left,
 }
 
 const ORIGIN: &str = "http://localhost:8080";
@@ -45,6 +49,8 @@ struct Device {
     /// By what it knows its owner.
     user: String,
     counter: u32,
+    /// By how much it counts on with each signature; many devices do not.
+    step: u32,
     origin: &'static str,
     host: &'static str,
     flags: u8,
@@ -54,7 +60,7 @@ impl Device {
     fn new(id: &str) -> Self {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
         let (id, user) = (id.as_bytes().to_vec(), String::new());
-        Self { key, id, user, counter: 0, origin: ORIGIN, host: "localhost", flags: 0x05 }
+        Self { key, id, user, counter: 0, step: 1, origin: ORIGIN, host: "localhost", flags: 0x05 }
     }
 
     fn client_data(&self, kind: &str, challenge: &str) -> Vec<u8> {
@@ -87,7 +93,7 @@ impl Device {
 
     /// The fields with which it signs in.
     fn signed(&mut self, challenge: &str) -> Fields {
-        self.counter += 1;
+        self.counter += self.step;
         let (client, device) = (self.client_data("webauthn.get", challenge), self.device_data(self.flags));
         let message = [&device[..], &sha256(&client)].concat();
         let signature = self.key.sign(&SystemRandom::new(), &message).unwrap();
@@ -125,8 +131,19 @@ async fn named(server: &Server) -> Server {
 
 async fn somebody(server: &Server, email: &str) -> Browser {
     server.api("POST", "/api/v1/operators", json!({"email": email, "role": Role::Developer.as_str()})).await.ok(201);
+    by_link(server, email).await
+}
+
+async fn by_link(server: &Server, email: &str) -> Browser {
     let link = link(server, Some(email)).await;
     signed_in(server, &send(server, "", "/portal/sign-in", vec![("link", link)]).await)
+}
+
+/// The id of the operator with this address.
+async fn id_of(server: &Server, email: &str) -> String {
+    let listed = server.api("GET", "/api/v1/operators", Value::Null).await.ok(200);
+    let found = listed["items"].as_array().unwrap().iter().find(|operator| operator["email"] == email);
+    text(found.expect("the operator is there"), "id")
 }
 
 /// The value of the cookie that the answer sets.
@@ -197,7 +214,7 @@ async fn a_passkey_signs_in_alone(server: Server) {
     assert!(browser.page(ACCOUNT).await.contains("last used"));
     assert!(second.page("/portal/sessions").await.contains("data-label=\"By\">Passkey<"));
     assert!(!second.page("/portal/apps").await.contains("You sign in by links alone"));
-    // Removed it signs in no more, and ends other sessions; only its owner removes it.
+    // Removed it signs in no more, and the other browser is signed out; only its owner removes it.
     let path = remove_path(&second.page(ACCOUNT).await);
     let ben = somebody(&server, "ben@example.com").await;
     assert_eq!(post(&ben, &path, vec![]).await.status, 404);
@@ -205,17 +222,11 @@ async fn a_passkey_signs_in_alone(server: Server) {
     assert!(is_sent_to_sign_in(&browser.get(ACCOUNT).await) && second.get(ACCOUNT).await.status == 200);
     assert_eq!(post(&second, &path, vec![]).await.status, 404);
     assert!(is_refused(&sign_in(&server, &mut device).await));
-    // Whoever is disabled has none left.
-    add(&second, &mut device, "Phone").await;
+    // Added again, it is one more, and the other browser is signed out as well.
+    let third = by_link(&server, "ann@example.com").await;
+    assert_eq!(add(&second, &mut device, "Phone").await.status, 303);
+    assert!(is_sent_to_sign_in(&third.get(ACCOUNT).await) && second.get(ACCOUNT).await.status == 200);
     signed_in(&server, &sign_in(&server, &mut device).await);
-    let (organization, now) = (server.vault.organization_id, server.now());
-    let close = move |tx: &mut Tx<'_>| {
-        let operator = operators::find_by_email(tx, organization, "ann@example.com")?.unwrap();
-        operators::close(tx, operator.id, now)
-    };
-    server.store().write(close).await.unwrap();
-    assert!(is_refused(&sign_in(&server, &mut device).await));
-    assert_eq!(server.database.number("SELECT COUNT(*) FROM passkeys").await, 0);
     let told = server.events("/api/v1/audit/export").await;
     let of = |kind: &str, field: &str| {
         let events = told.iter().filter(|event| event["core"]["kind"] == kind);
@@ -223,15 +234,18 @@ async fn a_passkey_signs_in_alone(server: Server) {
     };
     assert_eq!(of("sign_in_method.added", "method"), ["\"passkey\"", "\"passkey\""]);
     assert_eq!(of("sign_in_method.removed", "method"), ["\"passkey\""]);
+    assert_eq!(of("sign_in_method.added", "sessions_ended"), ["0", "1"]);
     assert_eq!(of("sign_in_method.removed", "sessions_ended"), ["1"]);
     assert_eq!(of("sign_in_method.removed", "passkey_id"), of("sign_in_method.added", "passkey_id")[..1]);
-    assert_eq!(of("operator.signed_in", "sign_in"), ["\"link\"", "\"passkey\"", "\"link\"", "\"passkey\""]);
+    let ways = ["\"link\"", "\"passkey\"", "\"link\"", "\"link\"", "\"passkey\""];
+    assert_eq!(of("operator.signed_in", "sign_in"), ways);
 }
 
 async fn an_answer_counts_once_for_its_purpose_its_browser_and_a_while(server: Server) {
     let server = named(&server).await;
     let (ann, ben) = (somebody(&server, "ann@example.com").await, somebody(&server, "ben@example.com").await);
-    let mut device = Device::new("phone");
+    // One that does not count: that it has counted on does not show who answers twice.
+    let mut device = Device { step: 0, ..Device::new("phone") };
     // A challenge of another session.
     let mut fields = device.made(&ben.get(NEW).await.text);
     fields.push(("name", "Phone".to_owned()));
@@ -252,7 +266,7 @@ async fn an_answer_counts_once_for_its_purpose_its_browser_and_a_while(server: S
     // A browser that is known is asked under the same name again, in as many windows as it has.
     let again = server.send(Raw::new("GET", "/portal/sign-in", "").set("cookie", cookie.clone())).await;
     assert_eq!(format!("grantd_asked={}", set_cookie(&again, "grantd_asked").unwrap()), cookie);
-    // Once, even where a device does not count.
+    // Once.
     let fields = device.signed(&challenge);
     signed_in(&server, &send(&server, &cookie, SIGN_IN, fields.clone()).await);
     assert!(is_refused(&send(&server, &cookie, SIGN_IN, fields).await));
@@ -296,10 +310,12 @@ async fn what_the_device_did_not_say_for_this_page_is_refused(server: Server) {
     let answer = post(&browser, ADD, garbage).await;
     assert!(answer.status == 422 && answer.text.contains("malformed"), "{}", answer.text);
     assert_eq!(add(&browser, &mut device, "Phone").await.status, 303);
+    // The right one in between, or the next would have to wait.
     for change in wrong {
         change(&mut device);
         assert!(is_refused(&sign_in(&server, &mut device).await));
         (device.origin, device.host, device.flags) = (ORIGIN, "localhost", 0x05);
+        signed_in(&server, &sign_in(&server, &mut device).await);
     }
     // Another device that calls itself the same.
     let mut other = Device::new("phone");
@@ -321,8 +337,9 @@ async fn what_the_device_did_not_say_for_this_page_is_refused(server: Server) {
         let mut fields = device.signed(&challenge);
         fields.iter_mut().filter(|(field, _)| *field == name).for_each(|(_, field)| value.clone_into(field));
         assert!(is_refused(&send(&server, &cookie, SIGN_IN, fields).await), "{name}");
+        server.advance_ms(60_000);
+        signed_in(&server, &sign_in(&server, &mut device).await);
     }
-    signed_in(&server, &sign_in(&server, &mut device).await);
 }
 
 async fn a_passkey_that_was_copied_is_refused_and_told(server: Server) {
@@ -384,13 +401,114 @@ async fn whoever_tries_too_often_waits(server: Server) {
     assert!(is_refused(&sign_in(&server, &mut device).await));
 }
 
+async fn wrong_answers_at_one_account_wait_and_other_ways_do_not(server: Server) {
+    let server = named(&server).await;
+    let world = server.world().await;
+    let (ann, ben) = (somebody(&server, "ann@example.com").await, somebody(&server, "ben@example.com").await);
+    let (mut device, mut of_ben) = (Device::new("phone"), Device::new("of ben"));
+    let password = |password: &str| vec![("email", "ann@example.com".to_owned()), ("password", password.to_owned())];
+    assert_eq!(post(&ann, "/portal/account/password", password(PASSWORD)).await.status, 303);
+    assert_eq!(add(&ann, &mut device, "Phone").await.status, 303);
+    assert_eq!(add(&ben, &mut of_ben, "Phone").await.status, 303);
+    let mut forged = Device { user: device.user.clone(), ..Device::new("phone") };
+    for _ in 0..limits::SIGN_IN_ATTEMPTS_FREE {
+        assert!(is_refused(&sign_in(&server, &mut forged).await));
+    }
+    let is_early = |answer: &Answer| {
+        let waits = (answer.status, answer.header("retry-after")) == (429, "31");
+        waits && answer.text.contains("or use a link") && set_cookie(answer, "grantd_portal").is_none()
+    };
+    for device in [&mut forged, &mut device] {
+        let answer = sign_in(&server, device).await;
+        assert!(is_early(&answer), "{}", answer.text);
+        is_sound("early", &answer.text);
+    }
+    // Others do not wait, and what else signs in does not.
+    signed_in(&server, &sign_in(&server, &mut of_ben).await);
+    signed_in(&server, &send(&server, "", "/portal/sign-in/password", password(PASSWORD)).await);
+    by_link(&server, "ann@example.com").await;
+    server.advance_ms(limits::SIGN_IN_WAIT_S * 1000 - 1);
+    assert_eq!(sign_in(&server, &mut device).await.status, 429);
+    server.advance_ms(1);
+    signed_in(&server, &sign_in(&server, &mut device).await);
+    assert_eq!(server.database.number("SELECT COUNT(*) FROM sign_in_attempts").await, 0, "the right one was");
+    // Nor does a passkey wait for who guesses passwords.
+    for _ in 0..limits::SIGN_IN_ATTEMPTS_FREE {
+        assert_eq!(send(&server, "", "/portal/sign-in/password", password("not this one at all")).await.status, 401);
+    }
+    assert_eq!(send(&server, "", "/portal/sign-in/password", password(PASSWORD)).await.status, 429);
+    signed_in(&server, &sign_in(&server, &mut device).await);
+    // Who is asked again waits as well, and whoever's passkey is sent, it is an attempt at the account that asks.
+    server.advance_ms(limits::CONFIRMED_S * 1000);
+    let failed = async || {
+        let told = server.events("/api/v1/audit/export").await;
+        told.iter().filter(|event| event["core"]["kind"] == "auth.failed").count()
+    };
+    let before = failed().await;
+    let path = format!("/portal/apps/{}/keys/{}/revoke", world.app, world.key_id);
+    let page = post(&ann, &path, vec![]).await.text;
+    let (waiting, question) = (held(&page), attribute(&page, "challenge"));
+    let with_form = |fields: Fields| [fields, vec![("held", waiting.clone())]].concat();
+    for n in 0..limits::SIGN_IN_ATTEMPTS_FREE {
+        let fields = if n % 2 == 0 { forged.signed(&question) } else { of_ben.signed(&question) };
+        let answer = post(&ann, &path, with_form(fields)).await;
+        assert!(answer.status == 401 && answer.text.contains("That is not right"), "{n}: {}", answer.text);
+    }
+    assert_eq!(failed().await, before + 1, "one for each source and minute");
+    let early = post(&ann, &path, with_form(device.signed(&question))).await;
+    assert!(is_early(&early) && held(&early.text) == waiting, "{}", early.text);
+    server.token(&world).await.ok(200);
+    signed_in(&server, &sign_in(&server, &mut of_ben).await);
+    server.advance_ms(limits::SIGN_IN_WAIT_S * 1000);
+    assert_eq!(post(&ann, &path, with_form(device.signed(&question))).await.status, 303);
+    server.token(&world).await.refused(grantd_wire::Code::KeyRevoked);
+}
+
+async fn whoever_is_shut_out_has_no_passkey_left(server: Server) {
+    let server = named(&server).await;
+    let email = "ann@example.com";
+    somebody(&server, email).await;
+    let id = id_of(&server, email).await;
+    let (operator, path) = (OperatorId::parse(&id).unwrap(), format!("/api/v1/operators/{id}"));
+    let mut device = Device::new("phone");
+    // Disabled by an admin, reset on the host, disabled of a restore.
+    for way in ["disabled", "reset", "closed"] {
+        let browser = by_link(&server, email).await;
+        assert_eq!(add(&browser, &mut device, "Phone").await.status, 303, "{way}");
+        let elsewhere = signed_in(&server, &sign_in(&server, &mut device).await);
+        // What was asked before is answered behind it.
+        let (challenge, cookie) = asked(&server).await;
+        let answer = device.signed(&challenge);
+        let mut made = Device::new("another").made(&browser.get(NEW).await.text);
+        made.extend([("name", "Another".to_owned()), ("csrf", csrf(&browser.get("/portal/sessions").await.text))]);
+        let now = server.now();
+        let shut_out = move |tx: &mut Tx<'_>| match way {
+            "reset" => operators::reset(tx, operator, now).map(drop),
+            _ => operators::close(tx, operator, now),
+        };
+        match way {
+            "disabled" => drop(server.api("PATCH", &path, json!({"disabled": true})).await.ok(200)),
+            _ => server.store().write(shut_out).await.unwrap(),
+        }
+        assert!(is_refused(&send(&server, &cookie, SIGN_IN, answer).await), "{way}");
+        let cookie = format!("grantd_portal={}", browser.cookie);
+        assert!(is_sent_to_sign_in(&send(&server, &cookie, ADD, made).await), "{way}");
+        for gone in [&browser, &elsewhere] {
+            assert!(is_sent_to_sign_in(&gone.get(ACCOUNT).await), "{way}");
+        }
+        if way == "disabled" {
+            server.api("PATCH", &path, json!({"disabled": false})).await.ok(200);
+        }
+        assert!(is_refused(&sign_in(&server, &mut device).await), "{way}");
+        assert_eq!(server.database.number("SELECT COUNT(*) FROM passkeys").await, 0, "{way}");
+        assert_eq!(server.database.number("SELECT COUNT(*) FROM web_sessions").await, 0, "{way}");
+    }
+}
+
 async fn an_admin_makes_no_link_for_who_has_a_passkey(server: Server) {
     let server = named(&server).await;
     let browser = somebody(&server, "ann@example.com").await;
-    let listed = server.api("GET", "/api/v1/operators", json!(null)).await.ok(200);
-    let listed = listed["items"].as_array().unwrap();
-    let ann = listed.iter().find(|operator| operator["email"] == "ann@example.com").unwrap()["id"].as_str().unwrap();
-    let path = format!("/api/v1/operators/{ann}/login-link");
+    let path = format!("/api/v1/operators/{}/login-link", id_of(&server, "ann@example.com").await);
     server.api("POST", &path, json!({})).await.ok(200);
     assert_eq!(add(&browser, &mut Device::new("phone"), "Phone").await.status, 303);
     server.api("POST", &path, json!({})).await.refused(grantd_wire::Code::Conflict);

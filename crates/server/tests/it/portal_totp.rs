@@ -92,6 +92,7 @@ fn is_refused(answer: &Answer, why: &str) -> bool {
 async fn an_app_is_asked_for_only_when_it_has_shown_that_it_knows_the_secret(server: Server) {
     let (browser, email) = somebody(&server, Role::Developer).await;
     set(&browser, PASSWORD).await;
+    let elsewhere = signed_in(&server, &sign_in(&server, &email, PASSWORD).await);
     assert_eq!(browser.get(AT).await.header("location"), "/portal/account", "nothing is being set up");
     browser.post(&format!("{AT}/new"), &[]).await;
     let page = browser.get(AT).await.text;
@@ -109,8 +110,14 @@ async fn an_app_is_asked_for_only_when_it_has_shown_that_it_knows_the_secret(ser
     let app = App::of(&browser.get(AT).await.text);
     server.advance_ms(limits::CONFIRMED_S * 1000);
     assert_eq!(browser.get(AT).await.header("location"), "/portal/account");
-    assert!(browser.post(AT, &[("code", &app.code(&server))]).await.text.contains("Is it still you?"));
-    signed_in(&server, &sign_in(&server, &email, PASSWORD).await);
+    let asked = browser.post(AT, &[("code", &app.code(&server))]).await.text;
+    assert!(asked.contains("Is it still you?"), "{asked}");
+    assert_eq!(elsewhere.get(AT).await.status, 303, "nothing has changed yet, and it is still signed in");
+    assert_eq!(elsewhere.get("/portal/apps").await.status, 200);
+    let done = browser.post(AT, &[("held", &held(&asked)), ("password", PASSWORD)]).await;
+    assert_eq!(done.status, 200, "{}", done.text);
+    assert!(is_sent_to_sign_in(&elsewhere.get("/portal/apps").await), "whoever was in without a code is out");
+    half(&sign_in(&server, &email, PASSWORD).await);
 }
 
 async fn a_code_signs_in_after_the_password_and_once(server: Server) {
@@ -254,8 +261,11 @@ async fn an_app_is_told_of_and_taken_away(server: Server) {
     let first = send_code(&server, &waiting, &app.code(&server)).await;
     signed_in(&server, &first);
     assert_eq!(second.post(&format!("{AT}/codes"), &[]).await.status, 200);
+    assert!(is_sent_to_sign_in(&browser.get(AT).await), "other browsers are signed out");
+    let third = Browser::with_link(&server, &link(&server, Some(&email)).await).await;
     assert_eq!(second.post(&format!("{AT}/remove"), &[]).await.status, 303);
     assert_eq!(second.post(&format!("{AT}/remove"), &[]).await.status, 404);
+    assert!(is_sent_to_sign_in(&third.get(AT).await));
     assert_eq!(server.database.number("SELECT COUNT(*) FROM operator_recovery_codes").await, 0);
     signed_in(&server, &sign_in(&server, &email, PASSWORD).await);
     let told = server.events("/api/v1/audit/export").await;
@@ -266,10 +276,10 @@ async fn an_app_is_told_of_and_taken_away(server: Server) {
     assert_eq!(of("sign_in_method.added", "method"), ["password", "totp"]);
     assert_eq!(of("sign_in_method.changed", "method"), ["recovery_codes"]);
     assert_eq!(of("sign_in_method.removed", "method"), ["totp"]);
-    assert_eq!(of("operator.signed_in", "sign_in"), ["link", "password_recovery_code", "password_totp", "password"]);
+    let ended = told.iter().filter_map(|event| event["core"]["sessions_ended"].as_u64());
+    assert_eq!(ended.collect::<Vec<_>>(), [0, 0, 2, 1]);
+    let ways = ["link", "password_recovery_code", "password_totp", "link", "password"];
+    assert_eq!(of("operator.signed_in", "sign_in"), ways);
     let text = serde_json::to_string(&told).unwrap();
     assert!(!codes.iter().any(|code| text.contains(code)));
-    // Whoever is signed out sets nothing up.
-    browser.post("/portal/sign-out", &[]).await;
-    assert!(is_sent_to_sign_in(&browser.get(AT).await));
 }
