@@ -55,6 +55,7 @@ pub(super) const TEMPLATES: &[(&str, &str)] = &[
     ("portal/layout.html", include_str!("../../templates/portal/layout.html")),
     ("portal/outside.html", include_str!("../../templates/portal/outside.html")),
     ("portal/parts.html", include_str!("../../templates/portal/parts.html")),
+    ("portal/passkey_new.html", include_str!("../../templates/portal/passkey_new.html")),
     ("portal/sessions.html", include_str!("../../templates/portal/sessions.html")),
     ("portal/sign_in.html", include_str!("../../templates/portal/sign_in.html")),
     ("portal/audit.html", include_str!("../../templates/portal/audit.html")),
