@@ -21,7 +21,6 @@ in_memory! {
     what_the_device_did_not_say_for_this_page_is_refused,
     an_operator_has_so_many_passkeys_and_names_each,
     whoever_tries_too_often_waits,
-    wrong_answers_at_one_account_wait_and_other_ways_do_not,
     an_admin_makes_no_link_for_who_has_a_passkey,
     a_page_without_a_host_name_offers_none,
 }
@@ -32,6 +31,7 @@ on_kept_engines! {
     a_passkey_that_was_copied_is_refused_and_told,
     whoever_has_a_passkey_is_asked_again_for_it,
     whoever_is_shut_out_has_no_passkey_left,
+    wrong_answers_at_one_account_wait_and_other_ways_do_not,
 }
 
 const ORIGIN: &str = "http://localhost:8080";
