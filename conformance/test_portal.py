@@ -14,12 +14,14 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from alter_sdk import App, GrantRevokedError
 from playwright.async_api import Page, expect
 
+from harness import http as plain
 from harness.authorization_server import AuthorizationServer
 from harness.browser import DESKTOP, PHONE, Browsing, screenshot
 from harness.server import Grantd
@@ -32,13 +34,13 @@ pytestmark = pytest.mark.one_engine
 CLICKS_MAX = 12
 
 
-@pytest.fixture
-def dev(binary: str, tmp_path: Path) -> Iterator[dict]:
-    """What a `dev` of the test's own says of itself."""
+@contextmanager
+def running(binary: str, tmp_path: Path, **settings: str) -> Iterator[dict]:
+    """What a `dev` with these settings says of itself."""
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             [binary, "dev", "--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0", "--output", "json"],
-            env={k: v for k, v in os.environ.items() if not k.startswith("GRANTD_")},
+            env={**{k: v for k, v in os.environ.items() if not k.startswith("GRANTD_")}, **settings},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -48,6 +50,13 @@ def dev(binary: str, tmp_path: Path) -> Iterator[dict]:
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=30) == 0
+
+
+@pytest.fixture
+def dev(binary: str, tmp_path: Path) -> Iterator[dict]:
+    """A `dev` of the test's own."""
+    with running(binary, tmp_path) as dev:
+        yield dev
 
 
 class Clicker:
@@ -444,6 +453,69 @@ async def test_a_passkey_signs_in_and_is_asked_again(browsing: Browsing, private
     assert await plain.get_by_role("button", name="Use a passkey").count() == 0
     tap.close()
     assert broken == []
+
+
+async def test_an_operator_signs_in_at_an_issuer_and_proves_it_again_there(
+    browsing: Browsing, binary: str, tmp_path: Path, authorization_server: AuthorizationServer
+):
+    client = authorization_server.client("http://127.0.0.1/until/the/port/is/known")
+    secret = tmp_path / "secret"
+    secret.write_text(client.secret + "\n")
+    settings = {
+        "GRANTD_SSO_ISSUER": authorization_server.url,
+        "GRANTD_SSO_CLIENT_ID": client.id,
+        "GRANTD_SSO_CLIENT_SECRET_FILE": str(secret),
+        "GRANTD_SSO_NAME": "Halden ID",
+        "GRANTD_OUTBOUND_ALLOW": authorization_server.authority,
+    }
+    with running(binary, tmp_path, **settings) as dev:
+        back = dev["base_url"] + "/portal/sign-in/sso"
+        client.configure(secret=client.secret, redirect_uris=[back], auth=client.auth)
+        headers = {"Authorization": f"Bearer {dev['pat']}", "Content-Type": "application/json"}
+        invited = json.dumps({"email": "alice@example.test", "role": "viewer"}).encode()
+        assert plain.call("POST", dev["base_url"] + "/api/v1/operators", headers=headers, body=invited).status == 201
+
+        page = await browsing.tab(PHONE)
+
+        async def look(name: str) -> None:
+            assert [str(violation) for violation in await browsing.violations(page)] == [], name
+            await screenshot(page, f"portal-sso-{name}")
+
+        async def signs_in(tab: Page, account: str) -> None:
+            await tab.get_by_label("Account").fill(account)
+            await tab.get_by_role("button", name="Sign in").click()
+
+        await page.goto(dev["portal_url"] + "/account")
+        await look("sign-in")
+        await page.get_by_role("button", name="Sign in with Halden ID").click()
+        await signs_in(page, "alice")
+        await page.get_by_role("button", name="Allow").click()
+        # Where they wanted to go, signed in although another site sent the browser.
+        await page.get_by_role("heading", name="Your account", level=1).wait_for()
+        await page.get_by_text("You sign in with Halden ID").wait_for()
+        await look("account")
+        an_hour_later(dev)
+        await page.get_by_role("button", name="Remove binding").click()
+        await page.get_by_role("heading", name="Is it still you?").wait_for()
+        await look("confirm")
+        async with page.context.expect_page() as opened:
+            await page.get_by_role("button", name="Prove it with Halden ID").click()
+        window = await opened.value
+        # The issuer asks, although it knows who is signed in there.
+        await signs_in(window, "alice")
+        await window.get_by_role("heading", name="It is still you").wait_for()
+        assert [str(violation) for violation in await browsing.violations(window)] == []
+        await page.get_by_role("button", name="Go on").click()
+        await page.get_by_text("The binding is removed").wait_for()
+        # Somebody whom nobody invited.
+        stranger = await browsing.tab(DESKTOP)
+        await stranger.goto(dev["portal_url"])
+        await stranger.get_by_role("button", name="Sign in with Halden ID").click()
+        await signs_in(stranger, "mallory")
+        await stranger.get_by_role("button", name="Allow").click()
+        await stranger.get_by_role("heading", name="You are not an operator here").wait_for()
+        assert [str(violation) for violation in await browsing.violations(stranger)] == []
+    assert client.secret not in (tmp_path / "log").read_text()
 
 
 async def test_every_page_works_without_script(browsing: Browsing, dev: dict):

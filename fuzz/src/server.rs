@@ -77,6 +77,7 @@ impl World {
                 cache_bytes: 1 << 20,
                 auth_failures_per_minute: grantd_wire::limits::AUTH_FAILURES_PER_MINUTE,
                 retention: grantd_wire::Retention::default(),
+                sso: None,
             };
             let vault = Vault::open(store, root(), Arc::new(Steady), settings).await.expect("the install opens");
             (entry::router(vault), pat)

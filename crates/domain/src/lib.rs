@@ -28,6 +28,7 @@ pub mod scim;
 pub mod seal;
 pub mod secret;
 pub mod sign_in;
+pub mod sso;
 pub mod template;
 pub mod totp;
 pub mod webhook;

@@ -220,6 +220,7 @@ fn event_of(line: u64, core: &Value) -> Result<Option<Happened>, ReadError> {
         // Of a restore every operator is signed out, and every link is gone.
         | Kind::LoginLinkCreated
         | Kind::OperatorSignedIn
+        | Kind::OperatorSignInRefused
         | Kind::OperatorSignedOut
         | Kind::WebSessionEnded
         // Of a restore nobody has another way to sign in than a link.

@@ -99,8 +99,20 @@ pub fn choose(providers: &[IdentityProvider]) -> Result<&IdentityProvider, NoSig
 
 /// How its authorize and token endpoints are called. `None`: it has none, or none that can be called.
 pub fn client_facts(provider: &IdentityProvider) -> Option<Provider> {
+    facts(provider, if provider.client_secret.is_some() { Client::WithSecret } else { Client::Public })
+}
+
+/// Whether the provider gave a secret to whoever registered there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Client {
+    WithSecret,
+    Public,
+}
+
+/// The same, as a client of this kind calls them.
+pub fn facts(provider: &IdentityProvider, client: Client) -> Option<Provider> {
     let endpoints = &provider.endpoints;
-    let posts = endpoints.posts_secret || provider.client_secret.is_none();
+    let posts = endpoints.posts_secret || client == Client::Public;
     let said = CustomProvider {
         authorize_url: Some(endpoints.authorize_url.clone()?),
         token_url: Some(endpoints.token_url.clone()?),
@@ -154,6 +166,14 @@ impl Why {
             Self::Barred => "user_not_active",
             Self::OtherUser => "other_user",
             Self::Inactive => "identity_provider_inactive",
+        }
+    }
+
+    /// What the identity provider said itself, or which check its token failed.
+    pub fn provider_code(&self) -> Option<&str> {
+        match self {
+            Self::Refused(code) | Self::Configuration(code) | Self::Token(code) => Some(code),
+            _ => None,
         }
     }
 

@@ -9,13 +9,13 @@ use grantd_domain::env::{Clock as _, new_uuid};
 use grantd_domain::seal::{RootKey, RootKeys};
 use grantd_server::install::{self, Created, InstallError};
 use grantd_server::outbound::authorities;
-use grantd_server::{Settings, Vault};
+use grantd_server::{Settings, SsoSettings, Vault};
 use grantd_store::{Location, Store, crash, facts};
 use rustls::RootCertStore;
 use url::Url;
 
 use crate::cli::{Exit, Failure};
-use crate::config::{Config, DatabaseUrl};
+use crate::config::{Config, DatabaseUrl, Sso, sso};
 use crate::env::Env;
 use crate::host::Host;
 use crate::root_key::{self, Database, RootKeyError};
@@ -218,13 +218,31 @@ pub async fn create_install(config: &Config, data_dir: &DataDir, env: &Env, stor
 }
 
 /// The authorities of a file of PEM certificates.
-fn read_authorities(file: &Path) -> Result<RootCertStore, Failure> {
+pub fn read_authorities(file: &Path) -> Result<RootCertStore, Failure> {
     let refuse = |why: &dyn std::fmt::Display| {
         Failure::usage(format!("outbound.ca_file: {} {why}", file.display()))
             .hint("Name a file of PEM certificates, or leave it out to trust what the system trusts.")
     };
     let pem = std::fs::read(file).map_err(|e| refuse(&format_args!("cannot be read: {e}")))?;
     authorities(&pem).map_err(|e| refuse(&e))
+}
+
+/// The issuer of single sign-on, with the client secret that its file holds.
+fn sso_settings(sso: &Sso) -> Result<SsoSettings, Failure> {
+    let read = |file: &PathBuf| {
+        sso::read_secret(file).map_err(|why| {
+            Failure::usage(format!("sso.client_secret_file: {} {why}", file.display()))
+                .hint("Put the client secret that the issuer gave into that file, or leave the setting out for a public client.")
+        })
+    };
+    Ok(SsoSettings {
+        issuer: sso.issuer.clone(),
+        client_id: sso.client_id.clone(),
+        client_secret: sso.client_secret_file.as_ref().map(read).transpose()?.map(Arc::new),
+        name: sso.name.clone(),
+        domains: sso.domains.clone(),
+        is_required: sso.is_required,
+    })
 }
 
 /// Opens the install for serving. `public_url`: where browsers and providers reach it.
@@ -244,6 +262,7 @@ pub async fn open_vault(
         cache_bytes: u64::from(config.cache_mb) << 20,
         auth_failures_per_minute: config.auth_failures_per_minute,
         retention: config.retention,
+        sso: config.sso.as_ref().map(sso_settings).transpose()?,
         outbound: config.outbound(also_outbound).map_err(|e| Failure::from_error(Exit::Usage, &e))?,
         outbound_roots: config.outbound_ca_file.as_deref().map(read_authorities).transpose()?,
     };

@@ -4,6 +4,7 @@
 //! may be a secret.
 
 mod settings;
+pub mod sso;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -22,6 +23,7 @@ use serde_json::Value;
 use url::Url;
 
 pub use settings::{Flags, InstallFlags, Kind, SETTINGS, Setting};
+pub use sso::Sso;
 pub use values::{DatabaseUrl, KeySource, LogFormat, is_loopback, parse_net};
 
 use crate::env::Env;
@@ -67,6 +69,8 @@ pub struct Config {
     pub cache_mb: u32,
     pub auth_failures_per_minute: u32,
     pub retention: Retention,
+    /// `None`: there is no single sign-on.
+    pub sso: Option<Sso>,
     pub metrics_listen: Option<SocketAddr>,
     #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "a build without it refuses the setting"))]
     pub otlp_endpoint: Option<Url>,
@@ -205,6 +209,12 @@ impl Config {
         let auth_failures_per_minute = layers
             .one("auth_failures_per_minute", &default, |t| values::parse_number(t, 1, AUTH_FAILURES_PER_MINUTE_MAX))?;
         let retention = layers.one("retention", &Retention::default().to_string(), Retention::parse)?;
+        let sso_issuer = layers.optional("sso.issuer", sso::parse_issuer)?;
+        let sso_client_id = layers.optional("sso.client_id", sso::parse_client_id)?;
+        let sso_client_secret_file = layers.optional("sso.client_secret_file", path)?;
+        let sso_name = layers.optional("sso.name", sso::parse_name)?;
+        let sso_domains = layers.list("sso.email_domains", sso::parse_domain)?;
+        let sso_required = layers.one("sso.required", "false", values::parse_switch)?;
         let metrics_listen = layers.optional("metrics_listen", values::parse_listen)?;
         let otlp_endpoint = layers.optional("otlp_endpoint", values::parse_otlp_endpoint)?;
         let log_format = layers.one("log_format", &log_format.to_string(), LogFormat::parse)?;
@@ -220,6 +230,7 @@ impl Config {
             (Some(_), None) => return Err(together("tls_cert_file is set without tls_key_file: set both or none")),
             (None, Some(_)) => return Err(together("tls_key_file is set without tls_cert_file: set both or none")),
         };
+        let sso = Sso::of(sso_issuer, sso_client_id, sso_client_secret_file, sso_name, sso_domains, sso_required)?;
         let mut warnings = check_listen(listen, tls.is_some(), public_url.is_some())?;
         if let Some(address) = metrics_listen.filter(|address| !address.ip().is_loopback()) {
             warnings.push(format!(
@@ -248,6 +259,7 @@ impl Config {
             cache_mb,
             auth_failures_per_minute,
             retention,
+            sso,
             metrics_listen,
             otlp_endpoint,
             log_format,
@@ -367,7 +379,7 @@ impl Layers<'_> {
         let setting = Setting::find(name).expect("only settings of the table are read");
         let raw = |text: &str| match setting.kind {
             Kind::List => Raw::List(split_list(text)),
-            Kind::Text | Kind::Number => Raw::Text(text.to_owned()),
+            Kind::Text | Kind::Number | Kind::Switch => Raw::Text(text.to_owned()),
         };
         if let Some(text) = self.flags.find(name) {
             return Ok(Some((raw(text), Source::Flag(setting.flag()))));
@@ -422,6 +434,7 @@ fn invalid(name: &'static str, from: Source, value: &str, why: String) -> Config
 fn shown_one(name: &str, text: &str) -> Value {
     match Setting::find(name).map(|s| s.kind) {
         Some(Kind::Number) => text.parse::<u32>().map_or(Value::Null, Value::from),
+        Some(Kind::Switch) => text.parse::<bool>().map_or(Value::Null, Value::from),
         _ if name == "database_url" => DatabaseUrl::parse(text).map_or(Value::Null, |url| Value::from(url.to_string())),
         _ => Value::from(text),
     }
@@ -501,6 +514,8 @@ fn raw_of_file(path: &Path, setting: &'static Setting, value: toml::Value) -> Re
         (Kind::Text, value) => (text(value).map(Raw::Text), "a string in quotes"),
         (Kind::Number, toml::Value::Integer(n)) => (Some(Raw::Text(n.to_string())), ""),
         (Kind::Number, _) => (None, "a whole number without quotes"),
+        (Kind::Switch, toml::Value::Boolean(is_on)) => (Some(Raw::Text(is_on.to_string())), ""),
+        (Kind::Switch, _) => (None, "true or false without quotes"),
         (Kind::List, toml::Value::Array(items)) => {
             (items.into_iter().map(text).collect::<Option<Vec<_>>>().map(Raw::List), "an array of strings")
         }

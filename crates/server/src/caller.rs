@@ -543,38 +543,52 @@ pub async fn failed(vault: &Vault, source: &Source, known: Option<&Known>, error
     if error.code.status() != 401 && error.code != Code::IpNotAllowed {
         return error;
     }
+    let owner = known.map_or(Owner::Organization(vault.organization_id), |k| Owner::App(k.app.id));
+    let event = || {
+        let event = Event::new(&*vault.env, source.now, owner, Kind::AuthFailed, Outcome::Denied, Actor::Nobody)
+            .code(error.code)
+            .core("request_id", source.request_id.to_string())
+            .private("ip", Some(source.ip.to_string()))
+            .private("user_agent", source.user_agent.clone());
+        known.into_iter().fold(event, |event, known| event.key(known.key.id, &known.key.key_prefix))
+    };
+    match count_failure(vault, source, owner, "", event).await {
+        Ok(()) => error,
+        Err(slowed) => slowed,
+    }
+}
+
+/// The same of a failure with an event of its own, of which there is one per source, minute and `why`; an error: it was too often.
+pub async fn count_failure(
+    vault: &Vault,
+    source: &Source,
+    owner: Owner,
+    why: &'static str,
+    event: impl FnOnce() -> Event,
+) -> Result<(), Error> {
     let subject = network(source.ip);
     let per_minute = vault.settings.auth_failures_per_minute;
     let limit = Limit { per_minute, burst: per_minute };
     let verdict = vault.auth_failures.take(subject, limit, source.now);
     let minute = source.now.0.div_euclid(60_000);
-    let owner = known.map_or(Owner::Organization(vault.organization_id), |k| Owner::App(k.app.id));
     let tell = {
         let mut told = vault.failures_told.lock().unwrap_or_else(PoisonError::into_inner);
         told.retain(|_, m| *m >= minute - 1);
-        told.len() < FAILURES_TOLD_MAX && told.insert((subject, owner), minute) != Some(minute)
+        told.len() < FAILURES_TOLD_MAX && told.insert((subject, owner, why), minute) != Some(minute)
     };
     if tell {
-        let mut event = Event::new(&*vault.env, source.now, owner, Kind::AuthFailed, Outcome::Denied, Actor::Nobody)
-            .code(error.code)
-            .core("request_id", source.request_id.to_string())
-            .private("ip", Some(source.ip.to_string()))
-            .private("user_agent", source.user_agent.clone());
-        if let Some(known) = known {
-            event = event.key(known.key.id, &known.key.key_prefix);
-        }
-        let append = Append { event: event.prepare(), confirm: None, nonce: None };
+        let append = Append { event: event().prepare(), confirm: None, nonce: None };
         if let Err(e) = flow::append(vault, append).await {
             tracing::error!(code = e.code.as_str(), "The event of a failed authentication was not written");
         }
     }
     match verdict {
-        Verdict::Pass { .. } => error,
-        Verdict::Refuse { retry_after_ms, .. } => too_fast("ip", per_minute, retry_after_ms),
+        Verdict::Pass { .. } => Ok(()),
+        Verdict::Refuse { retry_after_ms, .. } => Err(too_fast("ip", per_minute, retry_after_ms)),
     }
 }
 
-/// Sources with an event in one minute; more are only counted.
+/// Events of failures in one minute, by source and kind; more are only counted.
 const FAILURES_TOLD_MAX: usize = 1_000;
 
 /// An IPv4 address, or the /64 of an IPv6 address.

@@ -35,4 +35,4 @@ pub mod vault;
 pub mod webhook;
 
 pub use trace::SPANS;
-pub use vault::{Settings, Vault};
+pub use vault::{Settings, SsoSettings, Vault};

@@ -12,10 +12,11 @@ use grantd_domain::env::Env;
 use grantd_domain::hourly::{Bucket, hour_of};
 use grantd_domain::replay::Window;
 use grantd_domain::seal::RootKeys;
+use grantd_domain::secret::Secret;
 use grantd_store::Store;
 use grantd_store::hot::Known;
 use grantd_wire::ids::{ActorId, AppId, GrantId, KeyId, OrganizationId};
-use grantd_wire::{Retention, TimeMs};
+use grantd_wire::{Code, Retention, TimeMs};
 use ipnet::IpNet;
 use rustls::RootCertStore;
 use serde_json::Value;
@@ -27,6 +28,7 @@ use crate::cache::Cache;
 use crate::flow::identity::Identities;
 use crate::flow::refresh::Renewals;
 use crate::flow::sign_in::Waiting;
+use crate::flow::sso::Issuer;
 use crate::install::{self, InstallError, Pepper};
 use crate::keyring::KeyRing;
 use crate::limiter::Limiter;
@@ -55,6 +57,24 @@ pub struct Settings {
     pub auth_failures_per_minute: u32,
     /// How long trails are kept, where an app says nothing else.
     pub retention: Retention,
+    /// Where operators sign in by single sign-on; `None`: nowhere.
+    pub sso: Option<SsoSettings>,
+}
+
+/// The OpenID Connect issuer at which operators sign in, and who this server is to it.
+#[derive(Clone, Debug)]
+pub struct SsoSettings {
+    /// Exactly as `iss` has it.
+    pub issuer: String,
+    pub client_id: String,
+    /// `None`: a public client.
+    pub client_secret: Option<Arc<Secret>>,
+    /// What people know it by.
+    pub name: String,
+    /// Domains of operators' addresses that may sign in so; none: all.
+    pub domains: Vec<String>,
+    /// They sign in in no other way, but by links made on the host.
+    pub is_required: bool,
 }
 
 impl Settings {
@@ -88,10 +108,12 @@ pub struct Vault {
     pub(crate) sign_in_attempts: Limiter<IpAddr>,
     pub(crate) passwords: Passwords,
     /// Sources that failed to authenticate, in whose trail that was told, and in which minute.
-    pub(crate) failures_told: Mutex<HashMap<(IpAddr, Owner), i64>>,
+    /// In which minute which failures were told of whom.
+    pub(crate) failures_told: Mutex<HashMap<(IpAddr, Owner, &'static str), i64>>,
     pub meters: Arc<Meters>,
     pub(crate) renewals: Renewals,
     pub(crate) sign_ins: Waiting,
+    pub(crate) sso: Issuer,
     pub(crate) identities: Identities,
     /// What goes on when its caller has gone; closing waits for it.
     pub(crate) tasks: TaskTracker,
@@ -156,6 +178,7 @@ impl Vault {
             meters: Arc::default(),
             renewals: Renewals::default(),
             sign_ins: Waiting::default(),
+            sso: Issuer::default(),
             identities: Identities::default(),
             tasks: TaskTracker::new(),
             actors: Mutex::default(),
@@ -222,10 +245,20 @@ impl Vault {
         Ok(known)
     }
 
+    /// Refuses other ways for operators to sign in where single sign-on is the only one.
+    pub(crate) fn check_other_ways(&self) -> Result<(), grantd_wire::Error> {
+        match self.settings.sso.as_ref().filter(|sso| sso.is_required) {
+            None => Ok(()),
+            Some(sso) => Err(grantd_wire::Error::new(Code::Conflict)
+                .message(format!("Operators sign in with {} alone here.", sso.name))
+                .hint("While it is away, `grantd operator login-link` makes a link where grantd runs.")),
+        }
+    }
+
     /// Refuses while the host's clock runs behind.
     pub(crate) fn check_clock(&self) -> Result<(), grantd_wire::Error> {
         if self.clock_rolled_back.load(Ordering::Relaxed) {
-            return Err(grantd_wire::Code::ClockRollback.into());
+            return Err(Code::ClockRollback.into());
         }
         Ok(())
     }

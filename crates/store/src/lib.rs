@@ -42,6 +42,7 @@ mod seam;
 pub mod secrets;
 pub mod sign_in_methods;
 pub mod signing_keys;
+pub mod sso;
 pub mod stats;
 pub mod totps;
 pub mod users;

@@ -5,7 +5,7 @@ use grantd_wire::ids::OperatorId;
 
 use crate::error::Result;
 use crate::seam::{Tx, id};
-use crate::{passkeys, totps};
+use crate::{passkeys, sso, totps};
 
 /// What is stored of a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,6 +64,7 @@ pub fn remove_password(tx: &mut Tx<'_>, operator: OperatorId) -> Result<bool> {
 pub fn forget(tx: &mut Tx<'_>, operator: OperatorId) -> Result<()> {
     totps::remove(tx, operator)?;
     passkeys::remove_all(tx, operator)?;
+    sso::unbind(tx, operator)?;
     remove_password(tx, operator).map(drop)
 }
 

@@ -22,6 +22,8 @@ pub enum SignedInBy {
     PasswordAndRecoveryCode,
     /// By a passkey.
     Passkey,
+    /// At the issuer of single sign-on.
+    Sso,
     /// By a code alone: that it is still them.
     Code,
     /// By a recovery code alone.
@@ -37,6 +39,7 @@ impl SignedInBy {
             Self::PasswordAndCode => "password_totp",
             Self::PasswordAndRecoveryCode => "password_recovery_code",
             Self::Passkey => "passkey",
+            Self::Sso => "sso",
             Self::Code => "totp",
             Self::RecoveryCode => "recovery_code",
         }
@@ -50,6 +53,7 @@ impl SignedInBy {
             Self::PasswordAndCode,
             Self::PasswordAndRecoveryCode,
             Self::Passkey,
+            Self::Sso,
             Self::Code,
             Self::RecoveryCode,
         ];

@@ -356,6 +356,18 @@ pub const HELD_FORM_BYTES_MAX: usize = 96 * 1024;
 pub const HALF_SIGN_IN_S: i64 = 5 * 60;
 /// Sign-ins of one operator that wait for a code.
 pub const HALF_SIGN_INS_MAX: i64 = 5;
+/// How long the issuer's answer to a single sign-on is waited for.
+pub const SSO_TRIP_S: i64 = 10 * 60;
+/// Single sign-ons that are under way at the same time; one more ends the oldest.
+pub const SSO_TRIPS_MAX: i64 = 10_000;
+/// Domains of addresses that may sign in by single sign-on.
+pub const SSO_DOMAINS_MAX: usize = 100;
+/// How long what the issuer's discovery document says is taken for true.
+pub const SSO_DISCOVERY_FRESH_MS: i64 = 3_600_000;
+/// Beyond this nobody signs in by it while it cannot be had anew, as with keys of identity providers.
+pub const SSO_DISCOVERY_STALE_MS: i64 = JWKS_STALE_MS;
+/// After a failure it is fetched at most once in this, whoever asks.
+pub const SSO_DISCOVERY_PAUSE_MS: i64 = 10_000;
 /// Codes that sign in when the authenticator app is lost, each once.
 pub const RECOVERY_CODES: usize = 10;
 /// Passkeys of an operator.

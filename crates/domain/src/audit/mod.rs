@@ -150,6 +150,8 @@ kinds! {
     /// A link that signs an operator in once: made on the host, by who can write to the database, or by an admin.
     LoginLinkCreated = "login_link.created",
     OperatorSignedIn = "operator.signed_in",
+    /// The issuer of single sign-on vouched for nobody who may sign in, or not as it must.
+    OperatorSignInRefused = "operator.sign_in_refused",
     OperatorSignedOut = "operator.signed_out",
     /// A session was ended from another one.
     WebSessionEnded = "web_session.ended",

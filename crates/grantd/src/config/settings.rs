@@ -10,6 +10,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 pub enum Kind {
     Text,
     Number,
+    /// `true` or `false`.
+    Switch,
     /// Comma separated, or an array in the file.
     List,
 }
@@ -94,6 +96,22 @@ pub const SETTINGS: &[Setting] = &[
         "DAYS",
         "How long audit trails are kept, such as 90d, or forever; an app may say otherwise [default: 365d]",
     ),
+    setting("sso.issuer", Kind::Text, "URL", "OpenID Connect issuer at which operators may sign in [default: none]"),
+    setting("sso.client_id", Kind::Text, "ID", "Who this server is there"),
+    setting("sso.client_secret_file", Kind::Text, "FILE", "File of the client secret [default: a public client]"),
+    setting("sso.name", Kind::Text, "NAME", "What operators know it by [default: its host]"),
+    setting(
+        "sso.email_domains",
+        Kind::List,
+        "DOMAIN,…",
+        "Domains of operators' addresses that may sign in so [default: all]",
+    ),
+    setting(
+        "sso.required",
+        Kind::Switch,
+        "BOOL",
+        "Operators sign in so, and by links made on the host, in no other way: true or false [default: false]",
+    ),
     setting("metrics_listen", Kind::Text, "ADDR", "Address and port that tell metrics to whoever asks [default: none]"),
     setting("otlp_endpoint", Kind::Text, "URL", "Collector that takes traces by OTLP over HTTP [default: none]"),
     setting("log_format", Kind::Text, "FORMAT", "text or json [default: text on a terminal, else json]"),
@@ -124,7 +142,7 @@ impl Setting {
             .help_heading("Settings");
         match self.kind {
             Kind::List => argument.action(ArgAction::Append),
-            Kind::Text | Kind::Number => argument.action(ArgAction::Set),
+            Kind::Text | Kind::Number | Kind::Switch => argument.action(ArgAction::Set),
         }
     }
 }

@@ -271,3 +271,51 @@ fn dev_refuses_other_addresses_before_it_asks_for_a_public_url() {
     let error = crate::cli::chain(&Config::load(&inputs).unwrap_err());
     assert!(error.contains("for this machine alone") && error.contains("GRANTD_LISTEN"), "{error}");
 }
+
+#[test]
+fn single_sign_on_is_set_whole_or_not_at_all() {
+    assert!(case(&[]).load().unwrap().sso.is_none());
+    let issuer = ("GRANTD_SSO_ISSUER", "https://id.example.com/realms/a");
+    let client = ("GRANTD_SSO_CLIENT_ID", "grantd");
+    let sso = case(&[issuer, client]).load().unwrap().sso.unwrap();
+    assert_eq!((sso.issuer.as_str(), sso.client_id.as_str()), (issuer.1, "grantd"));
+    assert_eq!((sso.name.as_str(), sso.client_secret_file, sso.domains.len()), ("id.example.com", None, 0));
+    let text = "[sso]\nissuer = \"https://id.example.com\"\nclient_id = \"c\"\nclient_secret_file = \"/run/s\"\n\
+                name = \"Acme ID\"\nemail_domains = [\"Example.com\", \"b.example\"]\n";
+    let sso = with_file("sso", text).load().unwrap().sso.unwrap();
+    assert_eq!((sso.name.as_str(), sso.domains), ("Acme ID", vec!["example.com".to_owned(), "b.example".to_owned()]));
+    assert_eq!(sso.client_secret_file, Some("/run/s".into()));
+
+    assert!(case(&[issuer]).error().contains("sso.issuer is set without sso.client_id"));
+    for (alone, name) in [
+        ("GRANTD_SSO_CLIENT_ID", "sso.client_id"),
+        ("GRANTD_SSO_CLIENT_SECRET_FILE", "sso.client_secret_file"),
+        ("GRANTD_SSO_NAME", "sso.name"),
+        ("GRANTD_SSO_EMAIL_DOMAINS", "sso.email_domains"),
+        ("GRANTD_SSO_REQUIRED", "sso.required"),
+    ] {
+        let value = if name == "sso.required" { "true" } else { "a" };
+        let error = case(&[(alone, value)]).error();
+        assert!(error.contains(&format!("{name} is set without sso.issuer")), "{error}");
+    }
+    for (text, is_required) in [("true", true), ("false", false)] {
+        let config = case(&[issuer, client, ("GRANTD_SSO_REQUIRED", text)]).load().unwrap();
+        assert_eq!(
+            (config.sso.as_ref().unwrap().is_required, value(&config, "sso.required")),
+            (is_required, text.to_owned())
+        );
+        let text = format!("sso = {{ issuer = \"https://x\", client_id = \"c\", required = {text} }}\n");
+        assert_eq!(with_file("sso-required", &text).load().unwrap().sso.unwrap().is_required, is_required);
+    }
+    assert!(case(&[issuer, client, ("GRANTD_SSO_REQUIRED", "yes")]).error().contains("write true or false"));
+    assert!(with_file("sso-switch", "[sso]\nrequired = \"true\"\n").error().contains("true or false without quotes"));
+    let domains = |n: usize| (0..n).map(|i| format!("d{i}.example")).collect::<Vec<_>>().join(",");
+    let with = |n: usize| {
+        let domains = domains(n);
+        case(&[issuer, client, ("GRANTD_SSO_EMAIL_DOMAINS", &domains)])
+    };
+    assert!(with(limits::SSO_DOMAINS_MAX).load().is_ok());
+    assert!(with(limits::SSO_DOMAINS_MAX + 1).error().contains("at most 100 are possible"));
+    let error = case(&[("GRANTD_SSO_ISSUER", "id.example.com"), client]).error();
+    assert!(error.contains("`sso.issuer` from GRANTD_SSO_ISSUER"), "{error}");
+}

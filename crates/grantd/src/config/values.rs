@@ -160,6 +160,10 @@ pub fn parse_number(text: &str, min: u32, max: u32) -> Result<u32, String> {
     text.parse().ok().filter(|n| (min..=max).contains(n)).ok_or_else(|| format!("write a number from {min} to {max}"))
 }
 
+pub fn parse_switch(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "write true or false".to_owned())
+}
+
 /// Whole seconds within these bounds.
 pub fn parse_seconds(text: &str, min: u32, max: u32) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|n| (min..=max).contains(n));

@@ -48,6 +48,11 @@ pub fn data_dir(config: &Config, findings: &mut Findings) -> bool {
     is_served
 }
 
+/// Whether the file is anybody's to read but its owner's and group's.
+pub fn others_may_read(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| mode(&metadata) & 0o007 != 0)
+}
+
 #[cfg(unix)]
 fn mode(metadata: &std::fs::Metadata) -> u32 {
     std::os::unix::fs::MetadataExt::mode(metadata) & 0o777

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use grantd_server::outbound::Outbound;
+use grantd_server::outbound::discovery::sso_endpoints;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::Findings;
+use super::host::others_may_read;
+use crate::boot::read_authorities;
 use crate::config::Config;
+use crate::config::sso::read_secret;
 
 /// Who does not answer within this does not answer.
 const WAIT: Duration = Duration::from_secs(5);
@@ -26,6 +31,42 @@ pub async fn examine(config: &Config, findings: &mut Findings) {
     }
     if let Some(left) = config.outbound_allow.len().checked_sub(ENTRIES_MAX).filter(|left| *left > 0) {
         findings.skipped("outbound", format!("{left} further entries of outbound.allow were not tried"));
+    }
+    sso(config, findings).await;
+}
+
+/// Reads the client secret, and what the issuer says of itself, as the server does.
+async fn sso(config: &Config, findings: &mut Findings) {
+    let Some(sso) = &config.sso else {
+        return findings.skipped("sso", "sso.issuer is not set: nothing was called");
+    };
+    if let Some(file) = &sso.client_secret_file {
+        match read_secret(file) {
+            Ok(_) if others_may_read(file) => findings.warning(
+                "sso",
+                format!("{} can be read by others", file.display()),
+                format!("Run `chmod 600 {}`, and give it to the user that runs grantd.", file.display()),
+            ),
+            Ok(_) => {}
+            Err(why) => findings.failure(
+                "sso",
+                format!("sso.client_secret_file: {} {why}", file.display()),
+                "Put the client secret that the issuer gave into that file, readable by the user that runs grantd alone.",
+            ),
+        }
+    }
+    let fix = if sso.is_required {
+        "Until this is mended nobody signs in but by a link of `grantd operator login-link`. Look at sso.issuer, and at the network of this machine."
+    } else {
+        "Nobody signs in by it until this is mended; other ways to sign in work. Look at sso.issuer, and at the network of this machine."
+    };
+    let (roots, allow) = (config.outbound_ca_file.as_deref().map(read_authorities).transpose(), config.outbound(&[]));
+    let (Ok(roots), Ok(allow)) = (roots, allow) else {
+        return findings.failure("sso", "outbound.ca_file cannot be used: nothing was called", fix);
+    };
+    match sso_endpoints(&Outbound::new(roots), &allow, &sso.issuer).await {
+        Ok(_) => findings.ok("sso", format!("{} answers, and can sign operators in", sso.issuer)),
+        Err(error) => findings.warning("sso", error.message, fix),
     }
 }
 

@@ -51,7 +51,7 @@ async fn a_sound_install_is_sound_and_every_finding_that_is_none_says_what_to_do
     ] {
         assert_eq!(doctor(&data, &[], id).await.1, "ok", "{id}");
     }
-    for id in ["tls", "public_url", "outbound"] {
+    for id in ["tls", "public_url", "outbound", "sso"] {
         assert_eq!(doctor(&data, &[], id).await.1, "skipped", "{id}");
     }
     for id in ["integrity", "credentials", "identity_keys"] {
@@ -216,4 +216,33 @@ async fn a_key_that_signs_assertions_and_does_not_open_is_found() {
     let (exit, level, what, fix) = doctor(&data, &[], "identity_keys").await;
     assert!(exit == 1 && level == "failure" && what.contains(&named) && fix.contains("identity-keys rotate"), "{what}");
     assert_eq!(doctor(&data, &[], "credentials").await.1, "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn single_sign_on_is_tried_as_the_server_would() {
+    let scratch = Scratch::new();
+    let (data, secret) = (scratch.path("data"), scratch.path("secret"));
+    ok(&["init", "--data-dir", &data]).await;
+    let set = ["--sso-issuer", "http://127.0.0.1:1", "--sso-client-id", "c", "--sso-client-secret-file", &secret];
+    let (exit, level, what, fix) = doctor(&data, &set, "sso").await;
+    assert!(
+        exit == 1 && level == "failure" && what.contains("cannot be read") && fix.contains("client secret"),
+        "{what}"
+    );
+    std::fs::write(&secret, "canary\n").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (exit, level, what, fix) = doctor(&data, &set, "sso").await;
+    assert!(exit == 0 && level == "warning" && what.contains("outbound.allow"), "{what}");
+    assert!(fix.contains("sso.issuer") && fix.contains("other ways to sign in work"), "{fix}");
+    let required = [&set[..], &["--sso-required", "true"]].concat();
+    let (_, _, _, fix) = doctor(&data, &required, "sso").await;
+    assert!(fix.contains("nobody signs in but by a link"), "{fix}");
+    // The port of nobody.
+    let named = [&set[..], &["--outbound-allow", "127.0.0.1:1"]].concat();
+    let (_, level, what, _) = doctor(&data, &named, "sso").await;
+    assert!(level == "warning" && what.contains("cannot be connected to"), "{what}");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (exit, answer, err) = grantd(&[&["doctor", "--data-dir", &data, "--output", "json"], &set[..]].concat()).await;
+    assert!(exit == 0 && answer.to_string().contains("chmod 600"), "{answer}");
+    assert!(!answer.to_string().contains("canary") && !err.contains("canary"));
 }

@@ -23,7 +23,7 @@ use super::version::shown;
 use super::{Request, page};
 use crate::answer::{Answer, json as answer, of_store};
 use crate::keyring::idp_secret_place;
-use crate::outbound::discovery::{self, discover};
+use crate::outbound::discovery;
 use crate::outbound::jwks;
 use crate::parse;
 use crate::vault::Vault;
@@ -133,7 +133,7 @@ async fn planned(
     allowed_issuer(vault, preset, &ask.issuer)?;
     let endpoints = match ask.jwks_url {
         Some(jwks_url) => Endpoints { jwks_url, ..Endpoints::default() },
-        None => discovered(vault, &ask.issuer).await?,
+        None => discovery::endpoints(vault, &ask.issuer).await?,
     };
     let idp = IdentityProvider {
         id: IdentityProviderId::from_uuid(new_uuid(&*vault.env)),
@@ -168,22 +168,6 @@ fn preset(named: Option<&str>) -> Result<&'static Preset, Error> {
 fn allowed_issuer(vault: &Vault, preset: &Preset, issuer: &str) -> Result<(), Error> {
     let hint = |e: Error| e.hint(format!("Issuers of {} look like {}", preset.name, preset.issuer));
     allowed(vault, "issuer", issuer).map_err(hint)
-}
-
-/// What the issuer says of itself, now.
-async fn discovered(vault: &Vault, issuer: &str) -> Result<Endpoints, Error> {
-    let found = discover(vault, "issuer", issuer).await?;
-    let posts = |method: &str| found.token_endpoint_auth_methods_supported.iter().any(|known| known == method);
-    Ok(Endpoints {
-        posts_secret: posts("client_secret_post") && !posts("client_secret_basic"),
-        names_issuer: found.authorization_response_iss_parameter_supported,
-        jwks_url: found
-            .jwks_uri
-            .ok_or_else(|| Error::impossible("issuer", "names no keys in its discovery document: give jwks_url"))?,
-        authorize_url: found.authorization_endpoint,
-        token_url: found.token_endpoint,
-        userinfo_url: found.userinfo_endpoint,
-    })
 }
 
 /// Looks at an issuer as registering it would, and registers nothing.
@@ -253,7 +237,7 @@ pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answe
                 "does not go with rediscover: the issuer says where its keys are",
             ));
         }
-        new.endpoints = discovered(vault, &new.issuer).await?;
+        new.endpoints = discovery::endpoints(vault, &new.issuer).await?;
         let is_kept = new.client_secret.is_some() && ask.client_secret.is_none();
         if is_kept && new.endpoints.takes_secret_elsewhere(&old.endpoints) {
             let why = "must be given again: the token endpoint is at another server now, and a secret goes to the one it was given for";

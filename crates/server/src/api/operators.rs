@@ -4,7 +4,7 @@ use grantd_domain::audit::{Event, Kind};
 use grantd_domain::env::new_uuid;
 use grantd_domain::operator::email;
 use grantd_store::operators::{self, Operator, Role};
-use grantd_store::{Tx, append_event, passkeys, sign_in_methods};
+use grantd_store::{Tx, append_event, passkeys, sign_in_methods, sso};
 use grantd_wire::api::{self, ListQuery, LoginLink, OperatorCreate, OperatorUpdate};
 use grantd_wire::ids::OperatorId;
 use grantd_wire::{Code, Error, TimeMs, limits};
@@ -143,8 +143,10 @@ pub async fn update(vault: &Vault, request: &Request) -> Result<Answer, Error> {
 /// Makes a link that signs an operator in to the portal once: for one who was just created, or cannot come in.
 pub async fn login_link(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     let owner = request.organization_wide("let operators in")?;
+    vault.check_other_ways()?;
     let id = OperatorId::parse(&request.params[0]).ok_or_else(missing)?;
     let organization = request.operator.organization_id;
+    let issuer = vault.settings.sso.as_ref().map(|sso| sso.issuer.clone());
     let (token, stored) = StoredLink::new(&*vault.env, request.source.now);
     let expires_at = stored.expires_at;
     let event = request.event(vault, owner, Kind::LoginLinkCreated);
@@ -154,8 +156,11 @@ pub async fn login_link(vault: &Vault, request: &Request) -> Result<Answer, Erro
             let message = "The operator is disabled. Enable them first.";
             return Err(Error::new(Code::Conflict).message(message).into());
         }
-        // A link asks for neither password, code nor passkey: with one, an admin would be whoever has set them up.
-        if sign_in_methods::find_password(tx, id)?.is_some() || passkeys::count(tx, id)? > 0 {
+        // A link asks for neither password, code, passkey nor issuer: with one, an admin would be whoever has set them up.
+        let is_set_up = sign_in_methods::find_password(tx, id)?.is_some()
+            || passkeys::count(tx, id)? > 0
+            || sso::find_binding(tx, id)?.is_some_and(|binding| Some(binding.issuer) == issuer);
+        if is_set_up {
             let message =
                 "The operator has set up how they sign in. Disable and enable them first: that takes it away.";
             return Err(Error::new(Code::Conflict).message(message).into());

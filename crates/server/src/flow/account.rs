@@ -80,6 +80,7 @@ pub async fn sign_in(
     old: Option<&Visitor>,
     source: &Source,
 ) -> Result<SignedIn, Error> {
+    vault.check_other_ways()?;
     let email = email(typed_email).unwrap_or_default();
     let bucket = begin_attempt(vault, &email, source).await?;
     let organization = vault.organization_id;
@@ -186,6 +187,10 @@ fn bucket(vault: &Vault, account: &str) -> u16 {
 
 /// Whoever is signed in proves that it is still them; `false`: it does not.
 pub async fn confirm(vault: &Vault, visitor: &Visitor, proof: Proof<'_>, source: &Source) -> Result<bool, Error> {
+    // Links are made where grantd runs, and let people in whatever the issuer does.
+    if !matches!(proof, Proof::Link(_)) {
+        vault.check_other_ways()?;
+    }
     let (operator, session, now) = (visitor.operator.clone(), visitor.session.id, source.now);
     let told = |by: SignedInBy| {
         event(vault, &operator, Kind::OperatorConfirmed, session, source).core("sign_in", by.as_str()).prepare()
@@ -258,6 +263,7 @@ pub async fn confirm(vault: &Vault, visitor: &Visitor, proof: Proof<'_>, source:
 
 /// Gives the visitor a password, or another one.
 pub async fn set_password(vault: &Vault, visitor: &Visitor, typed: &Secret, source: &Source) -> Result<(), Error> {
+    vault.check_other_ways()?;
     visitor.check_confirmed(source.now)?;
     let (operator, session, now) = (&visitor.operator, visitor.session.id, source.now);
     let password = password::normal(typed.reveal());

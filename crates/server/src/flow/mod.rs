@@ -19,6 +19,7 @@ pub mod retention;
 pub mod secrets;
 pub mod session;
 pub mod sign_in;
+pub mod sso;
 pub mod totp;
 pub mod users;
 pub mod webhook;

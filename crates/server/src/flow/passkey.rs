@@ -160,6 +160,7 @@ pub async fn list(vault: &Vault, operator: &Operator) -> Result<Vec<Passkey>, Er
 
 /// Whether the visitor may add one: they have just proved who they are, and there is room.
 pub async fn begin(vault: &Vault, visitor: &Visitor, source: &Source) -> Result<(), Error> {
+    vault.check_other_ways()?;
     visitor.check_confirmed(source.now)?;
     let id = visitor.operator.id;
     let count = vault.store.read(move |tx| passkeys::count(tx, id)).await.map_err(of_store)?;
@@ -182,6 +183,7 @@ pub async fn add(
     said: SaidNew<'_>,
     source: &Source,
 ) -> Result<(), Error> {
+    vault.check_other_ways()?;
     visitor.check_confirmed(source.now)?;
     let (id, session, now) = (visitor.operator.id, visitor.session.id, source.now);
     check_text("name", name, limits::NAME_CHARS_MAX)?;
@@ -328,6 +330,7 @@ pub async fn sign_in(
     old: Option<&Visitor>,
     source: &Source,
 ) -> Result<Option<Secret>, Error> {
+    vault.check_other_ways()?;
     let wrong = || async { not_proved(vault, source).await.map(|()| None) };
     let Some(proved) = check(vault, Purpose::SignIn(browser), said, None, source).await? else {
         return wrong().await;

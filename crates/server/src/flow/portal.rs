@@ -148,6 +148,18 @@ impl Beginning {
         (cookie, beginning)
     }
 
+    /// The same, of who proved it at that moment, in place of another session.
+    pub(super) fn with(mut self, proved_at: TimeMs, old: Option<(OperatorId, WebSessionId)>) -> Self {
+        self.session.auth_at = proved_at;
+        self.old = old;
+        self
+    }
+
+    /// Its id.
+    pub(super) const fn session_id(&self) -> WebSessionId {
+        self.session.id
+    }
+
     /// Begins it.
     pub(super) fn write(&self, tx: &mut Tx<'_>) -> grantd_store::Result<()> {
         if let Some((operator, session)) = self.old {

@@ -12,7 +12,7 @@ use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::env::new_token;
 use grantd_domain::grant::App;
 use grantd_domain::identity::{IdentityProvider, Invalid, ProviderState};
-use grantd_domain::provider::{Client, Link, new_verifier};
+use grantd_domain::provider::{Call, Client, Link, Provider, new_verifier};
 use grantd_domain::seal::Place;
 use grantd_domain::secret::Secret;
 use grantd_domain::sign_in::{Asked, Why, client_facts, other_than};
@@ -307,8 +307,8 @@ pub async fn start(
 pub async fn fail(vault: &Vault, session: Session, why: Why, source: &Source) -> Result<(), Error> {
     let kind = if why == Why::Declined { Kind::SignInDeclined } else { Kind::SignInFailed };
     let mut event = event(vault, &session, kind, Outcome::Denied, source).core("why", why.code());
-    if let Why::Refused(code) | Why::Configuration(code) | Why::Token(code) = &why {
-        event = event.core("provider_code", code.clone());
+    if let Some(code) = why.provider_code() {
+        event = event.core("provider_code", code);
     }
     let event = event.prepare();
     let ended = Session {
@@ -399,9 +399,9 @@ async fn carried(vault: &Vault, session: &Session, sealed: Option<&[u8]>, versio
 }
 
 /// What the identity provider vouched for.
-struct Obtained {
+pub(super) struct Obtained {
     id_token: Secret,
-    proved: Proved,
+    pub(super) proved: Proved,
 }
 
 async fn obtain(
@@ -411,6 +411,16 @@ async fn obtain(
     returned: &Returned,
 ) -> Result<Obtained, Why> {
     let provider = provider.filter(|p| !p.is_deleted && p.state == ProviderState::Active).ok_or(Why::Inactive)?;
+    let code = code_of(provider, returned)?;
+    let carried = carried.ok_or(Why::Internal)?;
+    let facts = client_facts(provider).ok_or(Why::Inactive)?;
+    let client = client(vault, provider).await.map_err(|_| Why::Internal)?;
+    let call = facts.code_call(&client, &code, &redirect_uri(vault), &carried.verifier());
+    redeem(vault, &Arc::new(provider.clone()), &facts, &call, &carried.nonce).await
+}
+
+/// The code that an identity provider sent the browser back with.
+pub(super) fn code_of(provider: &IdentityProvider, returned: &Returned) -> Result<Secret, Why> {
     // RFC 9207: an answer of another issuer is not one to this question.
     match returned.text("iss") {
         Some(sent) if sent != provider.issuer => return Err(Why::Unclear),
@@ -420,19 +430,24 @@ async fn obtain(
     if let Some(error) = returned.text("error") {
         return Err(callback::refusal_of(error).into());
     }
-    let code = Secret::new(returned.text("code").ok_or(Why::Unclear)?.to_owned());
-    let carried = carried.ok_or(Why::Internal)?;
-    let facts = client_facts(provider).ok_or(Why::Inactive)?;
-    let client = client(vault, provider).await.map_err(|_| Why::Internal)?;
-    let call = facts.code_call(&client, &code, &redirect_uri(vault), &carried.verifier());
-    let (tokens, _) = callback::tokens(vault, &provider.name, &facts, &call).await?;
+    Ok(Secret::new(returned.text("code").ok_or(Why::Unclear)?.to_owned()))
+}
+
+/// Makes the call that turns the code into tokens, and proves the ID token, which must be of this very trip.
+pub(super) async fn redeem(
+    vault: &Arc<Vault>,
+    provider: &Arc<IdentityProvider>,
+    facts: &Provider,
+    call: &Call,
+    nonce: &str,
+) -> Result<Obtained, Why> {
+    let (tokens, _) = callback::tokens(vault, &provider.name, facts, call).await?;
     crash::step("sign_in.exchanged");
     let id_token = tokens.id_token.ok_or(Why::Unclear)?;
-    let proved =
-        identity::prove_of(vault, Arc::new(provider.clone()), id_token.reveal()).await.map_err(|e| why_of(&e))?;
+    let proved = identity::prove_of(vault, Arc::clone(provider), id_token.reveal()).await.map_err(|e| why_of(&e))?;
     crash::step("sign_in.proved");
     // What was issued for another sign-in is not proof of this one (OpenID Connect Core 3.1.3.7).
-    match proved.claims.all.get("nonce").and_then(Value::as_str) == Some(&carried.nonce) {
+    match proved.claims.all.get("nonce").and_then(Value::as_str) == Some(nonce) {
         true => Ok(Obtained { id_token, proved }),
         false => Err(Why::Token(Invalid::Nonce.as_str().to_owned())),
     }

@@ -105,6 +105,7 @@ pub async fn finish(
     old: Option<&Visitor>,
     source: &Source,
 ) -> Result<Finished, Error> {
+    vault.check_other_ways()?;
     let (half_hash, now) = (sha256(half.as_bytes()), source.now);
     let organization = vault.organization_id;
     let find = move |tx: &mut Tx<'_>| match totps::find_half(tx, &half_hash, now)? {
@@ -140,6 +141,7 @@ pub async fn finish(
 
 /// Begins to set an app up: makes the secret.
 pub async fn begin(vault: &Vault, visitor: &Visitor, source: &Source) -> Result<(), Error> {
+    vault.check_other_ways()?;
     visitor.check_confirmed(source.now)?;
     let (id, session, version) = (visitor.operator.id, visitor.session.id, source.now.0);
     let secret = totp::new_secret(&*vault.env);
@@ -179,6 +181,7 @@ pub async fn confirm(
     typed: &str,
     source: &Source,
 ) -> Result<Option<Vec<Zeroizing<String>>>, Error> {
+    vault.check_other_ways()?;
     visitor.check_confirmed(source.now)?;
     let (id, session, now) = (visitor.operator.id, visitor.session.id, source.now);
     let Some(totp) = find_pending(vault, &visitor.operator).await? else { return Ok(None) };
@@ -215,6 +218,7 @@ pub async fn renew_codes(
     visitor: &Visitor,
     source: &Source,
 ) -> Result<Option<Vec<Zeroizing<String>>>, Error> {
+    vault.check_other_ways()?;
     visitor.check_confirmed(source.now)?;
     let (id, session) = (visitor.operator.id, visitor.session.id);
     let (codes, hashes) = new_codes(vault, id);

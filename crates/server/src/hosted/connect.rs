@@ -563,8 +563,8 @@ async fn start(
     Ok(page(vault, 200, &Page::Leaving(Leaving { app: view.app(), provider, url: &link })))
 }
 
-/// `GET /oauth/callback`.
-pub async fn callback(vault: &Arc<Vault>, parts: &Parts, source: Source) -> Result<Answer, Error> {
+/// What a provider sent the browser back with.
+pub(crate) fn returned(parts: &Parts) -> Result<Returned, Error> {
     let query = parts.uri.query().unwrap_or_default();
     let mut params = Map::new();
     for (name, value) in fields(query.as_bytes()) {
@@ -575,8 +575,13 @@ pub async fn callback(vault: &Arc<Vault>, parts: &Parts, source: Source) -> Resu
         }
         params.insert(name.into_owned(), Value::from(value.into_owned()));
     }
+    Ok(Returned { params: params.into() })
+}
+
+/// `GET /oauth/callback`.
+pub async fn callback(vault: &Arc<Vault>, parts: &Parts, source: Source) -> Result<Answer, Error> {
     let browser = cookie::read(&parts.headers);
-    Ok(match take(vault, Returned { params: params.into() }, browser.as_deref(), source).await? {
+    Ok(match take(vault, returned(parts)?, browser.as_deref(), source).await? {
         Next::Page { session, provider } => {
             let query = form_urlencoded::Serializer::new(String::new()).append_pair("provider", &provider).finish();
             redirect(vault, &format!("/connect/{session}/outcome?{query}"))

@@ -8,6 +8,8 @@ pub(crate) mod cookie;
 mod key_entry;
 mod sign_in;
 
+pub(crate) use connect::returned;
+
 use std::sync::Arc;
 
 use axum::body::Body;

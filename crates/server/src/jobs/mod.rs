@@ -12,7 +12,7 @@ use grantd_domain::hourly::What;
 use grantd_store::processes::{self, Process};
 use grantd_store::{
     Error as StoreError, Tx, append_event, audit, auth_sessions, crash, credentials, grants, hourly, idempotency,
-    passkeys, retention, sign_in_methods, totps, web_sessions,
+    passkeys, retention, sign_in_methods, sso, totps, web_sessions,
 };
 use grantd_wire::ids::{AppId, OrganizationId};
 use grantd_wire::limits;
@@ -150,7 +150,8 @@ pub async fn prune_sign_ins(vault: &Vault) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Forgets who was signed in to the portal and is no more, links that are too old, and attempts that nobody counts any more.
+/// Forgets who was signed in to the portal and is no more, links that are too old, trips to the issuer of single
+/// sign-on that nobody came back from, and attempts that nobody counts any more.
 pub async fn prune_web_sessions(vault: &Vault) -> Result<(), StoreError> {
     let now = vault.env.now();
     let idle_before = now.plus_seconds(-limits::WEB_SESSION_IDLE_S);
@@ -159,6 +160,8 @@ pub async fn prune_web_sessions(vault: &Vault) -> Result<(), StoreError> {
     vault.store.write(move |tx| sign_in_methods::prune_attempts(tx, before)).await?;
     vault.store.write(move |tx| totps::prune_halves(tx, now)).await?;
     vault.store.write(move |tx| passkeys::prune_answered(tx, now)).await?;
+    let begun_before = now.plus_seconds(-limits::SSO_TRIP_S);
+    vault.store.write(move |tx| sso::prune_trips(tx, begun_before)).await?;
     Ok(())
 }
 

@@ -254,14 +254,18 @@ fn keys_in_templates() -> BTreeSet<String> {
 
 /// Those of the portal that are put together.
 fn keys_of_the_portal() -> Vec<String> {
+    use crate::portal::SSO_REFUSALS;
     use crate::portal::routes::{APP_PLACES, DONE, PLACES};
     let mut keys: Vec<String> =
         PLACES.iter().chain(APP_PLACES).map(|place| format!("portal.nav.{}", place.key)).collect();
     keys.extend(DONE.iter().map(|done| format!("portal.done.{done}")));
+    for part in ["title", "what"] {
+        keys.extend(SSO_REFUSALS.iter().map(|kind| format!("portal.sso.refused.{kind}.{part}")));
+    }
     let mut all = |prefix: &str, names: &[&str]| keys.extend(names.iter().map(|name| format!("portal.{prefix}{name}")));
     all("theme.", &["system", "light", "dark"]);
     all("role.", &["viewer", "developer", "admin"]);
-    all("signed_in_by.", &["link", "password", "password_totp", "password_recovery_code", "passkey"]);
+    all("signed_in_by.", &["link", "password", "password_totp", "password_recovery_code", "passkey", "sso"]);
     all(
         "state.",
         &[

@@ -8,6 +8,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::desk::{Desk, Shown};
+use super::sso::{self, Sso};
 use crate::answer::Answer;
 use crate::flow::passkey::{self, Purpose, Question, SaidNew};
 use crate::flow::{account, totp};
@@ -19,6 +20,8 @@ struct Account {
     password_chars_min: usize,
     totp_set_at: Option<TimeMs>,
     recovery_codes: i64,
+    sso: Option<Sso>,
+    sso_only: bool,
     passkeys: Vec<Passkey>,
     /// Whether browsers have passkeys for pages here.
     may_have_passkeys: bool,
@@ -48,6 +51,8 @@ async fn page(desk: &Desk<'_>) -> Result<Account, Error> {
         recovery_codes: methods.recovery_codes,
         passkeys: passkeys.collect(),
         may_have_passkeys: passkey::host(desk.vault).is_some(),
+        sso: sso::of_account(desk).await?,
+        sso_only: sso::is_required(desk),
     })
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::audit::Line;
 use super::desk::{Desk, Pager, ROWS, Shown};
+use super::sso;
 use crate::answer::Answer;
 use crate::flow::account;
 use crate::routes::Api;
@@ -26,7 +27,8 @@ pub async fn list(desk: &Desk<'_>) -> Result<Answer, Error> {
     let query = [("limit", limit.as_str()), ("offset", &offset), ("search", &search)];
     let found: Page<App> = desk.load(Api::AppsList, &[], &query).await?;
     let methods = account::methods(desk.vault, &desk.visitor()?.operator).await?;
-    let has_links_only = methods.password_set_at.is_none() && methods.passkeys == 0;
+    let has_no_way = methods.password_set_at.is_none() && methods.passkeys == 0;
+    let has_links_only = has_no_way && !sso::is_required(desk) && !sso::is_way_of(desk).await?;
     let page = List { pager: Pager::of(&found), apps: found.items, search, has_links_only };
     Ok(desk.page(&Shown::new("portal/apps.html", "apps", &page)))
 }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::desk::{Desk, Shown};
 use super::form::Form;
+use super::sso;
 use crate::answer::Answer;
 use crate::flow::account::{self, Proof};
 use crate::flow::passkey::{self, Purpose, Question};
@@ -38,7 +39,7 @@ pub fn is_grave(row: &ApiRoute) -> bool {
 }
 
 #[derive(Serialize)]
-struct Confirm {
+struct Confirm<'a> {
     held: String,
     /// When they last proved it.
     auth_at: TimeMs,
@@ -47,6 +48,8 @@ struct Confirm {
     has_password: bool,
     /// What a device is asked, where they have a passkey.
     passkey: Option<Question>,
+    /// What the issuer of single sign-on is called, at which they may prove it in another window.
+    sso: Option<&'a str>,
 }
 
 /// Whether the page that asks is the answer to this refusal.
@@ -67,14 +70,16 @@ pub async fn ask(desk: &Desk<'_>) -> Result<Answer, Error> {
 async fn draw(desk: &Desk<'_>, held: String, refused: Option<Error>) -> Result<Answer, Error> {
     let visitor = desk.visitor()?;
     let methods = account::methods(desk.vault, &visitor.operator).await?;
-    let has_totp = methods.totp_set_at.is_some();
-    let has_password = methods.password_set_at.is_some() && !has_totp;
+    let may_otherwise = !sso::is_required(desk);
+    let has_totp = methods.totp_set_at.is_some() && may_otherwise;
+    let has_password = methods.password_set_at.is_some() && !has_totp && may_otherwise;
     let known = passkey::list(desk.vault, &visitor.operator).await?;
-    let passkey = match known.is_empty() {
+    let passkey = match known.is_empty() || !may_otherwise {
         true => None,
         false => passkey::question(desk.vault, Purpose::Confirm(visitor), &known, desk.source.now),
     };
-    let page = Confirm { held, auth_at: visitor.session.auth_at, has_totp, has_password, passkey };
+    let sso = sso::name(desk);
+    let page = Confirm { held, auth_at: visitor.session.auth_at, has_totp, has_password, passkey, sso };
     let shown = Shown::new("portal/confirm.html", "", &page);
     Ok(match refused {
         None => desk.page_with(401, &shown),
@@ -105,6 +110,11 @@ pub async fn answered(desk: &mut Desk<'_>) -> Result<Option<Answer>, Error> {
         // Browsers fill passwords in by themselves. Nobody but a device fills this in.
         _ if !desk.form.raw("signature").is_empty() => Proof::Passkey(desk.form.said()),
         ("", "") if !code.is_empty() => Proof::Code(code),
+        // They proved it in another window meanwhile.
+        ("", "") if desk.visitor()?.check_confirmed(desk.source.now).is_ok() => {
+            desk.form = form;
+            return Ok(None);
+        }
         ("", "") => {
             let empty = Error::new(Code::InvalidValue).message("Fill in one of the fields.");
             return draw(desk, held, Some(empty)).await.map(Some);

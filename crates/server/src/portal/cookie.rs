@@ -1,5 +1,5 @@
-//! The cookie by which a browser is known that is signed in, the one by which it is known that is asked for a passkey, and those that
-//! say in which colours and which language.
+//! The cookie by which a browser is known that is signed in, those by which it is known that is asked for a passkey, or is on its way to
+//! the issuer of single sign-on and back, and those that say in which colours and which language.
 
 use http::HeaderMap;
 
@@ -16,10 +16,14 @@ const CHOICE_AGE_S: i64 = 365 * 86_400;
 struct Name {
     secure: &'static str,
     plain: &'static str,
+    /// Which requests it goes along with, as `SameSite` has it.
+    goes_with: &'static str,
 }
 
-const SESSION: Name = Name { secure: "__Host-grantd_portal", plain: "grantd_portal" };
-const ASKED: Name = Name { secure: "__Host-grantd_asked", plain: "grantd_asked" };
+const SESSION: Name = Name { secure: "__Host-grantd_portal", plain: "grantd_portal", goes_with: "Strict" };
+const ASKED: Name = Name { secure: "__Host-grantd_asked", plain: "grantd_asked", goes_with: "Strict" };
+/// The issuer sends the browser back by a navigation of its own.
+const SSO: Name = Name { secure: "__Host-grantd_sso", plain: "grantd_sso", goes_with: "Lax" };
 
 impl Name {
     fn of(&self, vault: &Vault) -> &'static str {
@@ -56,9 +60,25 @@ pub fn clear(vault: &Vault) -> String {
     header(vault, &SESSION, "", 0)
 }
 
+/// By what the browser is known that left for the issuer of single sign-on, as `read`.
+pub fn read_sso(vault: &Vault, headers: &HeaderMap) -> Option<String> {
+    read_token(headers, SSO.of(vault))
+}
+
+/// The header that gives it to the browser.
+pub fn set_sso(vault: &Vault, value: &str) -> String {
+    header(vault, &SSO, value, limits::SSO_TRIP_S)
+}
+
+/// The header that takes it from the browser.
+pub fn clear_sso(vault: &Vault) -> String {
+    header(vault, &SSO, "", 0)
+}
+
 fn header(vault: &Vault, name: &Name, value: &str, age_s: i64) -> String {
     let secure = if is_secure(vault) { "; Secure" } else { "" };
-    format!("{}={value}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Strict{secure}", name.of(vault))
+    let Name { goes_with, .. } = name;
+    format!("{}={value}; Path=/; Max-Age={age_s}; HttpOnly; SameSite={goes_with}{secure}", name.of(vault))
 }
 
 /// The theme that was chosen.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::desk::{Desk, Pager, ROWS, Shown};
+use super::sso;
 use crate::answer::Answer;
 use crate::routes::Api;
 
@@ -26,17 +27,32 @@ pub async fn list(desk: &Desk<'_>) -> Result<Answer, Error> {
     Ok(desk.page(&Shown::new("portal/members.html", "members", &page)))
 }
 
-/// `GET /portal/members/new`.
-pub fn new(desk: &Desk<'_>) -> Answer {
-    desk.page(&Shown::new("portal/member_new.html", "members", &()))
+#[derive(Serialize)]
+struct New<'a> {
+    /// Where they sign in, if that is the only way.
+    sso: Option<&'a str>,
 }
 
-/// `POST /portal/members/new`: the page that follows shows the link that lets them in, once.
+fn form<'a>(desk: &'a Desk<'_>) -> New<'a> {
+    New { sso: sso::name(desk).filter(|_| sso::is_required(desk)) }
+}
+
+/// `GET /portal/members/new`.
+pub fn new(desk: &Desk<'_>) -> Answer {
+    desk.page(&Shown::new("portal/member_new.html", "members", &form(desk)))
+}
+
+/// `POST /portal/members/new`: the page that follows shows the link that lets them in, once. Where they sign in without, it is theirs.
 pub async fn create(desk: &Desk<'_>) -> Result<Answer, Error> {
     let ask = OperatorCreate { email: desk.form.text("email"), role: desk.form.text("role") };
     match desk.send::<Operator>(Api::OperatorsCreate, &[], &ask).await {
+        Ok((operator, _)) if sso::is_required(desk) => {
+            Ok(desk.go(&format!("/portal/members/{}?done=member_invited", operator.id)))
+        }
         Ok((operator, _)) => show_link(desk, &operator.id).await,
-        Err(error) => desk.again(error, &["email", "role"], Shown::new("portal/member_new.html", "members", &())),
+        Err(error) => {
+            desk.again(error, &["email", "role"], Shown::new("portal/member_new.html", "members", &form(desk)))
+        }
     }
 }
 
@@ -58,6 +74,8 @@ struct Detail {
     tokens: Vec<Token>,
     pager: Pager,
     is_self: bool,
+    /// They need no link.
+    sso_only: bool,
 }
 
 async fn detail(desk: &Desk<'_>) -> Result<Detail, Error> {
@@ -66,7 +84,7 @@ async fn detail(desk: &Desk<'_>) -> Result<Detail, Error> {
     let query = [("operator", operator.id.as_str()), ("limit", &limit), ("offset", &offset)];
     let tokens: api::Page<Token> = desk.load(Api::TokensList, &[], &query).await?;
     let is_self = operator.id == desk.visitor()?.operator.id.to_string();
-    Ok(Detail { operator, pager: Pager::of(&tokens), tokens: tokens.items, is_self })
+    Ok(Detail { operator, pager: Pager::of(&tokens), tokens: tokens.items, is_self, sso_only: sso::is_required(desk) })
 }
 
 /// `GET /portal/members/{}`.

@@ -23,6 +23,7 @@ pub mod routes;
 mod secrets;
 mod settings;
 mod sign_in;
+mod sso;
 mod start;
 mod tokens;
 mod users;
@@ -48,6 +49,8 @@ use form::Form;
 use routes::{Access, PORTAL, Row, Screen};
 
 pub use crate::login::PORTAL_PATH as PATH;
+#[cfg(test)]
+pub use sso::REFUSALS as SSO_REFUSALS;
 
 /// Answers a browser. A failure is a page, too.
 pub async fn answer(
@@ -145,6 +148,9 @@ async fn dispatch(desk: &Desk<'_>, screen: Screen) -> Result<Answer, Error> {
         Screen::SignInPassword => sign_in::with_password(desk).await,
         Screen::SignInCode => sign_in::with_code(desk).await,
         Screen::SignInPasskey => sign_in::with_passkey(desk).await,
+        Screen::SsoStart => sso::start(desk).await,
+        Screen::SsoBack => sso::back(desk).await,
+        Screen::SsoConfirm => sso::confirm(desk).await,
         Screen::SignOut => sign_in::sign_out(desk).await,
         Screen::Theme => theme(desk),
         Screen::Language => language(desk),
@@ -246,6 +252,7 @@ async fn dispatch(desk: &Desk<'_>, screen: Screen) -> Result<Answer, Error> {
         Screen::PasskeyNew => account::new_passkey(desk).await,
         Screen::PasskeyAdd => account::add_passkey(desk).await,
         Screen::PasskeyRemove => account::remove_passkey(desk).await,
+        Screen::SsoRemove => sso::remove(desk).await,
     }
 }
 

@@ -14,6 +14,9 @@ pub enum Screen {
     SignInPassword,
     SignInCode,
     SignInPasskey,
+    SsoStart,
+    SsoBack,
+    SsoConfirm,
     SignOut,
     Theme,
     Language,
@@ -119,6 +122,7 @@ pub enum Screen {
     PasskeyNew,
     PasskeyAdd,
     PasskeyRemove,
+    SsoRemove,
 }
 
 /// Who may ask.
@@ -167,6 +171,9 @@ pub const PORTAL: &[Row] = &[
     row(Screen::SignInPassword, "POST", "/portal/sign-in/password", Access::Anybody),
     row(Screen::SignInCode, "POST", "/portal/sign-in/code", Access::Anybody),
     row(Screen::SignInPasskey, "POST", "/portal/sign-in/passkey", Access::Anybody),
+    row(Screen::SsoStart, "POST", "/portal/sign-in/sso", Access::Anybody),
+    row(Screen::SsoBack, "GET", "/portal/sign-in/sso", Access::Anybody),
+    row(Screen::SsoConfirm, "POST", "/portal/sign-in/sso/confirm", VIEWER),
     row(Screen::SignOut, "POST", "/portal/sign-out", VIEWER),
     row(Screen::Theme, "POST", "/portal/theme", Access::Anybody),
     row(Screen::Language, "POST", "/portal/language", Access::Anybody),
@@ -272,6 +279,7 @@ pub const PORTAL: &[Row] = &[
     row(Screen::PasskeyNew, "GET", "/portal/account/passkeys/new", VIEWER),
     row(Screen::PasskeyAdd, "POST", "/portal/account/passkeys", VIEWER),
     row(Screen::PasskeyRemove, "POST", "/portal/account/passkeys/{}/remove", VIEWER),
+    row(Screen::SsoRemove, "POST", "/portal/account/sso/remove", VIEWER),
 ];
 
 /// A place in the navigation.
@@ -351,7 +359,9 @@ pub const DONE: &[&str] = &[
     "totp_removed",
     "passkey_added",
     "passkey_removed",
+    "sso_removed",
     "role_changed",
+    "member_invited",
     "member_disabled",
     "member_enabled",
     "token_revoked",

@@ -7,7 +7,7 @@ use grantd_wire::{Code, Error, TimeMs};
 use serde::Serialize;
 
 use super::desk::{Desk, Shown};
-use super::{PATH, cookie, give_cookie, local_path};
+use super::{PATH, cookie, give_cookie, local_path, sso};
 use crate::answer::Answer;
 use crate::flow::account::{self, SignedIn};
 use crate::flow::passkey::{self, Purpose, Question};
@@ -23,8 +23,12 @@ struct SignIn<'a> {
     to: Option<&'a str>,
     /// Somebody is signed in here already.
     is_signed_in: bool,
-    /// What a device is asked; `None`: browsers have no passkeys for pages here.
+    /// What a device is asked; `None`: browsers have no passkeys for pages here, or none counts.
     passkey: Option<Question>,
+    /// What the issuer of single sign-on is called.
+    sso: Option<&'a str>,
+    /// Nobody signs in by password or passkey.
+    sso_only: bool,
 }
 
 fn draw(desk: &Desk<'_>, status: u16, link: &str, email: Option<String>) -> Answer {
@@ -50,12 +54,16 @@ fn asked(desk: &Desk<'_>, mut answer: Answer, page: &SignIn<'_>, browser: &Secre
 
 fn page<'a>(desk: &'a Desk<'_>, link: &'a str, email: Option<String>, browser: &Secret) -> SignIn<'a> {
     let to = [desk.query.raw("to"), desk.form.raw("to")].into_iter().find_map(local_path);
+    let question = || passkey::question(desk.vault, Purpose::SignIn(browser.reveal()), &[], desk.source.now);
+    let sso_only = sso::is_required(desk);
     SignIn {
         link: Some(link).filter(|link| !link.is_empty()),
         email,
         to,
         is_signed_in: desk.visitor.is_some(),
-        passkey: passkey::question(desk.vault, Purpose::SignIn(browser.reveal()), &[], desk.source.now),
+        passkey: if sso_only { None } else { question() },
+        sso: sso::name(desk),
+        sso_only,
     }
 }
 
@@ -85,7 +93,7 @@ pub async fn sign_in(desk: &Desk<'_>) -> Result<Answer, Error> {
 /// Where they wanted to go, with the new session's cookie.
 fn signed_in(desk: &Desk<'_>, cookie: &Secret) -> Answer {
     let mut answer = desk.go(local_path(desk.form.raw("to")).unwrap_or(PATH));
-    give_cookie(&mut answer, &cookie::set(desk.vault, cookie.reveal()));
+    sso::give_session(desk, &mut answer, cookie);
     answer
 }
 

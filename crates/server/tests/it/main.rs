@@ -63,6 +63,8 @@ mod portal_pages;
 mod portal_passkey;
 mod portal_people;
 mod portal_setup;
+mod portal_sso;
+mod portal_sso_bounds;
 mod portal_totp;
 mod probe;
 mod providers;

@@ -372,12 +372,14 @@ pub fn fields_of(row: &Row) -> Vec<(&'static str, &'static str)> {
 /// Whether the answer is what the row does: its page, or where it leads.
 fn is_done(row: &Row, answer: &Answer) -> bool {
     match row.screen {
-        // There is no such session, and neither password, app nor passkey yet.
+        // There is no such session, and neither password, app nor passkey yet, nor an issuer to sign in at.
         Screen::SessionEnd
         | Screen::PasskeyRemove
         | Screen::PasswordRemove
         | Screen::TotpCodes
-        | Screen::TotpRemove => answer.status == 404,
+        | Screen::TotpRemove
+        | Screen::SsoConfirm
+        | Screen::SsoRemove => answer.status == 404,
         // Nothing was typed to confirm it; a grant on a secret has no account.
         Screen::SecretDelete | Screen::AppDelete | Screen::GrantReconnect => answer.status == 400,
         // It is of no template; of a kind without webhooks; of no device.

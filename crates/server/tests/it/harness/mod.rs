@@ -95,8 +95,20 @@ impl Server {
 
     /// Another process on the same database, which was given these root keys.
     pub async fn with_root_keys(&self, process: &str, root: RootKeys) -> Result<Self, install::InstallError> {
+        self.another_with_root_keys(process, root, |_| {}).await
+    }
+
+    /// The same, set otherwise.
+    pub async fn another_with_root_keys(
+        &self,
+        process: &str,
+        root: RootKeys,
+        change: impl FnOnce(&mut Settings),
+    ) -> Result<Self, install::InstallError> {
+        let mut settings = settings();
+        change(&mut settings);
         let store = self.database.open_again(process).await;
-        let vault = Vault::open(store, root, Arc::<TestEnv>::clone(&self.env), settings()).await?;
+        let vault = Vault::open(store, root, Arc::<TestEnv>::clone(&self.env), settings).await?;
         let router = entry::router(Arc::clone(&vault));
         Ok(Self { vault, router, ..self.clone() })
     }
@@ -263,6 +275,7 @@ fn settings() -> Settings {
         cache_bytes: 1 << 20,
         auth_failures_per_minute: grantd_wire::limits::AUTH_FAILURES_PER_MINUTE,
         retention: grantd_wire::Retention::default(),
+        sso: None,
     }
 }
 

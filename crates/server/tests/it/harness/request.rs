@@ -258,13 +258,14 @@ impl Answer {
     pub fn of_browser(what: &str, may_hold_secret: bool, status: u16, mut headers: HeaderMap, body: &Bytes) -> Self {
         // A picture is no text.
         let text = String::from_utf8_lossy(body).into_owned();
-        let cookies = headers.remove("set-cookie");
+        let cookies: Vec<_> = headers.get_all("set-cookie").iter().cloned().collect();
+        headers.remove("set-cookie");
         watch::clean(&format!("the head of the answer to {what}"), &format!("{headers:?}"));
         if !may_hold_secret {
             watch::clean(&format!("the answer to {what}"), &text);
         }
-        if let Some(cookies) = cookies {
-            headers.insert("set-cookie", cookies);
+        for cookie in cookies {
+            headers.append("set-cookie", cookie);
         }
         let answer = Self { status, headers, text };
         assert!(grantd_wire::ids::RequestId::parse(answer.header("x-request-id")).is_some(), "{what}");

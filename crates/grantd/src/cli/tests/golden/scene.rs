@@ -246,6 +246,7 @@ async fn serve(directory: &Path, clock: Ticking, provider: &str) -> (Server, Str
             cache_bytes: 1 << 20,
             auth_failures_per_minute: config.auth_failures_per_minute,
             retention: config.retention,
+            sso: None,
         };
         // The install was made by the host's clock: what the story does comes after it, however long that took.
         clock.0.fetch_max(Host.now().0 + 1, Ordering::Relaxed);
