@@ -2,7 +2,9 @@
 
 use grantd_domain::grant::{AppState, CredentialState, GrantStatus, Tenant};
 use grantd_store::grants::{GrantFilter, Listed};
-use grantd_store::{Error, apps, credentials, data_keys, grants, installs, keys, operators, secrets, signing_keys};
+use grantd_store::{
+    Error, Location, apps, credentials, data_keys, grants, installs, keys, operators, secrets, signing_keys,
+};
 use grantd_wire::api::{Retrieve, TenantMode};
 use grantd_wire::ids::{ActorId, OperatorId, PatId, SigningKeyId};
 use grantd_wire::{Code, limits};
@@ -356,6 +358,12 @@ async fn grants_are_filtered_and_paged(store: &Database) {
 async fn a_total_is_counted_up_to_its_bound(store: &Database) {
     let world = World::create(store).await;
     let (app, of) = (world.app.id, world.secret.clone());
+    if let Location::Postgres(_) = store.location {
+        // As right after a load: the server has no figures of these tables, and takes them for all but empty.
+        for table in ["grants", "credentials"] {
+            store.behind_its_back(&format!("ALTER TABLE {table} SET (autovacuum_enabled = off)")).await;
+        }
+    }
     let add = async |mut count: i64| {
         while count > 0 {
             // As many grants on each credential as there may be.
