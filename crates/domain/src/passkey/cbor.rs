@@ -52,7 +52,7 @@ pub(super) fn read_whole(data: &[u8]) -> Option<Value> {
 }
 
 /// What stands under this key of a map.
-fn entry<'v>(map: &'v Value, is_key: impl Fn(&Value) -> bool) -> Option<&'v Value> {
+fn entry(map: &Value, is_key: impl Fn(&Value) -> bool) -> Option<&Value> {
     let Value::Map(entries) = map else { return None };
     entries.iter().find(|(key, _)| is_key(key)).map(|(_, value)| value)
 }

@@ -18,8 +18,10 @@ const SEEN: u8 = PRESENT | VERIFIED;
 /// What a device makes.
 struct Device {
     key: Vec<(i64, Value)>,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Sign,
 }
+
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
 impl Device {
     fn es256() -> Self {
@@ -66,7 +68,8 @@ impl Device {
 
     /// The key with another entry under this label.
     fn with(mut self, label: i64, value: Value) -> Self {
-        self.key.iter_mut().filter(|(known, _)| *known == label).for_each(|(_, known)| *known = value.clone());
+        let entry = self.key.iter_mut().find(|(known, _)| *known == label);
+        entry.expect("every key has it").1 = value;
         self
     }
 
