@@ -336,7 +336,7 @@ pub const PASSWORD_PASSES: u32 = 3;
 pub const PASSWORD_HASHES_AT_ONCE: usize = 2;
 /// Further ones that wait for it.
 pub const PASSWORD_HASHES_WAITING_MAX: usize = 64;
-/// Attempts to sign in with a password, a minute from one IPv4 address or IPv6 /64.
+/// Attempts with a password, a code or a passkey, a minute from one IPv4 address or IPv6 /64.
 pub const SIGN_IN_ATTEMPTS_PER_MINUTE: u32 = 30;
 /// Wrong attempts in a row of one account before the next has to wait.
 pub const SIGN_IN_ATTEMPTS_FREE: i64 = 5;
