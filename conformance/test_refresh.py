@@ -84,7 +84,12 @@ def assert_each_was_used_once(of: Real) -> None:
     refreshes = of.client.refreshes()
     digests = [refresh["refresh_token_digest"] for refresh in refreshes]
     assert len(set(digests)) == len(digests), "a refresh token was used twice"
-    assert {refresh["status"] for refresh in refreshes} == {200}
+    assert_each_succeeded(refreshes)
+
+
+def assert_each_succeeded(refreshes: list[dict]) -> None:
+    # The server renews by itself, too: one that it has just begun has no status yet.
+    assert {refresh["status"] for refresh in refreshes if refresh["ended"]} == {200}
 
 
 async def test_many_callers_share_one_renewal(world: World, authorization_server: AuthorizationServer):
@@ -388,4 +393,4 @@ async def test_accounts_survive_a_restart_and_a_kill(private_world: World, autho
             await ended()
             # A renewal that died with the process holds its lease for a minute: callers are told to come again.
             assert (await back(app, of, made, seconds=90))["account"] == "alice"
-    assert {refresh["status"] for refresh in of.client.refreshes()} == {200}
+    assert_each_succeeded(of.client.refreshes())

@@ -60,16 +60,21 @@ export class Control {
       refresh_token_digest: digest(form.get('refresh_token')),
       status: null,
       error: null,
+      ended: false, // Until then nothing is known of its status.
     };
     client.calls.push(call);
     const fault = endpoint === 'token' ? (nextFault(client.faults)) : { kind: 'none' };
     call.fault = fault.kind;
-    if (await before(ctx, fault)) return undefined;
-    await next();
-    if (ctx.body?.expires_in) ctx.body.expires_in -= 1;
-    call.status = ctx.status;
-    call.error = ctx.body?.error ?? null;
-    after(ctx, fault);
+    try {
+      if (await before(ctx, fault)) return undefined;
+      await next();
+      if (ctx.body?.expires_in) ctx.body.expires_in -= 1;
+      call.status = ctx.status;
+      call.error = ctx.body?.error ?? null;
+      after(ctx, fault);
+    } finally {
+      call.ended = true;
+    }
     return undefined;
   }
 
