@@ -17,7 +17,7 @@ const BUDGET_MINUTES: u64 = 60;
 const KEPT: &str = "check";
 
 /// Tests of the official client that run side by side: they wait for disks and for each other's answers more than they compute.
-const CONFORMANCE_WORKERS: &str = "2";
+const CONFORMANCE_WORKERS: &str = "3";
 
 /// A host that neither answers nor refuses must not hold the check up.
 const ADVISORY_FETCH_SECONDS_MAX: &str = "60";

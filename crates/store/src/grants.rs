@@ -391,6 +391,23 @@ macro_rules! of_providers {
     };
 }
 
+/// What a search finds by a secret, by a provider, and by a label.
+macro_rules! found_by_secret {
+    () => {
+        of_credentials!(of_secrets!("((s.slug >= $8 AND s.slug < $9) OR (s.name_search >= $8 AND s.name_search < $9))"))
+    };
+}
+macro_rules! found_by_provider {
+    () => {
+        of_credentials!(of_providers!("p.provider_id >= $8 AND p.provider_id < $9"))
+    };
+}
+macro_rules! found_by_label {
+    () => {
+        "SELECT g.id FROM grants g WHERE g.app_id = $1 AND g.label_search >= $8 AND g.label_search < $9"
+    };
+}
+
 /// The text that counts these grants, and the one that lists them: ids are sorted first, and only those of the page are read.
 macro_rules! sorted {
     ($ids:expr) => {
@@ -480,9 +497,9 @@ pub fn list(tx: &mut Tx<'_>, app: AppId, filter: &GrantFilter, now: TimeMs) -> R
     };
     let way = Way::of(filter);
     let total = tx.count(way.sql().0, &params(limits::TOTAL_MAX, 0))?;
-    // Of a secret or a provider that has very many, the newest are sooner met than sorted.
+    // Where very many fit, the newest are sooner met than sorted.
     let way = match way {
-        Way::Secret | Way::Provider if total == limits::TOTAL_MAX => Way::Behind,
+        Way::Secret | Way::Provider | Way::Search | Way::SearchAlone if total == limits::TOTAL_MAX => Way::Behind,
         way => way,
     };
     let rows =
@@ -505,6 +522,8 @@ enum Way {
     Account,
     /// Those that a search finds.
     Search,
+    /// As [`Search`](Self::Search), when nothing else is asked: each kind of finding need be counted no further than all.
+    SearchAlone,
     /// All of the app, newest first, with what stands behind each.
     Behind,
     /// All of the app, newest first.
@@ -519,6 +538,15 @@ impl Way {
             GrantFilter { secret: Some(_), .. } => Self::Secret,
             GrantFilter { provider: Some(_), account: Some(_), .. } => Self::Account,
             GrantFilter { provider: Some(_), .. } => Self::Provider,
+            GrantFilter {
+                search: Some(_),
+                status: None,
+                label: None,
+                account: None,
+                upstream: None,
+                is_system: false,
+                ..
+            } => Self::SearchAlone,
             GrantFilter { search: Some(_), .. } => Self::Search,
             GrantFilter { account: Some(_), .. } | GrantFilter { upstream: Some(_), .. } => Self::Behind,
             _ => Self::App,
@@ -545,13 +573,29 @@ impl Way {
                 " AND c.account_identifier = $11"
             ))),
             Self::Search => counted_and_listed!(concat!(
-                of_credentials!(of_secrets!(
-                    "((s.slug >= $8 AND s.slug < $9) OR (s.name_search >= $8 AND s.name_search < $9))"
-                )),
+                found_by_secret!(),
                 " UNION ",
-                of_credentials!(of_providers!("p.provider_id >= $8 AND p.provider_id < $9")),
-                " UNION SELECT g.id FROM grants g WHERE g.app_id = $1 AND g.label_search >= $8 AND g.label_search < $9"
+                found_by_provider!(),
+                " UNION ",
+                found_by_label!()
             )),
+            Self::SearchAlone => (
+                concat!(
+                    "SELECT COUNT(*) FROM (SELECT id FROM (",
+                    found_by_secret!(),
+                    " LIMIT $14) a UNION SELECT id FROM (",
+                    found_by_provider!(),
+                    " LIMIT $14) b UNION SELECT id FROM (",
+                    found_by_label!(),
+                    " LIMIT $14) c LIMIT $14 OFFSET $15) counted",
+                    // Nothing else was asked for. PostgreSQL wants to be told of every parameter.
+                    " WHERE CAST($2 AS TEXT) IS NULL AND CAST($3 AS BIGINT) IS NULL AND CAST($4 AS BIGINT) IS NOT NULL \
+                     AND CAST($5 AS TEXT) IS NULL AND CAST($6 AS BYTEA) IS NULL AND CAST($7 AS TEXT) IS NULL \
+                     AND CAST($10 AS BYTEA) IS NULL AND CAST($11 AS TEXT) IS NULL AND CAST($12 AS TEXT) IS NULL \
+                     AND CAST($13 AS TEXT) IS NULL"
+                ),
+                Self::Search.sql().1,
+            ),
             Self::Behind => sorted!(concat!(behind!("grants g"), filtered!())),
             Self::App => sorted!(concat!(
                 "SELECT g.id FROM grants g WHERE g.app_id = $1",
@@ -594,6 +638,7 @@ mod tests {
             (Way::Provider, &["INDEX credentials_secret (app_id=? AND secret_id=?)", "INDEX credentials_provider"]),
             (Way::Account, &["INDEX credentials_provider (app_id=? AND provider_row=? AND account_identifier=?)"]),
             (Way::Search, &["INDEX credentials_secret (app_id=? AND secret_id=?)", "INDEX grants_label"]),
+            (Way::SearchAlone, &["INDEX credentials_secret (app_id=? AND secret_id=?)", "INDEX grants_label"]),
             (Way::Behind, &["g USING PRIMARY KEY (app_id=?)"]),
             (Way::App, &["g USING PRIMARY KEY (app_id=?)"]),
         ] {

@@ -98,8 +98,8 @@ impl Store {
             a.id, a.organization_id, a.name, a.description, a.website_url, a.state, a.tenant_key, a.tenant_mode, a.retrieve, \
             a.indexed_context_keys, a.connect_sign_in, a.return_origins, a.created_at_ms, a.version \
             FROM api_keys k JOIN apps a ON a.id = k.app_id JOIN organizations o ON o.id = a.organization_id WHERE k.key_hash = $1";
-        let (era, rows) = self.fetch_in_era("api_keys", sql, vec![key_hash.as_slice().into()]).await?;
-        rows.into_iter().next().map(|row| known(era, row)).transpose()
+        let (era, row) = self.fetch_row("api_keys", sql, vec![key_hash.as_slice().into()]).await?;
+        row.map(|row| known(era, row)).transpose()
     }
 
     /// A grant of the app with what stands behind it, and the epochs of that moment. `None`: the app is gone.
@@ -116,8 +116,8 @@ impl Store {
              LEFT JOIN providers p ON p.app_id = a.id AND p.id = c.provider_row \
              LEFT JOIN users u ON g.principal_type = 'user' AND u.app_id = a.id AND u.id = g.principal_id WHERE a.id = $1"
         );
-        let (era, rows) = self.fetch_in_era("grants", sql, vec![id(app), id(grant)]).await?;
-        let Some(mut row) = rows.into_iter().next() else { return Ok(None) };
+        let (era, row) = self.fetch_row("grants", sql, vec![id(app), id(grant)]).await?;
+        let Some(mut row) = row else { return Ok(None) };
         let epochs = epochs(era, &mut row)?;
         let held = match grants::read_opt(&mut row)? {
             Some(grant) => {

@@ -232,8 +232,8 @@ impl Store {
             " FROM apps a JOIN organizations o ON o.id = a.organization_id \
              LEFT JOIN identity_providers i ON i.app_id = a.id AND i.issuer = $2 AND i.deleted_at_ms IS NULL WHERE a.id = $1"
         );
-        let (era, rows) = self.fetch_in_era("identity_providers", sql, vec![id(app), issuer.into()]).await?;
-        let Some(mut row) = rows.into_iter().next() else { return Ok(None) };
+        let (era, row) = self.fetch_row("identity_providers", sql, vec![id(app), issuer.into()]).await?;
+        let Some(mut row) = row else { return Ok(None) };
         let epochs = hot::epochs(era, &mut row)?;
         Ok(Some((epochs, read_opt(&mut row)?)))
     }

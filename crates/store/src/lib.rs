@@ -248,21 +248,27 @@ impl Store {
 
     /// One statement outside any transaction.
     pub(crate) async fn fetch(&self, table: &'static str, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>> {
-        self.fetch_in_era(table, sql, params).await.map(|(_, rows)| rows)
+        match &self.inner.engine {
+            Engine::Sqlite(_) => self.read(move |tx| tx.query(table, sql, &params)).await,
+            Engine::Postgres { pools, .. } => {
+                let rows = postgres::fetch(&pools.shared, sql, &params).await?;
+                Ok(rows.into_iter().map(|values| Row::new(table, values)).collect())
+            }
+        }
     }
 
-    /// The same, with the era of the server that answered.
-    pub(crate) async fn fetch_in_era(
+    /// The row that a call needs, with the era of the server that answered.
+    pub(crate) async fn fetch_row(
         &self,
         table: &'static str,
         sql: &'static str,
         params: Vec<Value>,
-    ) -> Result<(u64, Vec<Row>)> {
+    ) -> Result<(u64, Option<Row>)> {
         match &self.inner.engine {
-            Engine::Sqlite(_) => Ok((0, self.read(move |tx| tx.query(table, sql, &params)).await?)),
+            Engine::Sqlite(_) => Ok((0, self.read(move |tx| tx.query_opt(table, sql, &params)).await?)),
             Engine::Postgres { pools, .. } => {
-                let (era, rows) = postgres::fetch(&pools.shared, sql, &params).await?;
-                Ok((era, rows.into_iter().map(|values| Row::new(table, values)).collect()))
+                let (era, values) = postgres::fetch_row(&pools.pipeline, sql, &params).await?;
+                Ok((era, values.map(|values| Row::new(table, values))))
             }
         }
     }

@@ -256,8 +256,8 @@ impl Store {
              WHERE a.id = $1 ORDER BY CASE WHEN u.deprovisioned_at_ms IS NULL THEN 0 ELSE 1 END, u.id DESC LIMIT 1"
         );
         let params = vec![id(app), id(idp), subject.into(), subject_hash(subject)];
-        let (era, rows) = self.fetch_in_era("users", sql, params).await?;
-        let Some(mut row) = rows.into_iter().next() else { return Ok(None) };
+        let (era, row) = self.fetch_row("users", sql, params).await?;
+        let Some(mut row) = row else { return Ok(None) };
         let epochs = hot::epochs(era, &mut row)?;
         let deprovisioned_at = row.opt_time("users.deprovisioned_at_ms")?;
         let deleted_at = row.opt_time("gone_subjects.gone_at_ms")?;

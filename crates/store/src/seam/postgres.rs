@@ -1,5 +1,6 @@
 //! PostgreSQL: statements, and what its errors mean.
 
+mod pipeline;
 mod pool;
 mod session;
 mod tls;
@@ -12,13 +13,17 @@ use tokio_postgres::types::{IsNull, ToSql, Type, WrongType, private::BytesMut, t
 
 use super::{Row, Value};
 use crate::error::{Error, Result};
+use pipeline::Pipeline;
 use pool::Connector;
 pub(crate) use pool::{Client, Pool, connect};
 pub(crate) use session::Failure;
+use session::Session;
 use url::PostgresUrl;
 
 /// Connections tried for what may be tried again: the pool may lend some that have ended, and hears of it only when they are used.
 pub(crate) const CONNECTIONS_MAX: u32 = 16;
+/// Connections that write: the lane's and the append path's.
+const WRITES_MAX: usize = 2;
 /// Oldest server promised, as `server_version_num`.
 const VERSION_MIN: i64 = 140_000;
 
@@ -95,8 +100,10 @@ pub(crate) fn was_undone(failure: &Failure) -> bool {
     })
 }
 
-/// Two pools: the lane and the append path never wait behind reads.
+/// Two pools: the lane and the append path never wait behind reads. Beside them a pipeline, where calls do not wait for each other.
 pub(crate) struct Postgres {
+    /// For the one row that a call needs.
+    pub(crate) pipeline: Pipeline,
     /// For reads, and for single statements beside the lane.
     pub(crate) shared: Pool,
     pub(crate) writes: Pool,
@@ -107,8 +114,9 @@ impl Postgres {
     /// Makes the pools, and looks whether the server is one we can work with.
     pub(crate) async fn open(url: &PostgresUrl, pool_size: usize) -> Result<Self> {
         let connector = Connector::new(url)?;
-        let (shared, writes) = (connector.pool(pool_size.saturating_sub(2).max(1))?, connector.pool(2)?);
-        let pools = Self { shared, writes, connector };
+        let others = pool_size.saturating_sub(WRITES_MAX + pipeline::CONNECTIONS).max(1);
+        let (shared, writes) = (connector.pool(others)?, connector.pool(WRITES_MAX)?);
+        let pools = Self { pipeline: connector.pipeline(), shared, writes, connector };
         // Fail here, with words, and not at the first request.
         check_server(&connect(&pools.shared).await?).await?;
         Ok(pools)
@@ -120,6 +128,7 @@ impl Postgres {
     }
 
     pub(crate) fn close(&self) {
+        self.pipeline.close();
         self.shared.close();
         self.writes.close();
     }
@@ -158,22 +167,44 @@ pub(crate) async fn query(client: &Client, sql: &'static str, params: &[Value]) 
 }
 
 /// One reading statement outside of any transaction. A connection that has ended is replaced.
-/// Answers the server's era, too.
-pub(crate) async fn fetch(pool: &Pool, sql: &'static str, params: &[Value]) -> Result<(u64, Vec<Vec<Value>>)> {
+pub(crate) async fn fetch(pool: &Pool, sql: &'static str, params: &[Value]) -> Result<Vec<Vec<Value>>> {
     let mut tries = 1;
     loop {
         let client = connect(pool).await?;
-        let rows = match client.prepare_cached(sql).await {
-            Ok(statement) => client.query(&statement, &as_params(params)).await,
-            Err(e) => Err(e),
-        };
-        match rows {
-            Ok(rows) => return Ok((client.era(), rows.iter().map(values).collect::<Result<_>>()?)),
+        match ask(&client, sql, params).await {
+            Ok(rows) => return rows.iter().map(values).collect(),
             Err(e) if tries == CONNECTIONS_MAX || is_final(&e) => return Err(error(&e)),
             Err(_) => drop(Client::take(client)),
         }
         tries += 1;
     }
+}
+
+/// The same in the pipeline. Answers the server's era, too.
+pub(crate) async fn fetch_row(
+    pipeline: &Pipeline,
+    sql: &'static str,
+    params: &[Value],
+) -> Result<(u64, Option<Vec<Value>>)> {
+    let mut tries = 1;
+    loop {
+        let session = pipeline.connect().await?;
+        match ask(&session, sql, params).await {
+            Ok(rows) => return Ok((session.era(), rows.first().map(values).transpose()?)),
+            Err(e) if tries == CONNECTIONS_MAX || is_final(&e) => return Err(error(&e)),
+            Err(_) => pipeline.leave(&session).await,
+        }
+        tries += 1;
+    }
+}
+
+async fn ask(
+    session: &Session,
+    sql: &'static str,
+    params: &[Value],
+) -> std::result::Result<Vec<tokio_postgres::Row>, Failure> {
+    let statement = session.prepare_cached(sql).await?;
+    session.query(&statement, &as_params(params)).await
 }
 
 /// Whether another connection would fare no better, or nobody would wait for it.

@@ -221,6 +221,33 @@ async fn a_server_that_takes_no_writes_is_left(database: &Database) {
     database.ping().await.unwrap();
 }
 
+async fn any_number_of_calls_share_two_connections(database: &Database) {
+    const CALLS: usize = 2_000;
+    let world = World::create(database).await;
+    let wire = Wire::to(database.server()).await;
+    let store = open(database, &wire.address.to_string(), "").await.unwrap();
+    let before = wire.accepted();
+    let burst = || async {
+        let calls = (0..CALLS).map(|_| {
+            let (store, app, grant) = (store.clone(), world.app.id, world.grant.id);
+            tokio::spawn(async move { store.find_held(app, grant).await })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            let held = call.await.unwrap().unwrap().unwrap().1.unwrap();
+            assert_eq!(held.grant.id, world.grant.id);
+        }
+    };
+    burst().await;
+    assert_eq!(wire.accepted() - before, 2);
+    // What has ended is made again, and nobody is told of it.
+    database.end_connections().await;
+    burst().await;
+    assert_eq!(wire.accepted() - before, 4);
+    store.clone().close().await;
+    let closed = store.find_held(world.app.id, world.grant.id).await;
+    assert!(matches!(closed, Err(Error::Unavailable { .. })), "{:?}", closed.err());
+}
+
 async fn what_another_run_of_the_server_had_is_not_confirmed(database: &Database) {
     let world = World::create(database).await;
     let confirm = world.confirm(database).await;
@@ -252,6 +279,7 @@ on_postgres! {
     a_server_that_is_down_is_unavailable_until_it_is_back,
     of_many_hosts_the_first_that_takes_writes_is_used,
     a_server_that_takes_no_writes_is_left,
+    any_number_of_calls_share_two_connections,
     what_another_run_of_the_server_had_is_not_confirmed,
     no_password_is_in_an_error,
 }

@@ -382,13 +382,22 @@ async fn a_total_is_counted_up_to_its_bound(store: &Database) {
         (listed.len(), total)
     };
     let provider = || GrantFilter { provider: Some("stripe".to_owned()), ..Default::default() };
+    // By the provider, whom all have, and by labels, which none has.
+    let search = |text: &str| GrantFilter { search: Some(text.to_owned()), ..Default::default() };
     add(limits::TOTAL_MAX - 2).await;
     assert_eq!(list(GrantFilter::default()).await, (0, limits::TOTAL_MAX - 1));
+    assert_eq!(list(search("STRI")).await, (0, limits::TOTAL_MAX - 1));
+    assert_eq!(
+        list(GrantFilter { status: Some("active".to_owned()), ..search("stri") }).await,
+        (0, limits::TOTAL_MAX - 1)
+    );
+    assert_eq!(list(search("none")).await, (0, 0));
     add(1).await;
     assert_eq!(list(provider()).await, (1, limits::TOTAL_MAX));
     add(1).await;
     assert_eq!(list(GrantFilter::default()).await, (2, limits::TOTAL_MAX), "there is one more than was counted");
     assert_eq!(list(provider()).await, (2, limits::TOTAL_MAX));
+    assert_eq!(list(search("stri")).await, (2, limits::TOTAL_MAX));
 }
 
 async fn a_credential_is_destroyed_with_its_last_living_grant(store: &Database) {

@@ -13,13 +13,14 @@ use tokio_postgres::config::{SslMode as DriverSslMode, TargetSessionAttrs};
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls_improved::MakeRustlsConnect;
 
+use super::pipeline::Pipeline;
 use super::session::{Failure, Session};
 use super::url::{Host, PostgresUrl, SslMode};
 use super::{error, text, tls};
 use crate::error::{Error, Result};
 
 /// How long a call waits for somebody to give a connection back.
-const WAIT: Duration = Duration::from_secs(2);
+pub(super) const WAIT: Duration = Duration::from_secs(2);
 /// How long each host has to become a connection: name, TCP, TLS, login, settings.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// How long each address of a host has to take the TCP connection.
@@ -38,7 +39,7 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// embedded engine is told so by CROSS JOIN): where the server has not looked at a table since it grew, it would walk through all of it, or
 /// through all of the app's rows, for each row of another. The last row names this run of the server.
 const SETUP: &str = "SET default_transaction_isolation = 'read committed'; SET statement_timeout = '10s'; SET lock_timeout = '5s'; \
-    SET enable_seqscan = off; SET join_collapse_limit = 1; \
+    SET enable_seqscan = off; SET join_collapse_limit = 1; SET jit = off; \
     SET idle_in_transaction_session_timeout = '30s'; \
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; \
     SELECT extract(epoch FROM pg_postmaster_start_time())::text";
@@ -109,15 +110,27 @@ impl Connector {
         self.build(1, None)
     }
 
-    fn build(&self, size: usize, patience: Option<Duration>) -> Result<Pool> {
-        let manager = Manager {
+    /// Connections that callers share; their statements are answered in time, or fail.
+    pub(crate) fn pipeline(&self) -> Pipeline {
+        Pipeline::new(self.manager(Some(PATIENCE)), Arc::clone(&self.eras))
+    }
+
+    fn manager(&self, patience: Option<Duration>) -> Manager {
+        Manager {
             hosts: Arc::clone(&self.hosts),
             tls: self.tls.clone(),
             patience,
             eras: Arc::clone(&self.eras),
             preferred: AtomicUsize::new(0),
-        };
-        let pool = Pool::builder(manager).max_size(size).wait_timeout(Some(WAIT)).runtime(Runtime::Tokio1).build();
+        }
+    }
+
+    fn build(&self, size: usize, patience: Option<Duration>) -> Result<Pool> {
+        let pool = Pool::builder(self.manager(patience))
+            .max_size(size)
+            .wait_timeout(Some(WAIT))
+            .runtime(Runtime::Tokio1)
+            .build();
         pool.map_err(|e| Error::Schema(e.to_string()))
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Session {
     client: tokio_postgres::Client,
     driver: JoinHandle<()>,
     statements: Mutex<HashMap<&'static str, Statement>>,
+    /// Each statement is prepared once, however many callers come with it at the same time.
+    preparing: tokio::sync::Mutex<()>,
     /// How long an answer may take; nothing where a statement may take what it needs.
     patience: Option<Duration>,
     /// Not to be lent again: it was silent, or its server takes no writes.
@@ -50,7 +52,15 @@ impl Session {
         patience: Option<Duration>,
         era: u64,
     ) -> Self {
-        Self { client, driver, statements: Mutex::default(), patience, is_unfit: AtomicBool::new(false), era }
+        Self {
+            client,
+            driver,
+            statements: Mutex::default(),
+            preparing: tokio::sync::Mutex::default(),
+            patience,
+            is_unfit: AtomicBool::new(false),
+            era,
+        }
     }
 
     /// Runs text without parameters, and answers its rows as text.
@@ -75,13 +85,20 @@ impl Session {
     }
 
     pub(crate) async fn prepare_cached(&self, sql: &'static str) -> Result<Statement> {
-        let known = self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
-        if let Some(statement) = known {
+        if let Some(statement) = self.prepared(sql) {
+            return Ok(statement);
+        }
+        let _one_at_a_time = self.preparing.lock().await;
+        if let Some(statement) = self.prepared(sql) {
             return Ok(statement);
         }
         let statement = self.within(self.client.prepare(sql)).await?;
         self.statements.lock().unwrap_or_else(PoisonError::into_inner).insert(sql, statement.clone());
         Ok(statement)
+    }
+
+    fn prepared(&self, sql: &'static str) -> Option<Statement> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned()
     }
 
     pub(crate) async fn query(&self, statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
