@@ -3,7 +3,7 @@
 //! Every credential is sealed for its place and every event is linked into its chain, so the server and `audit verify` find
 //! nothing but what grantd itself could have written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
@@ -14,10 +14,12 @@ use grantd_domain::env::{Clock as _, new_uuid};
 use grantd_domain::grant::{
     Credential, CredentialOf, CredentialState, Grant, GrantStatus, ManagedSecret, Principal, Tenant,
 };
+
+use grantd_domain::identity::{Endpoints, IdentityProvider, Preset, ProviderState, User, UserStatus};
 use grantd_domain::seal::{DataKey, Place, RootKey, RootKeys};
-use grantd_store::{Append, Appended, Location, Store, credentials, data_keys, grants, secrets};
+use grantd_store::{Append, Appended, Location, Store, credentials, data_keys, grants, identity_providers, secrets};
 use grantd_wire::api::CredentialType;
-use grantd_wire::ids::{AppId, CredentialId, DataKeyId, GenerationId, GrantId, SecretId};
+use grantd_wire::ids::{AppId, CredentialId, DataKeyId, GenerationId, GrantId, IdentityProviderId, SecretId, UserId};
 use grantd_wire::sign::unhex;
 
 use crate::grantd::{Access, Install};
@@ -29,7 +31,7 @@ pub const TOKEN_CHARS: usize = 1_600;
 /// Grants of one managed secret, each with a credential of its own.
 const GRANTS_PER_SECRET: usize = 1_000;
 /// Rows of one write: what a write of grantd itself may have at most.
-const GRANTS_PER_WRITE: usize = 250;
+const ROWS_PER_WRITE: usize = 250;
 /// Events under way at a time.
 const EVENTS_IN_FLIGHT: usize = 512;
 /// PostgreSQL connections.
@@ -84,7 +86,7 @@ pub async fn grants(install: &Install, app: AppId, count: usize) -> Result<Fille
             secret = secret_of(app, filled.grants.len() / GRANTS_PER_SECRET);
             secret.clone()
         });
-        let rows = GRANTS_PER_WRITE.min(count - filled.grants.len());
+        let rows = ROWS_PER_WRITE.min(count - filled.grants.len());
         let rows: Vec<(Credential, Grant)> = (0..rows).map(|_| grant_of(app, secret.id, &data_key)).collect();
         filled.grants.extend(rows.iter().map(|(_, grant)| grant.id));
         if let Some((Credential { state: CredentialState::Ok { sealed, .. }, .. }, _)) = rows.first() {
@@ -163,6 +165,69 @@ pub(crate) fn pair(app: AppId, id: CredentialId, of: CredentialOf, state: Creden
         version: 1,
     };
     (credential, grant)
+}
+
+/// Writes `count` users of one identity provider, which is made for them. Answers both ids: the provider's, and of a user in the middle.
+pub async fn users(install: &Install, app: AppId, count: usize) -> Result<(IdentityProviderId, UserId)> {
+    let failed = |e| Error::because("cannot write users", e);
+    let store = open(install).await?;
+    let idp = idp_of(app)?;
+    let idp_id = idp.id;
+    store.write(move |tx| identity_providers::insert(tx, &idp)).await.map_err(failed)?;
+    let people: Vec<User> = (0..count).map(|number| user_of(app, idp_id, number)).collect();
+    let middle = people.get(count / 2).ok_or_else(|| Error("no users are asked for".to_owned()))?.id;
+    for rows in people.chunks(ROWS_PER_WRITE) {
+        let rows = rows.to_vec();
+        let write = move |tx: &mut grantd_store::Tx<'_>| {
+            rows.iter().try_for_each(|user| grantd_store::users::insert(tx, user).map(drop))
+        };
+        store.write(write).await.map_err(failed)?;
+    }
+    store.close().await;
+    Ok((idp_id, middle))
+}
+
+fn idp_of(app: AppId) -> Result<IdentityProvider> {
+    let preset = Preset::find("oidc").ok_or_else(|| Error("there is no preset for any issuer".to_owned()))?;
+    let issuer = "https://id.example.com";
+    Ok(IdentityProvider {
+        id: IdentityProviderId::from_uuid(new_uuid(&Host)),
+        app_id: app,
+        name: "Lab".to_owned(),
+        preset,
+        issuer: issuer.to_owned(),
+        audiences: vec!["lab".to_owned()],
+        algorithms: preset.algorithms.to_vec(),
+        claims: preset.claims(),
+        endpoints: Endpoints { jwks_url: format!("{issuer}/keys"), ..Endpoints::default() },
+        client_id: None,
+        client_secret: None,
+        scopes: Vec::new(),
+        state: ProviderState::Active,
+        created_at: Host.now(),
+        updated_at: Host.now(),
+        is_deleted: false,
+        version: 1,
+    })
+}
+
+fn user_of(app: AppId, idp_id: IdentityProviderId, number: usize) -> User {
+    User {
+        id: UserId::from_uuid(new_uuid(&Host)),
+        app_id: app,
+        idp_id,
+        subject: format!("lab|{number}"),
+        status: UserStatus::Active,
+        email: Some(format!("person{number}@example.com")),
+        name: Some(format!("Person {number}")),
+        roles: BTreeSet::new(),
+        told_at: None,
+        told_hash: None,
+        last_seen_at: Some(Host.now()),
+        created_at: Host.now(),
+        updated_at: Host.now(),
+        version: 1,
+    }
 }
 
 /// Appends `count` events of releases as fast as the store takes them, indexed like any other.

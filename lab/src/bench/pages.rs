@@ -7,7 +7,7 @@ use grantd_domain::env::{Clock as _, new_token, new_uuid};
 use grantd_store::audit::{self, EventFilter};
 use grantd_store::web_sessions::{self, SignedInBy, WebSession};
 use grantd_store::{installs, operators};
-use grantd_wire::ids::{EventId, WebSessionId, uuid_v7};
+use grantd_wire::ids::{EventId, IdentityProviderId, UserId, WebSessionId, uuid_v7};
 use grantd_wire::sign::sha256;
 use grantd_wire::{TimeMs, limits};
 
@@ -28,6 +28,8 @@ struct Named {
     /// A browser that is signed in as the first admin.
     cookie: String,
     operator: String,
+    idp: String,
+    user: String,
     event: String,
     /// A cursor that about half of the events are before.
     middle: String,
@@ -45,7 +47,9 @@ pub async fn pages(options: &Options) -> Result<Report> {
         let began = Host.now();
         let rate = fill::events(&prepared.install, &prepared.access, &prepared.grants, options.events).await?;
         progress(format_args!("{name}: {} events made in {:.0} s", rate.events, rate.took.as_secs_f64()));
-        let named = named(&prepared, TimeMs(i64::midpoint(began.0, Host.now().0))).await?;
+        let middle = TimeMs(i64::midpoint(began.0, Host.now().0));
+        let users = fill::users(&prepared.install, prepared.access.app, options.grants).await?;
+        let named = named(&prepared, users, middle).await?;
         let options = options.clone();
         let (cases, verdicts) = blocking(move || {
             let server = prepared.install.serve(&options.grantd, &[])?;
@@ -61,7 +65,7 @@ pub async fn pages(options: &Options) -> Result<Report> {
 }
 
 /// Signs a browser in, behind the server's back, and looks up what pages are of.
-async fn named(prepared: &Prepared, middle: TimeMs) -> Result<Named> {
+async fn named(prepared: &Prepared, (idp, user): (IdentityProviderId, UserId), middle: TimeMs) -> Result<Named> {
     let failed = |e| Error::because("cannot sign a browser in", e);
     let store = fill::open(&prepared.install).await?;
     let cookie = new_token(&Host, "");
@@ -95,6 +99,8 @@ async fn named(prepared: &Prepared, middle: TimeMs) -> Result<Named> {
     Ok(Named {
         cookie: cookie.reveal().to_owned(),
         operator: operator.to_string(),
+        idp: idp.to_string(),
+        user: user.to_string(),
         event: newest.id.to_string(),
         middle: EventId::from_uuid(uuid_v7(middle.0, [0; 10])).to_string(),
     })
@@ -114,6 +120,8 @@ fn addresses(prepared: &Prepared, named: &Named) -> Vec<(&'static str, String)> 
         ("tokens", "/portal/tokens".to_owned()),
         ("settings", "/portal/settings".to_owned()),
         ("sessions", "/portal/sessions".to_owned()),
+        ("account", "/portal/account".to_owned()),
+        ("organization_audit", "/portal/audit".to_owned()),
         ("app_home", app.clone()),
         ("app_overview", format!("{app}/overview")),
         ("app_overview_month", format!("{app}/overview?range=30d")),
@@ -127,14 +135,29 @@ fn addresses(prepared: &Prepared, named: &Named) -> Vec<(&'static str, String)> 
         ("grants_active", format!("{app}/grants?status=active")),
         ("grants_revoked", format!("{app}/grants?status=revoked")),
         ("grants_search", format!("{app}/grants?search=lab-1")),
+        ("grants_provider", format!("{app}/grants?provider={secret}")),
         ("grant", format!("{app}/grants/{grant}")),
+        ("providers", format!("{app}/providers")),
+        ("provider_new", format!("{app}/providers/new/google")),
+        ("identity", format!("{app}/identity")),
+        ("idp", format!("{app}/identity/{}", named.idp)),
+        ("users", format!("{app}/users")),
+        ("users_far", format!("{app}/users?offset=10000")),
+        ("users_search", format!("{app}/users?search=person5")),
+        ("user", format!("{app}/users/{}", named.user)),
         ("audit", format!("{app}/audit")),
         ("audit_middle", format!("{app}/audit?cursor={}", named.middle)),
         ("audit_denied", format!("{app}/audit?outcome=denied")),
         ("audit_kind", format!("{app}/audit?kind=token.released")),
         ("audit_grant", format!("{app}/audit?grant={grant}")),
+        ("audit_user", format!("{app}/audit?user={}", named.user)),
+        ("audit_key", format!("{app}/audit?key={}", prepared.access.key_id)),
+        ("audit_provider", format!("{app}/audit?provider={secret}")),
+        ("audit_context", format!("{app}/audit?context=user_id=nobody")),
+        ("audit_export", format!("{app}/audit/export")),
         ("event", format!("{app}/audit/{}", named.event)),
         ("app_settings", format!("{app}/settings")),
+        ("branding", format!("{app}/branding")),
     ]
 }
 
