@@ -14,7 +14,6 @@ use grantd_domain::env::{Clock as _, new_uuid};
 use grantd_domain::grant::{
     Credential, CredentialOf, CredentialState, Grant, GrantStatus, ManagedSecret, Principal, Tenant,
 };
-
 use grantd_domain::identity::{Endpoints, IdentityProvider, Preset, ProviderState, User, UserStatus};
 use grantd_domain::seal::{DataKey, Place, RootKey, RootKeys};
 use grantd_store::{Append, Appended, Location, Store, credentials, data_keys, grants, identity_providers, secrets};
