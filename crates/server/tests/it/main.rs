@@ -46,6 +46,7 @@ mod identity;
 mod idp_discover;
 mod input;
 mod jobs;
+mod jwks;
 mod key_entry;
 mod keys;
 mod lab;
