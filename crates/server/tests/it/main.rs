@@ -37,6 +37,7 @@ mod audit;
 mod cache;
 mod connect_sessions;
 mod connect_sign_in;
+mod deprovision;
 mod failure;
 mod foreign_user;
 mod grants;
