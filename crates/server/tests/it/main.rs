@@ -79,6 +79,7 @@ mod retention;
 mod rewrap;
 mod schema;
 mod scim;
+mod scim_vendors;
 mod secrets;
 mod sign_in;
 mod signing;
