@@ -15,11 +15,11 @@ from harness.authorization_server import AuthorizationServer
 from harness.identity import goes, registered
 from harness.world import World
 
-# What a check finds, and why it stays.
+# What a check finds, and why it stays, as docs/scim.md says.
 AGREED = {
-    "There is no such resource here.": "queries by POST to `.search` are not there: docs/scim.md",
-    "PATCH modify() did not remove attribute 'active'": "who is not said to be inactive is active, and is shown so",
-    "PATCH modify() returned unexpected value for 'members'.": "a member is shown with its name, which is not the client's to set",
+    "There is no such resource here.": "queries by POST to `/.search` are not there",
+    "PATCH modify() did not remove attribute 'active'": "it cannot be taken away: that changes nothing, and it is still shown",
+    "PATCH modify() returned unexpected value for 'members'.": "a member is shown with its name, which is the user's own",
 }
 PATIENCE_SECONDS = 60
 

@@ -70,7 +70,16 @@ def part(token: str, index: int) -> dict:
     return json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
 
 
+def encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
 def with_header(token: str, **changed: object) -> str:
     """The token under another header; its signature is then not one of it."""
-    header = json.dumps({**part(token, 0), **changed}).encode()
-    return ".".join([base64.urlsafe_b64encode(header).rstrip(b"=").decode(), *token.split(".")[1:]])
+    return ".".join([encoded(json.dumps({**part(token, 0), **changed}).encode()), *token.split(".")[1:]])
+
+
+def with_claims(token: str, **changed: object) -> str:
+    """The token with other claims, which nobody signed."""
+    header, _, signature = token.split(".")
+    return ".".join([header, encoded(json.dumps({**part(token, 1), **changed}).encode()), signature])

@@ -9,6 +9,7 @@
 #![expect(clippy::expect_used, reason = "a target that cannot go on has found something")]
 
 mod forms;
+mod identity;
 mod server;
 
 type Target = fn(&[u8]);
@@ -19,6 +20,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("context", forms::context),
     ("destination", forms::destination),
     ("head", server::head),
+    ("identity", identity::identity),
     ("keys", forms::keys),
     ("management", server::management),
     ("passkey", forms::passkey),

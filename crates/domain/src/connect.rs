@@ -189,7 +189,7 @@ impl Why {
                 "The provider does not say whose account it is. Ask for the scopes that its identity needs.".to_owned()
             }
             Self::Unclear => "The provider's answer is no token. Let the user try again.".to_owned(),
-            Self::Full => "The account has as many grants as it can have. Revoke one first.".to_owned(),
+            Self::Full => "The account or its user has as many grants as is possible. Revoke one first.".to_owned(),
             Self::AppClosed => {
                 "The app was archived before the account was connected. Ask for a new session once it is active."
                     .to_owned()

@@ -149,6 +149,7 @@ pub const STEPS: &[(&str, &[Code])] = &[
             Code::AmbiguousGrant,
             Code::JwtValidationError,
             Code::IdentityProviderInactive,
+            Code::ServiceUnavailable,
             Code::SystemGrantUserTokenMismatch,
             Code::PolicyDenied,
             Code::GrantDeleted,

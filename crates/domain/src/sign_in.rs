@@ -6,7 +6,7 @@ use grantd_wire::{Code, Error};
 use serde::{Deserialize, Serialize};
 
 use crate::connect;
-use crate::identity::{Endpoints, IdentityProvider, ProviderState, User, UserStatus};
+use crate::identity::{Endpoints, IdentityProvider, KEYS_UNAVAILABLE, ProviderState, User, UserStatus};
 use crate::provider::{Provider, of_custom};
 
 /// Of several identity providers that can sign users in, the one with this name does.
@@ -132,6 +132,8 @@ pub enum Why {
     Declined,
     /// The identity provider did not answer.
     Unreachable,
+    /// It did, but the keys that its token is to be proved with cannot be had.
+    NoKeys,
     /// It refused, with a code of its own.
     Refused(String),
     /// It does not accept how the app is registered there.
@@ -157,7 +159,7 @@ impl Why {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Declined => "access_denied",
-            Self::Unreachable | Self::Internal => "service_unavailable",
+            Self::Unreachable | Self::NoKeys | Self::Internal => "service_unavailable",
             Self::Refused(_) => "provider_refused",
             Self::Configuration(_) => "invalid_client",
             Self::Interrupted => "interrupted",
@@ -169,9 +171,10 @@ impl Why {
         }
     }
 
-    /// What the identity provider said itself, or which check its token failed.
+    /// What the identity provider said itself, which check its token failed, or that there was nothing to check it with.
     pub fn provider_code(&self) -> Option<&str> {
         match self {
+            Self::NoKeys => Some(KEYS_UNAVAILABLE),
             Self::Refused(code) | Self::Configuration(code) | Self::Token(code) => Some(code),
             _ => None,
         }
@@ -182,6 +185,9 @@ impl Why {
         match self {
             Self::Declined => "The user did not want to sign in.".to_owned(),
             Self::Unreachable => "The identity provider did not answer. Let the user try again.".to_owned(),
+            Self::NoKeys => {
+                "The identity provider's keys cannot be had. Let the user try again; if it stays so, an operator looks at jwks_url with `grantd idp show`.".to_owned()
+            }
             Self::Refused(code) => format!("The identity provider refused ({code}). Let the user try again."),
             Self::Configuration(code) => format!(
                 "The identity provider does not accept how this app is registered there ({code}). An operator compares client id, secret and redirect URI with `grantd idp show`."

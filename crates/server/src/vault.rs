@@ -112,7 +112,7 @@ pub struct Vault {
     pub(crate) failures_told: Mutex<HashMap<(IpAddr, Owner, &'static str), i64>>,
     pub meters: Arc<Meters>,
     pub(crate) renewals: Renewals,
-    pub(crate) sign_ins: Waiting,
+    pub sign_ins: Waiting,
     pub(crate) sso: Issuer,
     pub(crate) identities: Identities,
     /// What goes on when its caller has gone; closing waits for it.

@@ -114,17 +114,31 @@ fn siblings_of(grant: &Grant) -> Vec<Value> {
     vec![id(grant.app_id), id(grant.credential_id), principal_id(grant.principal)]
 }
 
-/// Stores a new grant, unless its principal has too many on the credential, or one with that label.
+/// Grants of a user that are not revoked, lapsed ones too.
+macro_rules! unrevoked_of_user {
+    ($columns:literal, $tail:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM grants WHERE app_id = $1 AND principal_id = $2 AND principal_type = 'user' AND status = 'active'",
+            $tail
+        )
+    };
+}
+
+/// Stores a new grant, unless its principal has too many, or too many on the credential, or one with that label.
 pub fn insert(tx: &mut Tx<'_>, grant: &Grant) -> Result<()> {
     debug_assert!(grant.status == GrantStatus::Active);
     check_label(tx, grant)?;
     let siblings = tx.count(siblings!(grant, "SELECT COUNT(*)", ""), &siblings_of(grant))?;
     if siblings >= limits::SIBLINGS_MAX {
-        return Err(grantd_wire::Error::new(grantd_wire::Code::TooMany)
-            .message(format!(
-                "This credential has {siblings} living grants, and no more are possible. Revoke one first."
-            ))
-            .into());
+        return Err(full("This credential", siblings));
+    }
+    if let Principal::User(user) = grant.principal {
+        let of_user = tx.count(unrevoked_of_user!("COUNT(*)", ""), &[id(grant.app_id), id(user)])?;
+        if of_user >= limits::USER_GRANTS_MAX {
+            return Err(full("This user", of_user));
+        }
     }
     let [tenant, exempt] = tenant_columns(&grant.tenant, grant.created_at);
     tx.execute(
@@ -147,6 +161,11 @@ pub fn insert(tx: &mut Tx<'_>, grant: &Grant) -> Result<()> {
         ],
     )?;
     Ok(())
+}
+
+fn full(what: &str, count: i64) -> Error {
+    let message = format!("{what} has {count} living grants, and no more are possible. Revoke one first.");
+    grantd_wire::Error::new(grantd_wire::Code::TooMany).message(message).into()
 }
 
 /// A label is unique among siblings.
@@ -608,10 +627,10 @@ impl Way {
     }
 }
 
-/// Grants of a user that are not revoked, lapsed ones too; not those of the user's groups.
+/// Grants of a user that are not revoked, lapsed ones too; not those of the user's groups. [`insert`] sees to it that there are no more
+/// than [`limits::USER_GRANTS_MAX`].
 pub fn list_unrevoked_of_user(tx: &mut Tx<'_>, app: AppId, user: UserId) -> Result<Vec<GrantId>> {
-    let sql = "SELECT id FROM grants WHERE app_id = $1 AND principal_id = $2 AND principal_type = 'user' AND status = 'active' ORDER BY id";
-    let rows = tx.query("grants", sql, &[id(app), id(user)])?;
+    let rows = tx.query("grants", unrevoked_of_user!("id", " ORDER BY id"), &[id(app), id(user)])?;
     rows.into_iter().map(|mut row| row.id("grants.id")).collect()
 }
 

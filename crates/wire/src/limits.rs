@@ -129,6 +129,8 @@ pub const KEY_GRACE_SECONDS_MAX: i64 = 30 * 86_400;
 pub const REVOKE_PAGE: i64 = 50;
 /// Living grants on one credential.
 pub const SIBLINGS_MAX: i64 = 50;
+/// Grants of one user that are not revoked: as many as end with the user in one write.
+pub const USER_GRANTS_MAX: i64 = 500;
 /// Address ranges of a key.
 pub const CIDRS_MAX: usize = 100;
 /// Scopes of a key.

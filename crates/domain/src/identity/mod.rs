@@ -22,7 +22,7 @@ use url::Url;
 
 pub use jwk::{Jwk, KeySet, KeySetError};
 pub use preset::{PRESETS, Preset, check_url};
-pub use token::{Algorithm, Claims, Invalid, Token};
+pub use token::{Algorithm, Claims, Invalid, KEYS_UNAVAILABLE, Token};
 
 use crate::account::SealedSecret;
 

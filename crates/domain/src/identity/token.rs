@@ -62,24 +62,27 @@ macro_rules! checks {
 checks! {
     TooLong = "size", "The user token is larger than 8 KiB.";
     Malformed = "form", "The user token is no JSON Web Token: it must be three base64url parts of JSON with dots between them.";
-    Encrypted = "encrypted", "The user token is encrypted. Send the signed token itself.";
+    Encrypted = "encrypted", "The user token is encrypted.";
     Duplicate = "duplicate", "The user token names a claim or a header parameter twice.";
     Critical = "crit", "The user token has header parameters that must be understood, and are not (`crit` or `b64`).";
     Algorithm = "alg", "The user token is signed in a way that its identity provider is not registered with.";
-    Type = "typ", "The token is of a kind that speaks for no user: send an ID token or an access token.";
+    Type = "typ", "The token is of a kind that speaks for no user.";
     UnknownIssuer = "issuer", "The user token is of an issuer that no identity provider of this app has.";
     Audience = "audience", "The user token is for another audience than those its identity provider is registered with.";
     UnknownKey = "key", "The user token is signed with a key that its issuer does not publish.";
     Signature = "signature", "The user token's signature is wrong.";
     NoExpiry = "exp_missing", "The user token has no end (`exp`).";
     Expired = "expired", "The user token has expired.";
-    NotYet = "not_yet_valid", "The user token is not valid yet: look at the clocks of the issuer and of this server.";
+    NotYet = "not_yet_valid", "The user token is not valid yet.";
     Subject = "subject", "The user token names no user, or not with 1-255 plain characters.";
     Suspended = "user_suspended", "The user is suspended.";
     Deprovisioned = "user_deprovisioned", "The user token was issued before the user was deprovisioned.";
     /// Only of a token that a sign-in brought.
     Nonce = "nonce", "The token was not issued for this sign-in.";
 }
+
+/// Instead of a check where none was made: the keys of the token's issuer cannot be had.
+pub const KEYS_UNAVAILABLE: &str = "keys_unavailable";
 
 /// Header parameters of kinds of tokens that speak for a user.
 const TYPES: &[&str] = &["jwt", "at+jwt", "application/at+jwt", "application/jwt"];

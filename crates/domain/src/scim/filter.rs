@@ -279,6 +279,10 @@ impl<'t> Scanner<'t> {
         if name.eq_ignore_ascii_case("not") && self.take('(') {
             return Ok(Filter::Not(Box::new(self.bracketed(within, depth)?)));
         }
+        self.comparison(within, name, depth)
+    }
+
+    fn comparison(&mut self, within: Within, name: &str, depth: usize) -> Result<Filter, Refused> {
         self.comparisons += 1;
         if self.comparisons > FILTER_COMPARISONS_MAX {
             let detail =
@@ -300,12 +304,17 @@ impl<'t> Scanner<'t> {
         if let (Within::Resource(_), true, None) = (within, named.attribute.is_multi, named.part)
             && self.take('[')
         {
-            let filter = self.any(Within::Values(named.attribute), depth + 1)?;
-            return if self.take(']') {
-                Ok(Filter::Values(named.attribute, Box::new(filter)))
-            } else {
-                Err(self.unexpected())
-            };
+            let values = Within::Values(named.attribute);
+            let mut filter = self.any(values, depth + 1)?;
+            if !self.take(']') {
+                return Err(self.unexpected());
+            }
+            // Not in the RFC, where this is a path, but how Entra ID asks: `emails[type eq "work"].value eq "ann@example.com"`.
+            if self.take('.') {
+                let Some(part) = self.name() else { return Err(self.unexpected()) };
+                filter = Filter::And(vec![filter, self.comparison(values, part, depth + 1)?]);
+            }
+            return Ok(Filter::Values(named.attribute, Box::new(filter)));
         }
         let Some(operator) = self.name() else { return Err(self.unexpected()) };
         if operator.eq_ignore_ascii_case("pr") {

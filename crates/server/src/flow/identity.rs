@@ -50,20 +50,45 @@ pub struct Proved {
 
 /// Why a token proves nothing. Never a word of the token itself.
 pub fn refusal(check: Invalid) -> Error {
-    let next = match check {
+    Error::new(Code::JwtValidationError).message(format!("{check} {}", next(check))).detail("check", check.as_str())
+}
+
+/// What to do about it: the table of `docs/identity.md`, word for word.
+const fn next(check: Invalid) -> &'static str {
+    match check {
+        Invalid::TooLong => {
+            "Send the ID token or access token itself; if that is too large, have the issuer put less into it, such as fewer groups."
+        }
+        Invalid::Malformed
+        | Invalid::Encrypted
+        | Invalid::Duplicate
+        | Invalid::Critical
+        | Invalid::Type
+        | Invalid::NoExpiry => "Send the ID token or access token itself, not another kind of token.",
+        Invalid::Algorithm => "Register the algorithm, or have the issuer sign with one that `grantd idp show` names.",
+        Invalid::UnknownIssuer => {
+            "Register the issuer, exactly as `iss` has it: a slash at its end counts. `grantd idp list` says which there are."
+        }
+        Invalid::Audience => {
+            "Register the audience, or send a token that was issued for one that `grantd idp show` names."
+        }
+        Invalid::UnknownKey => {
+            "Wait ten seconds, if the issuer has just changed its keys; else look at `jwks_url` in `grantd idp show`."
+        }
+        Invalid::Signature => "Send the token as the issuer made it: this one was changed, or somebody else signed it.",
+        Invalid::Expired => "Sign the user in again.",
+        Invalid::NotYet => "Set the clocks of the issuer and of this server right, then sign the user in again.",
+        Invalid::Subject => "Name a claim that says who the user is with `grantd idp update --user-claim`.",
         Invalid::Suspended => "An operator lets the user in again with `grantd end-users resume`.",
-        Invalid::UnknownIssuer => "`grantd idp list` says which issuers the app has.",
-        Invalid::Audience => "`grantd idp show` says which audiences are registered.",
-        Invalid::Algorithm => "`grantd idp show` says which algorithms are registered.",
-        _ => "Sign the user in again.",
-    };
-    Error::new(Code::JwtValidationError).message(format!("{check} {next}")).detail("check", check.as_str())
+        Invalid::Deprovisioned => "Sign the user in again: they come back as a new user, with nothing.",
+        Invalid::Nonce => "Begin the sign-in anew.",
+    }
 }
 
 /// Proves a token. `epochs`: those that what is decided with it will be confirmed at.
 pub async fn prove(vault: &Arc<Vault>, app: AppId, epochs: Epochs, text: &str) -> Result<Proved, Error> {
     let token = Token::parse(text).map_err(refusal)?;
-    let issuer = token.issuer().filter(|issuer| issuer.len() <= limits::ISSUER_CHARS_MAX);
+    let issuer = token.issuer().filter(|issuer| issuer.chars().count() <= limits::ISSUER_CHARS_MAX);
     let issuer = issuer.ok_or(Invalid::UnknownIssuer).map_err(refusal)?;
     let idp = provider(vault, app, epochs, issuer).await?;
     prove_for(vault, idp, token).await
@@ -282,7 +307,8 @@ pub async fn of_call(vault: &Arc<Vault>, call: &Call, token: Option<&str>) -> Re
     };
     match Box::pin(found).await {
         Ok(user) => Ok(Some(user)),
-        Err(error) if error.code.status() >= 500 => Err(error),
+        // An identity provider that fails is a refusal to tell of; what fails here may be unable to write.
+        Err(error) if error.code.status() >= 500 && error.code != Code::ServiceUnavailable => Err(error),
         Err(error) => {
             let event = refused(call.event(vault, Kind::UserTokenRefused, Outcome::Denied), &error);
             Err(release::record(vault, event, error).await)
@@ -294,7 +320,36 @@ pub async fn of_call(vault: &Arc<Vault>, call: &Call, token: Option<&str>) -> Re
 pub fn refused(event: Event, error: &Error) -> Event {
     let event = event.code(error.code);
     match error.details.get("check") {
-        Some(check) if error.code == Code::JwtValidationError => event.core("check", check.clone()),
+        Some(check) if matches!(error.code, Code::JwtValidationError | Code::ServiceUnavailable) => {
+            event.core("check", check.clone())
+        }
         _ => event,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_check_is_answered_with_what_the_page_says_of_it() {
+        let page = include_str!("../../../../docs/identity.md");
+        let (_, table) = page.split_once("| `check` | what to do |").unwrap();
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let mut named = HashSet::new();
+        for row in rows {
+            let (checks, to_do) = row.trim_matches(['|', ' ']).split_once(" | ").unwrap();
+            for name in checks.split(' ').map(|name| name.trim_matches('`')) {
+                let check = Invalid::ALL.iter().find(|check| check.as_str() == name).unwrap();
+                assert!(named.insert(name), "{name} stands in two rows");
+                let (first, rest) = to_do.split_at(1);
+                let sentence = format!("{}{rest}.", first.to_uppercase());
+                assert_eq!(sentence, next(*check), "{name}");
+                assert!(refusal(*check).message.ends_with(&sentence), "{name}");
+            }
+        }
+        assert_eq!(named.len(), Invalid::ALL.len(), "the page leaves a check out");
     }
 }

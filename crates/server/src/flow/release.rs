@@ -352,8 +352,9 @@ async fn deny(
     user: Option<&User>,
     error: Error,
 ) -> Error {
-    // A provider that fails is a refusal to tell of; what fails here may be unable to write.
-    if error.code.status() >= 500 && error.code != Code::TokenEndpointFailed {
+    // A provider that fails, of accounts or of identity, is a refusal to tell of; what fails here may be unable to write.
+    let is_theirs = matches!(error.code, Code::TokenEndpointFailed | Code::ServiceUnavailable);
+    if error.code.status() >= 500 && !is_theirs {
         return error;
     }
     let event = identity::refused(call.event(vault, Kind::TokenDenied, Outcome::Denied), &error);

@@ -24,7 +24,7 @@ use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error, TimeMs, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use zeroize::Zeroizing;
 
 use crate::answer::of_store;
@@ -50,6 +50,13 @@ pub struct Waiting {
 impl Default for Waiting {
     fn default() -> Self {
         Self { finished: Notify::new(), room: Semaphore::new(limits::SIGN_IN_WAITS_MAX) }
+    }
+}
+
+impl Waiting {
+    /// Room for one more, for as long as what is answered is kept; `None`: there are [`limits::SIGN_IN_WAITS_MAX`].
+    pub fn enter(&self) -> Option<SemaphorePermit<'_>> {
+        self.room.try_acquire().ok()
     }
 }
 
@@ -83,7 +90,7 @@ pub async fn poll(
 ) -> Result<(AuthPoll, Option<Session>), Error> {
     let until = tokio::time::Instant::now() + wait;
     // Without room it is answered at once, and asked again.
-    let room = vault.sign_ins.room.try_acquire();
+    let room = vault.sign_ins.enter();
     loop {
         let finished = vault.sign_ins.finished.notified();
         let find = move |tx: &mut Tx<'_>| rows::find_by_token::<Asked, Why>(tx, &token_hash);
@@ -91,7 +98,7 @@ pub async fn poll(
         let Some(session) = found else { return Ok((AuthPoll::Expired, None)) };
         let stands = stands(vault, &session).await?;
         let now = tokio::time::Instant::now();
-        if !matches!(stands, AuthPoll::Pending) || room.is_err() || now >= until {
+        if !matches!(stands, AuthPoll::Pending) || room.is_none() || now >= until {
             return Ok((stands, Some(session)));
         }
         let look = until.min(now + LOOK_EVERY);
@@ -473,7 +480,7 @@ fn why_of(error: &Error) -> Why {
             Why::Barred
         }
         (Code::JwtValidationError, check) => Why::Token(check.unwrap_or_default().to_owned()),
-        // Its keys could not be had.
+        (Code::ServiceUnavailable, _) => Why::NoKeys,
         (code, _) if code.status() == 503 => Why::Unreachable,
         _ => Why::Internal,
     }

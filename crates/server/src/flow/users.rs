@@ -7,9 +7,9 @@ use grantd_wire::{Code, TimeMs};
 
 use crate::flow::{self, Drafts};
 
-/// Ends a user for good, in the write it is called in: every grant, every membership, every sign-in and every
-/// connect session under way. What has tokens at a
-/// provider is ended there by a job. `revokes`: drafts for a grant each; where there are more grants by now, the call may be made
+/// Ends a user for good, in the write it is called in: every grant, of which there are at most
+/// [`USER_GRANTS_MAX`](grantd_wire::limits::USER_GRANTS_MAX), every membership, every sign-in and every connect session under way. What
+/// has tokens at a provider is ended there by a job. `revokes`: drafts for a grant each; where there are more grants by now, the call may be made
 /// again. Answers how many grants were revoked; `None`: it was done before.
 pub fn deprovision(
     tx: &mut Tx<'_>,

@@ -87,7 +87,7 @@ pub async fn show(vault: &Arc<Vault>, parts: &Parts, id: &str, source: &Source) 
 const fn end(why: &Why) -> SignInEnd {
     match why {
         Why::Declined => SignInEnd::Declined,
-        Why::Unreachable => SignInEnd::Unreachable,
+        Why::Unreachable | Why::NoKeys => SignInEnd::Unreachable,
         Why::Refused(_) | Why::Unclear => SignInEnd::Refused,
         Why::Configuration(_) | Why::Token(_) | Why::Inactive => SignInEnd::Setup,
         Why::Interrupted => SignInEnd::Interrupted,

@@ -1,7 +1,7 @@
 //! The keys of identity providers: fetched from where they are registered to be, remembered, and kept for the next process.
 //!
 //! Invariants: one fetch at a time and in [`JWKS_PAUSE_MS`] for one address, whoever asks and however often a token names a key that is not
-//! there. Keys older than [`JWKS_STALE_MS`] prove nothing. No redirect is followed; nothing of an answer stands in an error.
+//! there, as long as the address is among the [`ADDRESSES_MAX`] used last. Keys older than [`JWKS_STALE_MS`] prove nothing. No redirect is followed; nothing of an answer stands in an error.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grantd_domain::destination::Target;
-use grantd_domain::identity::{IdentityProvider, KeySet, Token};
+use grantd_domain::identity::{IdentityProvider, KEYS_UNAVAILABLE, KeySet, Token};
 use grantd_store::identity_providers::{self, Fetched};
 use grantd_wire::limits::{JWKS_BYTES_MAX, JWKS_DEADLINE_MS, JWKS_FRESH_MS, JWKS_PAUSE_MS, JWKS_STALE_MS};
 use grantd_wire::{Code, Error, TimeMs};
@@ -18,12 +18,24 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::client::{Answered, Outgoing, exchange};
 use crate::vault::Vault;
 
-/// Addresses that are remembered.
+/// Addresses that are remembered. There are more only while more are asked for at the same moment.
 const ADDRESSES_MAX: usize = 10_000;
 
 /// What was fetched, by address.
 #[derive(Default)]
-pub struct KeySets(Mutex<HashMap<String, Arc<Entry>>>);
+pub struct KeySets(Mutex<Entries>);
+
+#[derive(Default)]
+struct Entries {
+    by_url: HashMap<String, Used>,
+    uses: u64,
+}
+
+struct Used {
+    /// Which use was its last.
+    last: u64,
+    entry: Arc<Entry>,
+}
 
 #[derive(Default)]
 struct Entry {
@@ -45,11 +57,24 @@ struct Known {
 impl KeySets {
     fn entry(&self, url: &str) -> Arc<Entry> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if entries.len() >= ADDRESSES_MAX && !entries.contains_key(url) {
-            entries.clear();
+        let Entries { by_url, uses } = &mut *entries;
+        *uses += 1;
+        if let Some(used) = by_url.get_mut(url) {
+            used.last = *uses;
+            return Arc::clone(&used.entry);
         }
-        Arc::clone(entries.entry(url.to_owned()).or_default())
+        while by_url.len() >= ADDRESSES_MAX && forget_oldest(by_url) {}
+        let entry = Arc::<Entry>::default();
+        by_url.insert(url.to_owned(), Used { last: *uses, entry: Arc::clone(&entry) });
+        entry
     }
+}
+
+/// Forgets the address that was used longest ago; `false`: somebody asks for each of them now. Such a one would be fetched twice at once.
+fn forget_oldest(by_url: &mut HashMap<String, Used>) -> bool {
+    let idle = by_url.iter().filter(|(_, used)| Arc::strong_count(&used.entry) == 1);
+    let oldest = idle.min_by_key(|(_, used)| used.last).map(|(url, _)| url.clone());
+    oldest.is_some_and(|url| by_url.remove(&url).is_some())
 }
 
 impl Entry {
@@ -97,6 +122,7 @@ pub async fn keys(vault: &Arc<Vault>, idp: &Arc<IdentityProvider>, token: &Token
                 .message(format!(
                     "The identity provider's keys cannot be had: {why}. Retry; if it stays so, have an operator look at the jwks_url it is registered with."
                 ))
+                .detail("check", KEYS_UNAVAILABLE)
                 .retry_after(10))
         }
     }
@@ -189,4 +215,37 @@ pub async fn fetch(vault: &Vault, url: &str) -> Result<(KeySet, String), String>
     let keys = KeySet::parse(&body).map_err(|why| format!("the answer {why}"))?;
     let text = String::from_utf8(body.to_vec()).map_err(|_| "the answer is no UTF-8".to_owned())?;
     Ok((keys, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_was_asked_longest_ago_and_is_not_asked_now_is_forgotten_first() {
+        let sets = KeySets::default();
+        let url = |n: usize| format!("https://id{n}.example.com/jwks");
+        let count = || sets.0.lock().unwrap().by_url.len();
+        // Marked, so that it is told from one made anew; what is kept here is in use.
+        let mark = |n: usize| sets.entry(&url(n)).change(|known| known.tried_at = Some(TimeMs(1)));
+        let is_marked = |n: usize| sets.entry(&url(n)).known().tried_at.is_some();
+        let in_use = sets.entry(&url(0));
+        for n in 0..ADDRESSES_MAX {
+            mark(n);
+        }
+        assert_eq!(count(), ADDRESSES_MAX, "at the bound nobody is forgotten");
+        assert!(is_marked(1));
+        mark(ADDRESSES_MAX);
+        assert_eq!(count(), ADDRESSES_MAX);
+        assert!(Arc::ptr_eq(&in_use, &sets.entry(&url(0))), "there is one entry to fetch by");
+        assert!(is_marked(1) && is_marked(3) && is_marked(ADDRESSES_MAX));
+        assert!(!is_marked(2), "0 is in use, 1 was used since");
+        // All of them in use: there is one more, until some are free.
+        let held: Vec<_> = sets.0.lock().unwrap().by_url.values().map(|used| Arc::clone(&used.entry)).collect();
+        mark(ADDRESSES_MAX + 1);
+        assert_eq!(count(), ADDRESSES_MAX + 1);
+        drop(held);
+        mark(ADDRESSES_MAX + 2);
+        assert_eq!(count(), ADDRESSES_MAX);
+    }
 }

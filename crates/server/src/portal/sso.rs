@@ -159,7 +159,7 @@ const fn told(why: &Why) -> (u16, &'static str) {
         Why::NotAsked => (403, "not_asked"),
         Why::SignedOut => (401, "signed_out"),
         Why::Issuer(Of::Declined) => (403, "declined"),
-        Why::Issuer(Of::Unreachable) => (503, "unreachable"),
+        Why::Issuer(Of::Unreachable | Of::NoKeys) => (503, "unreachable"),
         Why::Issuer(Of::Refused(_)) => (403, "refused"),
         Why::Issuer(Of::Configuration(_)) => (503, "setup"),
         Why::Issuer(Of::Token(_) | Of::Unclear) => (403, "token"),

@@ -27,32 +27,53 @@ struct Anns {
     user_id: String,
     account: String,
     key: String,
+    /// Of a group that she is in.
+    group: String,
+}
+
+impl Anns {
+    fn grants(&self) -> [&String; 3] {
+        [&self.account, &self.key, &self.group]
+    }
 }
 
 async fn post(server: &Server, world: &World, path: &str, body: &Value) -> Answer {
     server.send(server.sign_as(world).post(path, body)).await
 }
 
-/// An account that Ann connected, and a grant of hers on the world's secret.
+/// An account that Ann connected, a grant of hers on the world's secret, and one of her group's.
 async fn anns(server: &Server, world: &World, token: &str) -> Anns {
     let account = text(&oauth::connect(server, world, json!({"user_token": token})).await, "grant_id");
     let path = format!("/sdk/managed-secrets/{}/grants", world.secret);
     let principal = json!({"type": "user", "user_token": token, "label": "hers"});
     let made = post(server, world, &path, &json!({"principal": principal, "grant_policy": {}})).await.ok(201);
+    let idps = server.api("GET", &world.path("identity-providers"), Value::Null).await.ok(200);
+    let idp_id = &idps["items"][0]["id"];
+    let principal = json!({"type": "group", "external_group_id": "ops", "idp_id": idp_id, "label": "theirs"});
+    let group = post(server, world, &path, &json!({"principal": principal, "grant_policy": {}})).await.ok(201);
     let resolved = json!({"include_profile": true, "user_token": token});
     let resolved = post(server, world, "/sdk/identity/resolve", &resolved).await.ok(200);
-    Anns { user_id: text(&resolved, "app_user_id"), account, key: text(&made, "grant_id") }
+    Anns {
+        user_id: text(&resolved, "app_user_id"),
+        account,
+        key: text(&made, "grant_id"),
+        group: text(&group, "grant_id"),
+    }
 }
 
-/// Everything in Ann's rows that a call could change.
-async fn standing(server: &Server) -> Vec<i64> {
+/// What a call of Ben's could change: Ann's rows, how many grants there are, and who is in which group.
+async fn standing(server: &Server, hers: &Anns) -> Vec<i64> {
+    let ids: Vec<String> = hers.grants().iter().map(|id| format!("'{id}'")).collect();
+    let hers = format!("grants WHERE id IN ({})", ids.join(", "));
     let counts = [
-        "SELECT COUNT(*) FROM grants WHERE status = 'active'",
-        "SELECT COALESCE(SUM(version), 0) FROM grants",
-        "SELECT COALESCE(SUM(version), 0) FROM credentials",
+        format!("SELECT COUNT(*) FROM {hers} AND status = 'active'"),
+        format!("SELECT SUM(version) FROM {hers}"),
+        format!("SELECT SUM(version) FROM credentials WHERE id IN (SELECT credential_id FROM {hers})"),
+        "SELECT COUNT(*) FROM grants WHERE status = 'active'".to_owned(),
+        "SELECT COUNT(*) FROM group_members".to_owned(),
     ];
     let mut found = Vec::new();
-    for count in counts {
+    for count in &counts {
         found.push(server.database.number(&format!("SELECT CAST(({count}) AS BIGINT)")).await);
     }
     found
@@ -62,16 +83,18 @@ async fn every_route_with_another_users_token(server: Server) {
     let (server, world, idp) = acme(&server).await;
     idp.issuer.register(&server, &world).await;
     idp.issuer.says(json!({"expires_in": 3600}));
-    let (ann, ben) =
-        (idp.token(&server, json!({})), idp.token(&server, json!({"sub": "user-2", "email": "ben@example.com"})));
+    let ann = idp.token(&server, json!({"groups": ["ops"]}));
+    let ben = idp.token(&server, json!({"sub": "user-2", "email": "ben@example.com", "groups": ["dev"]}));
     let hers = anns(&server, &world, &ann).await;
-    let before = standing(&server).await;
+    // Ben is seen, so that what he is and is in does not count as a change.
+    post(&server, &world, "/sdk/grants/list", &json!({"user_token": ben})).await.ok(200);
+    let before = standing(&server, &hers).await;
     let as_ben = |more: Value| merged(json!({"user_token": ben}), more);
     for route in routes::SDK {
         let path = |id: &str| route.path.replace("{}", id);
         match route.route {
             Sdk::Token => {
-                for grant in [&hers.account, &hers.key] {
+                for grant in hers.grants() {
                     let body = merged(ask(grant), as_ben(json!({})));
                     post(&server, &world, route.path, &body).await.refused(Code::GrantNotFound);
                 }
@@ -87,7 +110,7 @@ async fn every_route_with_another_users_token(server: Server) {
                 assert_eq!((&listed["total"], &listed["grants"]), (&json!(0), &json!([])));
             }
             Sdk::GrantRevoke => {
-                for grant in [&hers.account, &hers.key] {
+                for grant in hers.grants() {
                     let answer = post(&server, &world, &path(grant), &as_ben(json!({}))).await;
                     answer.refused(Code::GrantNotFound);
                 }
@@ -132,26 +155,54 @@ async fn every_route_with_another_users_token(server: Server) {
             | Sdk::Later => {}
         }
     }
-    let after = standing(&server).await;
-    assert_eq!(after[0], before[0]);
     // Ben's own grant came and went; nothing of Ann's moved.
-    for grant in [&hers.account, &hers.key] {
-        post(
-            &server,
-            &world,
-            "/sdk/token",
-            &merged(
-                ask(grant),
-                json!({"user_token": ann, "request": {"method": "GET", "url": URLS[usize::from(*grant == hers.key)]}}),
-            ),
-        )
-        .await
-        .ok(200);
+    assert_eq!(standing(&server, &hers).await, before);
+    for grant in hers.grants() {
+        let url = URLS[usize::from(*grant != hers.account)];
+        let body = json!({"user_token": ann, "request": {"method": "GET", "url": url}});
+        post(&server, &world, "/sdk/token", &merged(ask(grant), body)).await.ok(200);
     }
-    for kind in ["grant.revoked", "token.released"] {
-        for event in server.told(&world, kind).await {
-            assert!(kind == "token.released" || event["grant_id"] != hers.key && event["grant_id"] != hers.account);
+    // What the trail tells of Ann's grants, Ann did; that Ben was refused them, it tells of Ben.
+    let of = |events: Vec<Value>| {
+        let is_hers = |event: &Value| hers.grants().iter().any(|grant| event["grant_id"] == **grant);
+        events.into_iter().filter(is_hers).collect::<Vec<_>>()
+    };
+    assert!(of(server.told(&world, "grant.revoked").await).is_empty());
+    let released = of(server.told(&world, "token.released").await);
+    assert_eq!(released.len(), hers.grants().len());
+    assert!(released.iter().all(|event| event["user_id"] == hers.user_id), "{released:?}");
+    let denied = of(server.told(&world, "token.denied").await);
+    assert_eq!(denied.len(), hers.grants().len());
+    assert!(denied.iter().all(|event| event["user_id"] != hers.user_id && event["user_id"].is_string()), "{denied:?}");
+}
+
+/// What this route is asked with a user's token; `None`: it takes none.
+fn with_token(route: Sdk, world: &World, token: &str) -> Option<Value> {
+    let with = |more: Value| Some(merged(json!({"user_token": token}), more));
+    match route {
+        Sdk::Token => with(ask(&world.grant)),
+        Sdk::GrantsList | Sdk::GrantRevoke => with(json!({})),
+        Sdk::SecretGrant => {
+            let principal = json!({"type": "user", "user_token": token, "label": "mine"});
+            Some(json!({"principal": principal, "grant_policy": {}}))
         }
+        Sdk::ConnectSession => {
+            with(json!({"allowed_providers": [ID], "return_url": null, "allowed_origin": null, "metadata": null}))
+        }
+        Sdk::KeySession => with(json!({"provider": world.secret})),
+        Sdk::VerifyToken => Some(json!({"token": token})),
+        Sdk::IdentityResolve => with(json!({"include_profile": true})),
+        Sdk::IdentityAssert => with(json!({"include_profile": true, "audience": "https://memory.example.com"})),
+        Sdk::CallReport
+        | Sdk::ScopeMismatch
+        | Sdk::GrantMint
+        | Sdk::ProviderCatalogue
+        | Sdk::ConnectPoll
+        | Sdk::AuthSession
+        | Sdk::AuthPoll
+        | Sdk::Scopes
+        // Not built: refused before a body is looked at.
+        | Sdk::Later => None,
     }
 }
 
@@ -205,29 +256,31 @@ async fn a_token_that_proves_nothing_is_refused_in_calls_and_in_signing_in(serve
     let (server, world, idp) = acme(&server).await;
     let evil = sign_in::started().await;
     let first = |token: &str| token[..token.len().min(12)].to_owned();
+    // Events of the two kinds that a refusal is.
+    let (mut denied, mut refusals) = (0, 0);
     for (token, check) in bad_tokens(&server, &idp, &evil, None) {
-        let body = merged(ask(&world.grant), json!({"user_token": token}));
-        let refused = post(&server, &world, "/sdk/token", &body).await.refused(Code::JwtValidationError);
-        assert_eq!(refused["details"]["check"], check);
-        assert!(!refused.to_string().contains(&first(&token)), "{refused}");
-        let told = server.told(&world, "token.denied").await;
-        assert_eq!(
-            (&told.last().unwrap()["check"], &told.last().unwrap()["code"]),
-            (&json!(check), &json!("jwt_validation_error"))
-        );
-        // Every other route that takes one says the same of it, and tells of it.
-        for (path, body) in [
-            ("/sdk/identity/resolve", json!({"include_profile": true, "user_token": token})),
-            ("/sdk/grants/list", json!({"user_token": token})),
-            ("/sdk/auth/verify-token", json!({"token": token})),
-        ] {
-            let before = server.told(&world, "user_token.refused").await.len();
-            let refused = post(&server, &world, path, &body).await.refused(Code::JwtValidationError);
+        // Every route that takes one says the same of it, and tells of it.
+        let mut asked = 0;
+        for route in routes::SDK {
+            let Some(body) = with_token(route.route, &world, &token) else { continue };
+            let path =
+                route.path.replace("{}", if route.route == Sdk::SecretGrant { &world.secret } else { &world.grant });
+            let kind = if route.route == Sdk::Token { "token.denied" } else { "user_token.refused" };
+            let refused = post(&server, &world, &path, &body).await.refused(Code::JwtValidationError);
             assert_eq!(refused["details"]["check"], check, "{path}");
-            let told = server.told(&world, "user_token.refused").await;
-            assert_eq!((told.len(), &told.last().unwrap()["check"]), (before + 1, &json!(check)), "{path}");
+            assert!(!refused.to_string().contains(&first(&token)), "{path}: {refused}");
+            let count = if route.route == Sdk::Token { &mut denied } else { &mut refusals };
+            *count += 1;
+            let told = server.told(&world, kind).await;
+            let last = told.last().unwrap();
+            assert_eq!((told.len(), &last["check"]), (*count, &json!(check)), "{path}");
+            assert_eq!(last["code"], "jwt_validation_error", "{path}");
+            asked += 1;
         }
+        assert_eq!(asked, 9);
     }
+    assert!(server.told(&world, "connect.created").await.is_empty());
+    assert!(server.told(&world, "grant.revoked").await.is_empty());
     let count = bad_tokens(&server, &idp, &evil, None).len();
     for index in 0..count {
         let (session, mut browser) = (sign_in::session(&server, &world).await, Browser::default());

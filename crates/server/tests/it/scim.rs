@@ -80,7 +80,7 @@ pub async fn provider(server: &Server, app: &str, issuer: &str) -> String {
 }
 
 /// A directory that may call.
-struct Directory<'s> {
+pub struct Directory<'s> {
     server: &'s Server,
     app: String,
     idp: String,
@@ -88,11 +88,11 @@ struct Directory<'s> {
 }
 
 impl<'s> Directory<'s> {
-    async fn of(server: &'s Server, world: &World, ask: Value) -> Self {
+    pub async fn of(server: &'s Server, world: &World, ask: Value) -> Self {
         Self::at(server, world, "https://id.example.com", ask).await
     }
 
-    async fn at(server: &'s Server, world: &World, issuer: &str, ask: Value) -> Self {
+    pub async fn at(server: &'s Server, world: &World, issuer: &str, ask: Value) -> Self {
         let idp = provider(server, &world.app, issuer).await;
         let made = server.api("POST", &world.path(&format!("identity-providers/{idp}/scim")), ask).await.ok(201);
         Self { server, app: world.app.clone(), idp, token: text(&made, "token") }
@@ -105,19 +105,19 @@ impl<'s> Directory<'s> {
             .set("content-type", "application/scim+json")
     }
 
-    async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
+    pub async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
         self.server.send(self.raw(method, path, &body)).await
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub async fn get(&self, path: &str) -> Value {
         self.call("GET", path, Value::Null).await.ok(200)
     }
 
-    async fn user(&self, external_id: &str, user_name: &str) -> Value {
+    pub async fn user(&self, external_id: &str, user_name: &str) -> Value {
         self.call("POST", "/Users", json!({"externalId": external_id, "userName": user_name})).await.ok(201)
     }
 
-    async fn patch(&self, path: &str, operations: Value) -> Answer {
+    pub async fn patch(&self, path: &str, operations: Value) -> Answer {
         self.call("PATCH", path, json!({"schemas": [PATCH], "Operations": operations})).await
     }
 
@@ -130,7 +130,7 @@ impl<'s> Directory<'s> {
     }
 
     /// Kinds of this app's events, of users and groups, oldest first.
-    async fn told(&self) -> Vec<String> {
+    pub async fn told(&self) -> Vec<String> {
         let path = format!("/api/v1/apps/{}/audit/events?limit=1000", self.app);
         let page = self.server.api("GET", &path, Value::Null).await.ok(200);
         let mut events = page["items"].as_array().unwrap().clone();
@@ -140,7 +140,7 @@ impl<'s> Directory<'s> {
     }
 }
 
-fn form(text: &str) -> String {
+pub fn form(text: &str) -> String {
     text.bytes()
         .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
         .collect()

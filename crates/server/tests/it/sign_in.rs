@@ -31,6 +31,7 @@ in_memory! {
     what_the_identity_provider_says_decides,
     a_token_that_is_not_of_this_sign_in_ends_it,
     a_poll_waits_for_the_end_and_no_longer_than_it_may,
+    a_thousand_polls_wait_and_those_beyond_are_answered_at_once,
     an_exchange_that_was_cut_off_is_told,
     nobody_signs_in_to_an_archived_app,
     core_96_whose_a_token_is,
@@ -377,6 +378,24 @@ async fn a_poll_waits_for_the_end_and_no_longer_than_it_may(server: Server) {
     let (polled, _) = tokio::join!(poll_with(&server, &world, &session, 30_000), browser.back(&server, &params));
     assert_eq!(polled.ok(200)["status"], "completed");
     assert_eq!(poll(&server, &world, &json!({"session_token": "auth_x"})).await, json!({"status": "expired"}));
+}
+
+async fn a_thousand_polls_wait_and_those_beyond_are_answered_at_once(server: Server) {
+    let (server, world, idp) = acme(&server).await;
+    let (session, mut browser) = (session(&server, &world).await, Browser::default());
+    let (_, asked) = leave(&server, &mut browser, &session).await;
+    idp.issues(&idp.token(&server, json!({"nonce": asked["nonce"]})));
+    let mut others: Vec<_> = (0..limits::SIGN_IN_WAITS_MAX).map(|_| server.vault.sign_ins.enter().unwrap()).collect();
+    assert!(server.vault.sign_ins.enter().is_none());
+    // Nothing has happened, and nothing is going to: had it waited, it would have done so for as long as it may.
+    let at_once = poll_with(&server, &world, &session, 30_000);
+    let at_once = tokio::time::timeout(std::time::Duration::from_secs(25), at_once).await;
+    assert_eq!(at_once.expect("it was answered at once").ok(200)["status"], "pending");
+    // The thousandth waits until there is something to say.
+    others.pop();
+    let params = [("code", "c"), ("state", asked["state"].as_str())];
+    let (polled, _) = tokio::join!(poll_with(&server, &world, &session, 30_000), browser.back(&server, &params));
+    assert_eq!(polled.ok(200)["status"], "completed");
 }
 
 async fn an_exchange_that_was_cut_off_is_told(server: Server) {

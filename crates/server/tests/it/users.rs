@@ -1,22 +1,13 @@
 //! Calls that speak for a user: whose token counts, what it reaches, and what ends it.
 
-use std::sync::{Arc, Mutex};
-
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use grantd_domain::destination::OutboundAllow;
-use grantd_domain::env::{Clock as _, new_uuid};
-use grantd_domain::identity::{Algorithm, Endpoints, IdentityProvider, Preset, ProviderState, User, UserStatus};
-use grantd_store::{apps, identity_providers, users};
+use grantd_domain::env::Clock as _;
+use grantd_domain::identity::{User, UserStatus};
+use grantd_store::{apps, users};
 use grantd_wire::Code;
-use grantd_wire::ids::{AppId, IdentityProviderId, UserId};
-use grantd_wire::limits::{JWKS_BYTES_MAX, JWKS_FRESH_MS, JWKS_PAUSE_MS, JWKS_STALE_MS};
+use grantd_wire::ids::{AppId, UserId};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 
+use crate::harness::idp::{Idp, b64};
 use crate::harness::world::{URL, merged, text};
 use crate::harness::{Answer, Server, World};
 
@@ -30,156 +21,22 @@ on_kept_engines! {
 
 in_memory! {
     a_token_that_proves_nothing_is_refused_and_told_of,
-    keys_are_fetched_within_their_budget_and_kept,
-    a_set_of_keys_that_is_none_is_never_taken_for_one,
-    an_issuer_that_hangs_holds_up_nobody_else,
     users_are_listed_by_their_identity_provider,
 }
 
-/// What is played by who takes a request and never answers.
-const HANGS: &str = "hangs";
-
-/// An identity provider on loopback.
-#[derive(Clone)]
-struct Idp {
-    port: u16,
-    id: IdentityProviderId,
-    key: Arc<Mutex<(String, Arc<EcdsaKeyPair>)>>,
-    /// What stands before the body of every answer, and the body; none: the keys.
-    plays: Arc<Mutex<Option<(String, String)>>>,
-    calls: Arc<Mutex<usize>>,
-}
-
-fn b64(bytes: impl AsRef<[u8]>) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
-}
-
-fn new_key() -> Arc<EcdsaKeyPair> {
-    Arc::new(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
-}
-
-impl Idp {
-    /// One that the world's app is registered with, and a process that reaches it.
-    async fn start(server: &Server) -> (Server, World, Self) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let idp = Self {
-            port,
-            id: IdentityProviderId::from_uuid(new_uuid(&*server.env)),
-            key: Arc::new(Mutex::new(("k1".to_owned(), new_key()))),
-            plays: Arc::default(),
-            calls: Arc::default(),
-        };
-        let shared = idp.clone();
-        tokio::spawn(async move {
-            let mut held = Vec::new();
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = Vec::new();
-                while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-                    if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
-                        break;
-                    }
-                }
-                *shared.calls.lock().unwrap() += 1;
-                let played = shared.plays.lock().unwrap().clone();
-                let (head, body) = played.unwrap_or_else(|| ("HTTP/1.1 200 OK".to_owned(), shared.keys()));
-                if head == HANGS {
-                    held.push(stream);
-                    continue;
-                }
-                let answer = format!("{head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
-                let _ = stream.write_all(answer.as_bytes()).await;
-                let _ = stream.shutdown().await;
-            }
-        });
-        let allow = OutboundAllow::parse(&[format!("127.0.0.1:{port}")]).unwrap();
-        let reaching = server.another("reaching", |settings| settings.outbound = allow).await;
-        let world = reaching.world().await;
-        idp.register(&reaching, &world).await;
-        (reaching, world, idp)
-    }
-
-    async fn register(&self, server: &Server, world: &World) {
-        let preset = Preset::find("oidc").unwrap();
-        let now = server.now();
-        let app = AppId::parse(&world.app).unwrap();
-        let idp = IdentityProvider {
-            id: self.id,
-            app_id: app,
-            name: "Test".to_owned(),
-            preset,
-            issuer: self.issuer(),
-            audiences: vec!["app".to_owned()],
-            algorithms: vec![Algorithm::Es256],
-            claims: preset.claims(),
-            endpoints: Endpoints { jwks_url: format!("{}/jwks", self.issuer()), ..Endpoints::default() },
-            client_id: None,
-            client_secret: None,
-            scopes: Vec::new(),
-            state: ProviderState::Active,
-            created_at: now,
-            updated_at: now,
-            is_deleted: false,
-            version: 1,
-        };
-        let insert = move |tx: &mut grantd_store::Tx<'_>| {
-            identity_providers::insert(tx, &idp)?;
-            apps::raise_epoch(tx, app)
-        };
-        server.store().write(insert).await.unwrap();
-    }
-
-    fn issuer(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    fn keys(&self) -> String {
-        let (kid, key) = self.key.lock().unwrap().clone();
-        let (x, y) = key.public_key().as_ref()[1..].split_at(32);
-        json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": kid, "x": b64(x), "y": b64(y)}]}).to_string()
-    }
-
-    /// From now on it signs with another key, and publishes that alone.
-    fn rotate(&self, kid: &str) {
-        *self.key.lock().unwrap() = (kid.to_owned(), new_key());
-    }
-
-    fn calls(&self) -> usize {
-        *self.calls.lock().unwrap()
-    }
-
-    fn play(&self, head: &str, body: &str) {
-        *self.plays.lock().unwrap() = Some((head.to_owned(), body.to_owned()));
-    }
-
-    fn token(&self, server: &Server, subject: &str) -> String {
-        self.token_with(server, subject, json!({}))
-    }
-
-    fn token_with(&self, server: &Server, subject: &str, more: Value) -> String {
-        let (kid, key) = self.key.lock().unwrap().clone();
-        let now = server.env.now().0 / 1000;
-        let claims = json!({"iss": self.issuer(), "sub": subject, "aud": "app", "iat": now, "exp": now + 3600});
-        let header = json!({"alg": "ES256", "kid": kid});
-        let signed = format!("{}.{}", b64(header.to_string()), b64(merged(claims, more).to_string()));
-        let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
-        format!("{signed}.{}", b64(signature))
-    }
-}
-
 /// Asks for a credential.
-async fn ask(server: &Server, world: &World, more: Value) -> Answer {
+pub async fn ask(server: &Server, world: &World, more: Value) -> Answer {
     let body = merged(json!({"reason": null, "request": {"method": "GET", "url": URL}}), more);
     server.send(server.sign_as(world).post("/sdk/token", &body)).await
 }
 
 /// A grant on the world's secret for a principal.
-async fn grant_to(server: &Server, world: &World, principal: Value) -> Answer {
+pub async fn grant_to(server: &Server, world: &World, principal: Value) -> Answer {
     let path = format!("/sdk/managed-secrets/{}/grants", world.secret);
     server.send(server.sign_as(world).post(&path, &json!({"principal": principal, "grant_policy": {}}))).await
 }
 
-async fn user_grant(server: &Server, world: &World, token: &str, label: &str) -> String {
+pub async fn user_grant(server: &Server, world: &World, token: &str, label: &str) -> String {
     let principal = json!({"type": "user", "user_token": token, "label": label});
     text(&grant_to(server, world, principal).await.ok(201), "grant_id")
 }
@@ -331,89 +188,6 @@ async fn a_token_that_proves_nothing_is_refused_and_told_of(server: Server) {
     server.send(list).await.refused(Code::JwtValidationError);
     assert_eq!(server.told(&world, "user_token.refused").await[0]["check"], "form");
     assert!(server.told(&world, "user.created").await.is_empty());
-}
-
-async fn keys_are_fetched_within_their_budget_and_kept(server: Server) {
-    let (server, world, idp) = Idp::start(&server).await;
-    let by = |token: String| json!({"provider_id": world.secret, "user_token": token});
-    let missing = async |token| drop(ask(&server, &world, by(token)).await.refused(Code::GrantNotFound));
-    assert_eq!(idp.calls(), 0);
-    for _ in 0..3 {
-        missing(idp.token(&server, "ann")).await;
-    }
-    assert_eq!(idp.calls(), 1, "one fetch, however many calls");
-    // A key that is new: not before the pause is over, then at once, and the old one is gone with it.
-    let old = idp.token(&server, "ann");
-    idp.rotate("k2");
-    for _ in 0..3 {
-        let refused = ask(&server, &world, by(idp.token(&server, "ann"))).await.refused(Code::JwtValidationError);
-        assert_eq!(refused["details"]["check"], "key");
-    }
-    assert_eq!(idp.calls(), 1);
-    server.env.advance_ms(JWKS_PAUSE_MS);
-    missing(idp.token(&server, "ann")).await;
-    assert_eq!(idp.calls(), 2);
-    assert_eq!(ask(&server, &world, by(old)).await.refused(Code::JwtValidationError)["details"]["check"], "key");
-    // Kept for the next process, which asks nobody while they are good.
-    let next = server.another("next", |_| {}).await;
-    idp.play("HTTP/1.1 500 x", "");
-    next.env.advance_ms(JWKS_FRESH_MS - 1);
-    ask(&next, &world, by(idp.token(&server, "ann"))).await.refused(Code::GrantNotFound);
-    // Old ones prove for a day, and not a moment longer.
-    server.env.advance_ms(JWKS_STALE_MS - JWKS_FRESH_MS);
-    missing(idp.token(&server, "ann")).await;
-    server.env.advance_ms(1);
-    ask(&server, &world, by(idp.token(&server, "ann"))).await.refused(Code::ServiceUnavailable);
-}
-
-async fn a_set_of_keys_that_is_none_is_never_taken_for_one(server: Server) {
-    let (server, world, idp) = Idp::start(&server).await;
-    let by = |token: String| json!({"provider_id": world.secret, "user_token": token});
-    let padded = format!("{}{}", idp.keys(), " ".repeat(JWKS_BYTES_MAX));
-    let elsewhere = format!("HTTP/1.1 302 x\r\nlocation: {}/other", idp.issuer());
-    let keys = idp.keys();
-    for (head, body) in [
-        ("HTTP/1.1 500 x", ""),
-        (elsewhere.as_str(), keys.as_str()),
-        ("HTTP/1.1 200 x", "no json"),
-        ("HTTP/1.1 200 x", r#"{"keys":[]}"#),
-        ("HTTP/1.1 200 x", r#"{"keys":[{"kty":"oct","k":"AAAA","kid":"k1"}]}"#),
-        ("HTTP/1.1 200 x", padded.as_str()),
-    ] {
-        idp.play(head, body);
-        server.env.advance_ms(JWKS_PAUSE_MS);
-        let refused = ask(&server, &world, by(idp.token(&server, "ann"))).await;
-        assert!(refused.headers.contains_key("retry-after"), "{head}");
-        refused.refused(Code::ServiceUnavailable);
-    }
-    assert_eq!(idp.calls(), 6, "no redirect was followed");
-    // Where the address guard does not let it, nobody is called.
-    let shut = server.another("shut", |settings| settings.outbound = OutboundAllow::default()).await;
-    ask(&shut, &world, by(idp.token(&server, "ann"))).await.refused(Code::ServiceUnavailable);
-    assert_eq!(idp.calls(), 6);
-    *idp.plays.lock().unwrap() = None;
-    server.env.advance_ms(JWKS_PAUSE_MS);
-    ask(&server, &world, by(idp.token(&server, "ann"))).await.refused(Code::GrantNotFound);
-}
-
-async fn an_issuer_that_hangs_holds_up_nobody_else(server: Server) {
-    let (server, world, idp) = Idp::start(&server).await;
-    idp.play(HANGS, "");
-    let by_user = json!({"provider_id": world.secret, "user_token": idp.token(&server, "ann")});
-    let mut waits = Box::pin(ask(&server, &world, by_user));
-    let without = async {
-        while idp.calls() == 0 {
-            tokio::task::yield_now().await;
-        }
-        ask(&server, &world, json!({"grant_id": world.grant})).await
-    };
-    tokio::select! {
-        early = &mut waits => panic!("there are no keys yet: {}", early.text),
-        released = without => assert_eq!(released.status, 200, "{}", released.text),
-    }
-    let refused = waits.await;
-    assert!(refused.headers.contains_key("retry-after"));
-    refused.refused(Code::ServiceUnavailable);
 }
 
 async fn a_deprovisioned_user_is_gone_with_every_grant(server: Server) {

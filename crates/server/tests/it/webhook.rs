@@ -61,7 +61,11 @@ pub struct Vendor<'s> {
 
 impl<'s> Vendor<'s> {
     pub async fn of(server: &'s Server, world: &'s World, preset: &str, ask: Value) -> Self {
-        let idp = provider(server, &world.app, preset).await;
+        Self::at(server, world, provider(server, &world.app, preset).await, ask).await
+    }
+
+    /// The vendor of this identity provider.
+    pub async fn at(server: &'s Server, world: &'s World, idp: String, ask: Value) -> Self {
         let made = server.api("POST", &world.path(&format!("identity-providers/{idp}/webhook")), ask).await.ok(201);
         assert_eq!(made["webhook"]["url"], format!("http://127.0.0.1:8080/webhooks/idp/{idp}"));
         Self { server, world, idp, token: made["token"].as_str().unwrap_or_default().to_owned() }

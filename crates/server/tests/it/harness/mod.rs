@@ -7,6 +7,7 @@
 pub mod browser;
 pub mod database;
 pub mod env;
+pub mod idp;
 pub mod issuer;
 pub mod lab;
 pub mod request;
