@@ -1,7 +1,7 @@
 //! The keys of identity providers: fetched from where they are registered to be, remembered, and kept for the next process.
 //!
 //! Invariants: one fetch at a time and in [`JWKS_PAUSE_MS`] for one address, whoever asks and however often a token names a key that is not
-//! there, as long as the address is among the [`ADDRESSES_MAX`] used last. Keys older than [`JWKS_STALE_MS`] prove nothing. No redirect is followed; nothing of an answer stands in an error.
+//! there, as long as the address is among the ten thousand used last. Keys older than [`JWKS_STALE_MS`] prove nothing. No redirect is followed; nothing of an answer stands in an error.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
