@@ -33,6 +33,9 @@ NOT_RUN = {
     "python3 -m venv venv": "the environment of these tests has the client",
     "grantd managed-secrets test": "it calls the vendor",
     "grantd providers create acme --custom --name Acme --issuer": "it asks the issuer for its discovery document",
+    "grantd audit export --app": "it takes a server down to bring it back: grantd/src/restore/tests.rs and test_recovery.py do",
+    "mkdir -m 700 /tmp/drill": "a backup of the reader's: test_recovery.py restores one",
+    "grantd restore --in-place --database-url": "a database of the reader's, restored with its own tools",
     "grantd idp create --preset okta": "it asks the issuer for its discovery document",
     "cargo xtask bench": "minutes, on a quiet machine",
     "cargo build --profile quick": "a load that lasts until it is stopped",
@@ -48,6 +51,7 @@ NOT_RUN = {
 # Text of examples that means another place on this machine. `{name}` is filled in by the test.
 ELSEWHERE = {
     "/var/lib/grantd": "{directory}/var",
+    "--out /backups": "--out {directory}/backups",
     "0.0.0.0:8443": "127.0.0.1:0",
     "https://vault.example.com:8443": "{server}",
 }
@@ -58,6 +62,7 @@ ENDLESS = ("grantd audit tail",)
 
 # What a page takes for granted, by its name.
 BEFORE = {
+    "backup-and-recovery.md": "mkdir -p {directory}/backups; grantd init --data-dir {directory}/var > init.json",
     "oauth.md": "echo example > secret.txt",
     "secret-templates.md": "echo example > key.txt",
     "scim.md": "grantd idp create --preset okta --issuer https://company.okta.com/oauth2/default --audience a --jwks-url https://company.okta.com/keys",
@@ -237,6 +242,8 @@ def test_every_block_is_of_a_language_that_is_run():
     every = [block for page in PAGES for block in blocks(page)]
     known = {"sh", "python", "toml", "json", "nginx", ""}
     assert {block.language for block in every} <= known, [str(b) for b in every if b.language not in known]
+    hidden = [str(block) for block in every if not block.language and re.search(r"^(\$ )?grantd ", block.text, re.MULTILINE)]
+    assert not hidden, f"command lines belong into a block of `sh`, where they are run: {hidden}"
     stale = [start for start in NOT_RUN if not any(block.text.startswith(start) for block in every)]
     assert not stale, f"no page has these any more: {stale}"
     assert sum(block.language == "sh" and is_run(block) for block in every) >= 12, "are the pages where they were?"

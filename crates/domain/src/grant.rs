@@ -8,7 +8,7 @@ use grantd_wire::ids::{
     AppId, CredentialId, DataKeyId, GenerationId, GrantId, GroupId, KeyId, OrganizationId, SecretId, UserId,
 };
 use grantd_wire::key::KeyType;
-use grantd_wire::limits::LIFETIME_SECONDS_MAX;
+use grantd_wire::limits::{LIFETIME_SECONDS_MAX, SUBJECT_CHARS_MAX};
 use grantd_wire::scope::Scope;
 use grantd_wire::sdk::{Injection, Lifetime};
 use grantd_wire::{Code, Error};
@@ -253,6 +253,58 @@ impl Principal {
             Self::Group(_) => "group",
         }
     }
+}
+
+/// For whom an operator wants a grant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    System,
+    User(UserId),
+    Group(GroupId),
+    /// By the name that an identity provider has for it, which is named by its id or issuer. It may not be known yet.
+    GroupOf {
+        idp: String,
+        external_id: String,
+    },
+}
+
+impl Wanted {
+    /// What the fields of a request say together.
+    pub fn parse(kind: &str, user: Option<&str>, group: Option<&str>, idp: Option<&str>) -> Result<Self, Error> {
+        let missing = |field, why: &str| Err(Error::impossible(field, why));
+        match (kind, user, group, idp) {
+            ("system", None, None, None) => Ok(Self::System),
+            ("user", Some(user), None, None) => UserId::parse(user).map(Self::User).ok_or_else(no_such_user),
+            ("group", None, Some(group), None) => GroupId::parse(group).map(Self::Group).ok_or_else(no_such_group),
+            ("group", None, Some(group), Some(idp)) => {
+                check_text("group", group, SUBJECT_CHARS_MAX)?;
+                Ok(Self::GroupOf { idp: idp.to_owned(), external_id: group.to_owned() })
+            }
+            ("user", None, ..) => missing("user", "must be given: the id of one, as `grantd end-users list` shows it"),
+            ("group", _, None, _) => {
+                missing("group", "must be given: the id of one, or with idp what that identity provider calls it")
+            }
+            ("system" | "group", Some(_), ..) => missing("user", "goes with principal_type user"),
+            ("system" | "user", _, Some(_), _) => missing("group", "goes with principal_type group"),
+            ("system" | "user", .., Some(_)) => {
+                missing("idp", "goes with principal_type group, and says whose group it is")
+            }
+            ("agent", ..) => Err(Error::new(Code::FeatureUnavailable)
+                .message("Grants to agents need agents, which are not built yet. Use system, user or group.")),
+            _ => missing("principal_type", "must be system, user or group"),
+        }
+    }
+}
+
+/// The app has no such user.
+pub fn no_such_user() -> Error {
+    Error::impossible("user", "is the id of no user of this app").hint("`grantd end-users list` shows them.")
+}
+
+/// The app has no such group.
+pub fn no_such_group() -> Error {
+    Error::impossible("group", "is the id of no group of this app")
+        .hint("`grantd groups list` shows them; with idp, name it as that identity provider does.")
 }
 
 /// Whom the tenant guard lets a grant serve.

@@ -15,6 +15,7 @@ pub mod hourly;
 pub mod identity;
 pub mod inject;
 pub mod key_entry;
+pub mod new_secret;
 pub mod operator;
 pub mod passkey;
 pub mod password;

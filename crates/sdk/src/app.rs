@@ -50,7 +50,8 @@ pub(crate) struct Inner {
     base_url: BaseUrl,
     caller: Option<String>,
     caller_type: CallerType,
-    user_token: Option<TokenGetter>,
+    /// Given with the settings, or what `authenticate` left.
+    user_token: Mutex<Option<TokenGetter>>,
     retries: Retries,
     /// The first id the vault gave this client's own caller.
     actor_id: OnceLock<String>,
@@ -166,12 +167,25 @@ impl App {
 
     /// The token given, or else that of the app's getter.
     pub(crate) async fn user_token(&self, given: Option<String>) -> Result<Option<String>, Error> {
-        let Some(getter) = self.inner.user_token.as_ref().filter(|_| given.is_none()) else { return Ok(given) };
+        if given.is_some() {
+            return Ok(given);
+        }
+        let getter = self.inner.user_token.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(getter) = getter else { return Ok(None) };
         match getter().await {
             Ok(token) if !token.is_empty() => Ok(Some(token)),
             Ok(_) => Err(Error::UserToken { source: "it answered an empty text".into() }),
             Err(source) => Err(Error::UserToken { source }),
         }
+    }
+
+    /// From now on the getter gives this.
+    pub(crate) fn set_user_token(&self, token: String) {
+        let getter: TokenGetter = Arc::new(move || {
+            let token = token.clone();
+            Box::pin(async move { Ok(token) })
+        });
+        *self.inner.user_token.lock().unwrap_or_else(PoisonError::into_inner) = Some(getter);
     }
 }
 
@@ -279,7 +293,7 @@ impl AppBuilder {
             base_url,
             caller: self.caller,
             caller_type: self.caller_type,
-            user_token: self.user_token,
+            user_token: Mutex::new(self.user_token),
             retries: self.retries,
             actor_id: OnceLock::new(),
             key_deprecated: AtomicBool::new(false),
@@ -329,7 +343,7 @@ impl Inner {
     pub async fn ask(&self, ask: &Ask<'_>, identity: &Identity) -> Result<Answer, Error> {
         let (mut retries, mut waited) = (0, Duration::ZERO);
         loop {
-            let error = match self.attempt(ask, identity).await {
+            let error = match self.attempt(ask, identity, self.timeout).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -344,7 +358,8 @@ impl Inner {
         }
     }
 
-    async fn attempt(&self, ask: &Ask<'_>, identity: &Identity) -> Result<Answer, Error> {
+    /// Signs and sends once. `timeout` is that of this exchange.
+    pub async fn attempt(&self, ask: &Ask<'_>, identity: &Identity, timeout: Duration) -> Result<Answer, Error> {
         let unix_s = clock::unix_s(clock::now());
         let outline = Outline {
             method: ask.method.as_str(),
@@ -358,6 +373,7 @@ impl Inner {
             .clients
             .vault
             .request(ask.method.clone(), self.base_url.join(ask.path))
+            .timeout(timeout)
             .headers(signing::headers(&self.signing_key, &outline))
             .header(HEADER_KEY, self.key_header.clone());
         if !ask.body.is_empty() {
@@ -366,8 +382,7 @@ impl Inner {
         }
         let peer = format!("the vault at {}", self.base_url.as_str());
         let answer =
-            outgoing::exchange(&self.clients.vault, request, &peer, self.timeout, outgoing::VAULT_ANSWER_BYTES_MAX)
-                .await?;
+            outgoing::exchange(&self.clients.vault, request, &peer, timeout, outgoing::VAULT_ANSWER_BYTES_MAX).await?;
         self.learn(&answer, identity);
         if answer.status.is_success() {
             return Ok(answer);

@@ -21,7 +21,7 @@ use std::sync::{Arc, mpsc as answers};
 
 use bytes::Bytes;
 use grantd_wire::sdk::{
-    CatalogueProvider, GrantsPage, RevokeAnswer, ScopeCatalogue, SecretGrantAnswer, SecretGrantRequest,
+    CatalogueProvider, GrantsPage, Identity, RevokeAnswer, ScopeCatalogue, SecretGrantAnswer, SecretGrantRequest,
 };
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -31,8 +31,10 @@ use crate::connect::{ConnectRequest, ConnectSession, ConnectWait, Connected, Key
 use crate::constraints::Constraints;
 use crate::error::Error;
 use crate::grants::{Grant, GrantFilter, MintRequest, MintedGrant};
+use crate::identity::{AssertionRequest, IdentityAssertion, IdentityRequest};
 use crate::rate::RateLimitState;
 use crate::response::Response;
+use crate::sign_in::{AuthResult, AuthSession, AuthWait};
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -149,6 +151,42 @@ impl App {
     pub fn connect(&self, request: ConnectRequest, wait: ConnectWait) -> Result<Connected, Error> {
         let app = self.app.clone();
         self.thread.run(async move { app.connect(request, wait).await })?
+    }
+
+    /// See [`App::create_auth_session`](crate::App::create_auth_session).
+    pub fn create_auth_session(&self) -> Result<AuthSession, Error> {
+        let app = self.app.clone();
+        self.thread.run(async move { app.create_auth_session().await })?
+    }
+
+    /// See [`App::poll_auth_session`](crate::App::poll_auth_session).
+    pub fn poll_auth_session(&self, session_token: &str, wait: AuthWait) -> Result<AuthResult, Error> {
+        let (app, token) = (self.app.clone(), session_token.to_owned());
+        self.thread.run(async move { app.poll_auth_session(&token, wait).await })?
+    }
+
+    /// See [`App::authenticate`](crate::App::authenticate).
+    pub fn authenticate(&self, wait: AuthWait) -> Result<AuthResult, Error> {
+        let app = self.app.clone();
+        self.thread.run(async move { app.authenticate(wait).await })?
+    }
+
+    /// See [`App::verify_user_token`](crate::App::verify_user_token). An error is that the call cannot be made here.
+    pub fn verify_user_token(&self, token: &str) -> Result<Option<String>, Error> {
+        let (app, token) = (self.app.clone(), token.to_owned());
+        self.thread.run(async move { app.verify_user_token(&token).await })
+    }
+
+    /// See [`App::resolve_identity`](crate::App::resolve_identity).
+    pub fn resolve_identity(&self, request: IdentityRequest) -> Result<Identity, Error> {
+        let app = self.app.clone();
+        self.thread.run(async move { app.resolve_identity(request).await })?
+    }
+
+    /// See [`App::assert_identity`](crate::App::assert_identity).
+    pub fn assert_identity(&self, request: AssertionRequest) -> Result<IdentityAssertion, Error> {
+        let app = self.app.clone();
+        self.thread.run(async move { app.assert_identity(request).await })?
     }
 
     /// See [`App::list_oauth_providers`](crate::App::list_oauth_providers).

@@ -98,10 +98,25 @@ pub fn check(answer: &TokenAnswer) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Why a credential does not go into a call.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// The vault's answer breaks the contract.
+    Answer(&'static str),
+    /// The URL says less than is needed, and the credential no more.
+    Url(&'static str),
+}
+
+impl From<&'static str> for Refused {
+    fn from(why: &'static str) -> Self {
+        Self::Answer(why)
+    }
+}
+
 /// Puts the credential of a checked answer into the call; what it sets replaces what the caller set.
 ///
 /// Answers the names of the headers it set. With AWS signing, nothing of `call` may change afterwards.
-pub fn inject(call: &mut Call, answer: &TokenAnswer, now: SystemTime) -> Result<Vec<HeaderName>, &'static str> {
+pub fn inject(call: &mut Call, answer: &TokenAnswer, now: SystemTime) -> Result<Vec<HeaderName>, Refused> {
     if answer.injection_format.starts_with(INJECTION_SIGV4) {
         let fields = answer.additional_credentials.as_ref().ok_or("an AWS credential without its secret key")?;
         return sign_aws(call, &answer.access_token, fields, now);
@@ -131,22 +146,21 @@ fn sign_aws(
     access_key_id: &str,
     fields: &BTreeMap<String, String>,
     now: SystemTime,
-) -> Result<Vec<HeaderName>, &'static str> {
+) -> Result<Vec<HeaderName>, Refused> {
     let field = |name: &str| fields.get(name).map(String::as_str);
     let host = call.url.host_str().unwrap_or_default();
+    let secret = field("secret_key").ok_or("an AWS credential without its secret key")?;
     let seen = sigv4::scope_of_host(host);
     let supplied = |name: &'static str| field(name).map(str::to_owned);
-    let region = seen
-        .region
-        .or_else(|| supplied("region"))
-        .ok_or("the host does not name an AWS region and the credential has none: store its `region` field")?;
-    let service = seen
-        .service
-        .or_else(|| supplied("service"))
-        .ok_or("the host does not name an AWS service and the credential has none: store its `service` field")?;
+    let region = seen.region.or_else(|| supplied("region")).ok_or(Refused::Url(
+        "the host does not name an AWS region and the credential has none: store its `region` field",
+    ))?;
+    let service = seen.service.or_else(|| supplied("service")).ok_or(Refused::Url(
+        "the host does not name an AWS service and the credential has none: store its `service` field",
+    ))?;
     let credential = sigv4::Credential {
         access_key_id,
-        secret: field("secret_key").ok_or("an AWS credential without its secret key")?,
+        secret,
         session_token: field("session_token"),
         region: &region,
         service: &service,
@@ -282,7 +296,7 @@ mod tests {
         assert!(inject(&mut call("https://sqs.eu-west-1.amazonaws.com"), &answer(&aws), UNIX_EPOCH).is_err());
         let aws = json!({"injection_format": "AWS4-HMAC-SHA256", "additional_credentials": {"secret_key": "s"}});
         let why = inject(&mut call("https://minio.example"), &answer(&aws), UNIX_EPOCH).unwrap_err();
-        assert!(why.contains("`region`"), "{why}");
+        assert!(matches!(why, Refused::Url(why) if why.contains("`region`")), "{why:?}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod constraints;
 mod destination;
 mod error;
 mod grants;
+mod identity;
 mod inject;
 mod outgoing;
 mod rate;
@@ -25,6 +26,7 @@ mod request;
 mod response;
 mod retry;
 mod scrub;
+mod sign_in;
 mod signing;
 mod sigv4;
 
@@ -40,12 +42,14 @@ pub use constraints::Constraints;
 pub use error::{CredentialChoice, Error, GrantCandidate, Refusal, Source};
 pub use grantd_wire::TimeMs;
 pub use grantd_wire::sdk::{
-    CatalogueProvider, CatalogueScope, GrantsPage, Lifetime as GrantPolicy, Principal, ResourceVerbs, RevokeAnswer,
-    ScopeCatalogue, SecretGrantAnswer, SecretGrantRequest,
+    CatalogueProvider, CatalogueScope, GrantsPage, Identity, Lifetime as GrantPolicy, Principal, ResourceVerbs,
+    RevokeAnswer, ScopeCatalogue, SecretGrantAnswer, SecretGrantRequest, Trace,
 };
 pub use grants::{Grant, GrantFilter, MintRequest, MintedGrant};
+pub use identity::{AssertionRequest, IdentityAssertion, IdentityRequest};
 pub use rate::RateLimitState;
 pub use request::RequestBuilder;
 pub use response::{Response, RetryError, RetryInfo};
 pub use retry::{RETRIES_MAX, RETRY_WAIT_MAX, Retries};
+pub use sign_in::{AuthResult, AuthSession, AuthWait, UserInfo};
 pub use signing::CallerType;

@@ -236,8 +236,10 @@ impl RequestBuilder {
         app.learn_retry_info(retry_info.as_ref());
 
         let plain_headers = prepared.call.headers.clone();
-        let injected = inject::inject(&mut prepared.call, &credential, clock::now())
-            .map_err(|why| Error::unusable(status, why))?;
+        let injected = inject::inject(&mut prepared.call, &credential, clock::now()).map_err(|why| match why {
+            inject::Refused::Answer(why) => Error::unusable(status, why),
+            inject::Refused::Url(why) => Error::Invalid(why.to_owned()),
+        })?;
         let scrubber = Scrubber::new(inject::secrets(&credential));
         let mut report = prepared.report;
         report.grant_id.clone_from(&credential.grant_id);

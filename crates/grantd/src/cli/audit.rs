@@ -395,7 +395,9 @@ struct Unfinished {
 
 impl Unfinished {
     fn create(out: &Path) -> Result<Self, Failure> {
-        let name = out.file_name().ok_or_else(|| Failure::usage(format!("--out: {} is no file", out.display())))?;
+        let name = out.file_name().ok_or_else(|| {
+            Failure::usage(format!("--out: {} is no file", out.display())).hint("Name one, such as audit.jsonl.")
+        })?;
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{}.part", std::process::id()));

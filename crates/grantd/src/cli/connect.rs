@@ -71,7 +71,10 @@ pub async fn run(args: ConnectArgs, context: &mut Context) -> Result<(), Failure
     let sessions = ["apps", app.as_str(), "connect-sessions"];
     let begun: BegunConnectSession = api.send(Method::POST, &sessions, &ask).await?;
     let link = Url::parse(&begun.connect_url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    let link = link.ok_or_else(|| Failure::local("the server's link is none: its public_url is not possible"))?;
+    let link = link.ok_or_else(|| {
+        Failure::local("the server's link is none: its public_url is not possible")
+            .hint("Set public_url there; `grantd config show` on its host says what it is.")
+    })?;
     let patience = args.timeout.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.unsigned_abs()));
     let until = Instant::now() + patience;
     offer(&link, !args.no_browser, &mut context.term);

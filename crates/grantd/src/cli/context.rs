@@ -199,6 +199,11 @@ impl Context {
         self.show_known(event, &Known::Event)
     }
 
+    /// Refuses `--fields` that no event can have, before there is one.
+    pub fn check_event_fields(&self) -> Result<(), Failure> {
+        Known::Event.check(self.globals.fields.as_deref().unwrap_or_default(), &[])
+    }
+
     fn show_known(&mut self, object: &impl Serialize, known: &Known) -> Result<(), Failure> {
         let node = Node::of(object);
         self.warn_of(std::slice::from_ref(&node));
@@ -361,7 +366,9 @@ fn with_items(page: &Node, items: Vec<Node>) -> Node {
 }
 
 fn named(place: &str, app: &str) -> Result<String, Failure> {
-    parse_reference(app).map_err(|_| Failure::usage(format!("{place}: `{app}` is not the id of an app")))
+    parse_reference(app).map_err(|_| {
+        Failure::usage(format!("{place}: `{app}` is not the id of an app")).hint("`grantd apps list` shows them.")
+    })
 }
 
 /// `token` as one, if it has the form of one.

@@ -1,6 +1,7 @@
 //! How a command fails: one line that says what to do next, and an exit code that scripts rely on.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -46,6 +47,11 @@ pub const UNREACHABLE: &str = "unreachable";
 /// Its answer did not come in whole.
 pub const BROKEN_OFF: &str = "broken_off";
 
+/// What to do where nothing can be written.
+pub const WRITABLE: &str = "Check who may write there, and that there is room.";
+/// What to do where nothing can be read.
+pub const READABLE: &str = "Check who may read it.";
+
 /// Why a command did not do what it was asked.
 #[derive(Clone, Debug, Serialize)]
 pub struct Failure {
@@ -58,6 +64,12 @@ pub struct Failure {
     /// The field of a request that the server names; turned into the flag it came from.
     #[serde(skip)]
     pub field: Option<String>,
+    /// Of the server's answer, if that is what says no.
+    #[serde(skip)]
+    pub status: Option<u16>,
+    /// How long the server asks to wait.
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
     /// Already said, or nobody listens: only the exit code is left.
     #[serde(skip)]
     pub silent: bool,
@@ -65,7 +77,16 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(exit: Exit, error: &str, message: impl Into<String>) -> Self {
-        Self { exit, error: error.to_owned(), message: message.into(), hint: None, field: None, silent: false }
+        Self {
+            exit,
+            error: error.to_owned(),
+            message: message.into(),
+            hint: None,
+            field: None,
+            status: None,
+            retry_after: None,
+            silent: false,
+        }
     }
 
     /// A value or a combination of flags that cannot be.

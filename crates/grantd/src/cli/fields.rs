@@ -115,7 +115,8 @@ impl Known {
             Self::Event if first == "actor" => Err(unknown(field, field, ACTOR)),
             Self::AsShown if items.iter().any(|item| item.at(field).is_some()) => Ok(()),
             Self::AsShown | Self::Event | Self::Names(_) => {
-                Err(Failure::usage(format!("--fields: there is no `{field}`; `{first}` has no field `{rest}`")))
+                Err(Failure::usage(format!("--fields: there is no `{field}`; `{first}` has no field `{rest}`"))
+                    .hint(format!("Name `{first}` alone.")))
             }
         }
     }

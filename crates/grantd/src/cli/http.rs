@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use grantd_domain::env::new_uuid;
-use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH};
+use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, RETRY_AFTER};
 use reqwest::{Client, Method, Response, redirect};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -90,8 +90,10 @@ impl Api {
     /// Signed in with `token`.
     pub fn new(server: Url, token: &Token) -> Result<Self, Failure> {
         let bearer = Zeroizing::new(format!("Bearer {}", token.text.as_str()));
-        let mut authorization = HeaderValue::from_str(&bearer)
-            .map_err(|_| Failure::usage("the personal access token has characters that no token has"))?;
+        let mut authorization = HeaderValue::from_str(&bearer).map_err(|_| {
+            Failure::usage("the personal access token has characters that no token has")
+                .hint("Copy it again, or sign in with `grantd auth login`.")
+        })?;
         authorization.set_sensitive(true);
         let mut builder = Client::builder()
             .redirect(redirect::Policy::none())
@@ -241,22 +243,24 @@ impl Api {
     async fn refusal(&self, response: Response) -> Failure {
         let status = response.status().as_u16();
         let exit = Exit::of_status(status);
+        let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let said = |failure| Failure { status: Some(status), retry_after: seconds.map(Duration::from_secs), ..failure };
         let bytes = match self.bytes(response).await {
             Ok(bytes) => bytes,
             Err(failure) => return failure,
         };
         let Ok(refusal) = serde_json::from_slice::<Refusal>(&bytes) else {
             let message = format!("{} answers with status {status}, and not as grantd does", self.shown);
-            return Failure::new(exit, "unexpected_answer", message).hint("Check --server.");
+            return said(Failure::new(exit, "unexpected_answer", message).hint("Check --server."));
         };
         if exit == Exit::NotSignedIn {
-            return self.not_known(&refusal);
+            return said(self.not_known(&refusal));
         }
         let field = refusal.details.get("field").and_then(Value::as_str).map(str::to_owned);
         let id = refusal.request_id.filter(|_| status == 500).map(|id| format!("Request id: {id}."));
         let next = next_step(&refusal.error).map(str::to_owned);
         let hint = refusal.hint.or(id).or(next);
-        Failure { hint, field, ..Failure::new(exit, &refusal.error, refusal.message) }
+        said(Failure { hint, field, ..Failure::new(exit, &refusal.error, refusal.message) })
     }
 
     /// The server does not take the token: which one that was, and where to get another.

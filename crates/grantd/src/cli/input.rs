@@ -35,10 +35,10 @@ pub fn read_secret(flag: &str, text: &str, term: &mut Term) -> Result<Zeroizing<
                 return term.read_hidden(flag);
             }
             read_text(&mut term.input, SECRET_VALUE_BYTES_MAX)
-                .map_err(|why| Failure::usage(format!("{flag}: stdin {why}")))
+                .map_err(|why| unreadable(&format!("{flag}: stdin {why}")))
         }
         (_, Some(path)) => {
-            read_file(Path::new(path), SECRET_VALUE_BYTES_MAX).map_err(|why| Failure::usage(format!("{flag}: {why}")))
+            read_file(Path::new(path), SECRET_VALUE_BYTES_MAX).map_err(|why| unreadable(&format!("{flag}: {why}")))
         }
         _ => {
             term.warn(&format!(
@@ -48,6 +48,11 @@ pub fn read_secret(flag: &str, text: &str, term: &mut Term) -> Result<Zeroizing<
             Ok(Zeroizing::new(text.to_owned()))
         }
     }
+}
+
+/// What was to be read cannot be.
+pub fn unreadable(why: &str) -> Failure {
+    Failure::usage(why).hint("Check its name, and what it holds.")
 }
 
 /// A personal access token from a file.
@@ -245,7 +250,8 @@ pub fn confirm(question: &str, yes: bool, term: &mut Term) -> Result<(), Failure
 pub fn confirm_name(question: &str, name: &str, given: Option<&str>, term: &mut Term) -> Result<(), Failure> {
     match given {
         Some(given) if given == name => Ok(()),
-        Some(_) => Err(Failure::usage(format!("--confirm does not name it: its name is {name}. Nothing was changed."))),
+        Some(_) => Err(Failure::usage(format!("--confirm does not name it: its name is {name}. Nothing was changed."))
+            .hint(format!("If it is the one you mean, repeat it with --confirm '{name}'."))),
         None if !(term.stdin_is_terminal && term.stderr_is_terminal) => {
             Err(Failure::usage(format!("This cannot be undone: repeat it with --confirm '{name}'.")))
         }

@@ -7,7 +7,7 @@ use grantd_wire::api::App;
 use serde_json::json;
 
 use super::context::Context;
-use super::failure::{Exit, Failure};
+use super::failure::{Exit, Failure, WRITABLE};
 use super::http::NoQuery;
 use super::input::parse_reference;
 
@@ -47,10 +47,12 @@ pub fn unlink(context: &mut Context) -> Result<(), Failure> {
     let mut table = read(&path)?.unwrap_or_default();
     let Some(app) = table.remove("app_id") else {
         let message = format!("this directory is not linked: {} names no app", path.display());
-        return Err(Failure::new(Exit::NotFound, "not_found", message));
+        return Err(Failure::new(Exit::NotFound, "not_found", message)
+            .hint("There is nothing to undo; `grantd link` links it to an app."));
     };
     if table.is_empty() {
-        std::fs::remove_file(&path).map_err(|e| Failure::local(format!("cannot remove {}: {e}", path.display())))?;
+        std::fs::remove_file(&path)
+            .map_err(|e| Failure::local(format!("cannot remove {}: {e}", path.display())).hint(WRITABLE))?;
     } else {
         write(&path, &table)?;
     }
@@ -67,7 +69,8 @@ pub fn read(path: &Path) -> Result<Option<toml::Table>, Failure> {
 }
 
 fn write(path: &Path, table: &toml::Table) -> Result<(), Failure> {
-    let cannot = |error: std::io::Error| Failure::local(format!("cannot write {}: {error}", path.display()));
+    let cannot =
+        |error: std::io::Error| Failure::local(format!("cannot write {}: {error}", path.display())).hint(WRITABLE);
     std::fs::create_dir_all(path.parent().expect("it is in a directory")).map_err(cannot)?;
     std::fs::write(path, table.to_string()).map_err(cannot)
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::failure::Failure;
+use super::failure::{Failure, READABLE, WRITABLE};
 use crate::boot::write_over;
 use crate::env::Env;
 
@@ -79,7 +79,7 @@ impl Logins {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Ok(Content::default());
             }
-            Err(error) => return Err(Failure::local(format!("cannot read {shown}: {error}"))),
+            Err(error) => return Err(Failure::local(format!("cannot read {shown}: {error}")).hint(READABLE)),
         };
         self.check_mode()?;
         // The parser's own words would repeat what the line holds.
@@ -93,8 +93,8 @@ impl Logins {
     fn check_mode(&self) -> Result<(), Failure> {
         use std::os::unix::fs::PermissionsExt as _;
         let shown = self.path.display();
-        let metadata =
-            std::fs::metadata(&self.path).map_err(|e| Failure::local(format!("cannot read {shown}: {e}")))?;
+        let metadata = std::fs::metadata(&self.path)
+            .map_err(|e| Failure::local(format!("cannot read {shown}: {e}")).hint(READABLE))?;
         let of_others = metadata.permissions().mode() & 0o077;
         if of_others == 0 {
             return Ok(());
@@ -109,7 +109,9 @@ impl Logins {
     }
 
     fn write(&self, content: &Content) -> Result<(), Failure> {
-        let cannot = |error: std::io::Error| Failure::local(format!("cannot write {}: {error}", self.path.display()));
+        let cannot = |error: std::io::Error| {
+            Failure::local(format!("cannot write {}: {error}", self.path.display())).hint(WRITABLE)
+        };
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Command};
 
-use super::failure::Failure;
+use super::failure::{Failure, WRITABLE};
 use super::term::Term;
 
 #[derive(Args)]
@@ -15,7 +15,8 @@ pub struct ManArgs {
 }
 
 pub fn run(args: &ManArgs, root: Command, term: &mut Term) -> Result<(), Failure> {
-    let cannot = |what: String, error: std::io::Error| Failure::local(format!("cannot write {what}: {error}"));
+    let cannot =
+        |what: String, error: std::io::Error| Failure::local(format!("cannot write {what}: {error}")).hint(WRITABLE);
     let Some(directory) = &args.out else {
         let mut page = Vec::new();
         clap_mangen::Man::new(root).render(&mut page).map_err(|e| cannot("the page".to_owned(), e))?;

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::context::Context;
 use super::failure::Failure;
 use super::http::NoQuery;
-use super::input::confirm;
+use super::input::{confirm, unreadable};
 
 #[derive(Subcommand)]
 pub enum OrganizationCommand {
@@ -83,7 +83,7 @@ fn picture(path: &Path) -> Result<String, Failure> {
     if path.as_os_str().is_empty() {
         return Ok(String::new());
     }
-    let said = |why: &dyn std::fmt::Display| Failure::usage(format!("--logo {}: {why}", path.display()));
+    let said = |why: &dyn std::fmt::Display| unreadable(&format!("--logo {}: {why}", path.display()));
     let file = std::fs::File::open(path).map_err(|why| said(&why))?;
     // One more than it may have: the server says what the bound is.
     let (mut bytes, most) = (Vec::new(), limits::LOGO_BYTES_MAX as u64 + 1);

@@ -396,7 +396,7 @@ fn fields(pairs: Vec<Pair>) -> Result<BTreeMap<String, String>, Failure> {
     let mut fields = BTreeMap::new();
     for Pair { name, value } in pairs {
         if fields.contains_key(&name) {
-            return Err(Failure::usage(format!("--field: `{name}` is given twice")));
+            return Err(Failure::usage(format!("--field: `{name}` is given twice")).hint("Give each field once."));
         }
         fields.insert(name, value);
     }

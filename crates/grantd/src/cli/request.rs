@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::failure::{Exit, Failure, chain};
 use super::http::{CERTIFICATE_HINT, is_about_certificates, next_step};
-use super::input::{Pair, parse_pair, read_token};
+use super::input::{Pair, parse_pair, read_token, unreadable};
 use super::table::escape;
 
 /// Bytes of a body given on the command line, in a file or on stdin.
@@ -216,9 +216,9 @@ fn read_body(flag: &str, text: &str) -> Result<Vec<u8>, Failure> {
         let mut bytes = Vec::new();
         let limit = u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
         match input.take(limit).read_to_end(&mut bytes) {
-            Err(error) => Err(Failure::usage(format!("{flag}: cannot read {what}: {error}"))),
+            Err(error) => Err(unreadable(&format!("{flag}: cannot read {what}: {error}"))),
             Ok(_) if bytes.len() > BODY_BYTES_MAX => {
-                Err(Failure::usage(format!("{flag}: {what} holds more than {BODY_BYTES_MAX} bytes")))
+                Err(unreadable(&format!("{flag}: {what} holds more than {BODY_BYTES_MAX} bytes")))
             }
             Ok(_) => Ok(bytes),
         }
@@ -227,7 +227,7 @@ fn read_body(flag: &str, text: &str) -> Result<Vec<u8>, Failure> {
         ("-", _) => read(&mut std::io::stdin().lock(), "stdin"),
         (_, Some(path)) => {
             let mut file = std::fs::File::open(path)
-                .map_err(|error| Failure::usage(format!("{flag}: cannot open {path}: {error}")))?;
+                .map_err(|error| unreadable(&format!("{flag}: cannot open {path}: {error}")))?;
             read(&mut file, path)
         }
         _ => Ok(text.as_bytes().to_vec()),

@@ -17,6 +17,7 @@ use super::context::{Context, Format};
 use super::failure::{Exit, Failure};
 use super::grants::{self, GRANT_COLUMNS};
 use super::http::{Api, NoQuery};
+use super::idp::parse_idp;
 use super::input::{
     Pair, confirm_name, parse_host, parse_injection, parse_pair, parse_reference, parse_span, read_secret,
 };
@@ -86,7 +87,12 @@ pub enum SecretGrantsCommand {
     /// Issue a further grant
     #[command(after_help = "Example:
   grantd managed-secrets grants create --secret stripe \\
-      --principal-type system --label nightly --expires-in 30d")]
+      --principal-type system --label nightly --expires-in 30d
+  grantd managed-secrets grants create --secret stripe \\
+      --principal-type user --user 0199c0de-0000-7000-8000-00000000beef
+  grantd managed-secrets grants create --secret stripe \\
+      --principal-type group --group engineering \\
+      --idp https://company.okta.com/oauth2/default")]
     Create(GrantCreateArgs),
     /// List the grants on a secret
     #[command(after_help = "Example:\n  grantd managed-secrets grants list --secret stripe")]
@@ -220,6 +226,15 @@ pub struct GrantCreateArgs {
     /// Whom the grant is for
     #[arg(long, value_name = "TYPE")]
     principal_type: PrincipalType,
+    /// With user: the id that `grantd end-users list` shows
+    #[arg(long, value_name = "USER", value_parser = parse_reference)]
+    user: Option<String>,
+    /// With group: the id that `grantd groups list` shows, or with --idp what the identity provider calls it
+    #[arg(long, value_name = "GROUP", value_parser = NonEmptyStringValueParser::new())]
+    group: Option<String>,
+    /// With group: the identity provider whose group it is, by id or issuer
+    #[arg(long, value_name = "IDP", value_parser = parse_idp)]
+    idp: Option<String>,
     /// Tells it from the other grants on the secret
     #[arg(long)]
     label: Option<String>,
@@ -236,7 +251,6 @@ enum PrincipalType {
     System,
     User,
     Group,
-    Agent,
 }
 
 #[derive(Args)]
@@ -334,10 +348,12 @@ pub async fn run(command: SecretsCommand, context: &mut Context) -> Result<(), F
                 PrincipalType::System => "system",
                 PrincipalType::User => "user",
                 PrincipalType::Group => "group",
-                PrincipalType::Agent => "agent",
             };
             let body = GrantCreate {
                 principal_type: principal_type.to_owned(),
+                user: args.user,
+                group: args.group,
+                idp: args.idp,
                 label: args.label,
                 expires_in_seconds: args.expires_in,
                 tenant: args.tenant,
@@ -451,7 +467,7 @@ fn read_fields(fields: Vec<Pair>, term: &mut Term) -> Result<BTreeMap<String, St
         let value =
             if from_elsewhere { read_secret(&format!("--field {name}="), &value, term)?.to_string() } else { value };
         if read.insert(name.clone(), value).is_some() {
-            return Err(Failure::usage(format!("--field: `{name}` is given twice")));
+            return Err(Failure::usage(format!("--field: `{name}` is given twice")).hint("Give each field once."));
         }
     }
     Ok(read)

@@ -11,7 +11,7 @@ use grantd_wire::api::{CursorPage, Event, EventsQuery};
 use serde_json::Value;
 
 use super::context::{Context, Format};
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::http::Api;
 use super::node::Node;
 use super::table::escape;
@@ -26,6 +26,7 @@ const PAGE: i64 = 1_000;
 const FIELDS: [&str; 7] = ["at", "outcome", "kind", "provider_id", "method", "host", "code"];
 
 pub async fn run(api: &Api, path: &[&str], query: EventsQuery, context: &mut Context) -> Result<(), Failure> {
+    context.check_event_fields()?;
     let mut tail = Tail { newest: query.since, seen: BTreeMap::new(), query };
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     if tail.newest.is_none() {
@@ -37,26 +38,38 @@ pub async fn run(api: &Api, path: &[&str], query: EventsQuery, context: &mut Con
             look = tail.look(api, path) => look,
             _ = &mut interrupt => return Ok(()),
         };
-        match look {
+        let pause = match look {
             Ok(events) => {
                 if std::mem::take(&mut is_away) {
                     context.term.note("the server is back");
                 }
                 let lines: String = events.iter().map(|event| line(event, context)).collect();
                 context.term.print(&lines)?;
+                EVERY
             }
-            // It restarts, or is busy: what happens meanwhile is shown afterwards.
-            Err(failure) if failure.exit == Exit::Error => {
+            // What happens meanwhile is shown afterwards.
+            Err(failure) => {
+                let Some(pause) = passes(&failure) else { return Err(failure) };
                 if !std::mem::replace(&mut is_away, true) {
                     context.term.note(&format!("{}; waiting for it", failure.message));
                 }
+                pause
             }
-            Err(failure) => return Err(failure),
-        }
+        };
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
             _ = &mut interrupt => return Ok(()),
         }
+    }
+}
+
+/// How long to wait where it will do: the server restarts, or is busy, or was asked too often. Nothing else gets better by itself.
+fn passes(failure: &Failure) -> Option<Duration> {
+    match failure.status {
+        Some(429) => Some(failure.retry_after.unwrap_or_default().max(EVERY)),
+        Some(500..) => Some(EVERY),
+        Some(_) => None,
+        None => failure.is_lost().then_some(EVERY),
     }
 }
 
@@ -134,4 +147,41 @@ fn line(event: &Event, context: &Context) -> String {
         }
     };
     words.join("  ").trim_end().to_owned() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::failure::{BROKEN_OFF, Exit, UNREACHABLE};
+
+    #[test]
+    fn only_what_passes_is_waited_for() {
+        let lost = |error| Failure::new(Exit::Error, error, "No.");
+        let said = |status, seconds: Option<u64>| Failure {
+            status: Some(status),
+            retry_after: seconds.map(Duration::from_secs),
+            ..lost("refused")
+        };
+        for (failure, wanted) in [
+            (lost(UNREACHABLE), Some(EVERY)),
+            (lost(BROKEN_OFF), Some(EVERY)),
+            (lost("unexpected_answer"), None),
+            (lost("redirected"), None),
+            (said(500, None), Some(EVERY)),
+            (said(502, None), Some(EVERY)),
+            (said(503, Some(30)), Some(EVERY)),
+            (said(429, None), Some(EVERY)),
+            (said(429, Some(0)), Some(EVERY)),
+            (said(429, Some(7)), Some(Duration::from_secs(7))),
+            (said(400, None), None),
+            (said(401, None), None),
+            (said(403, None), None),
+            (said(404, None), None),
+            (said(409, None), None),
+            (said(410, None), None),
+            (said(422, Some(7)), None),
+        ] {
+            assert_eq!(passes(&failure), wanted, "{failure:?}");
+        }
+    }
 }

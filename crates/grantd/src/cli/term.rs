@@ -42,7 +42,7 @@ impl Term {
             stderr_is_terminal: io::stderr().is_terminal(),
             width: console::Term::stdout().size_checked().map(|(_rows, columns)| columns),
             err_width: console::Term::stderr().size_checked().map(|(_rows, columns)| columns),
-            color_is_wanted: env.find_filled("NO_COLOR").is_none() && env.find("TERM") != Some("dumb"),
+            color_is_wanted: color_is_wanted(env),
             input_was_read: false,
             clock: Box::new(Host),
         }
@@ -91,10 +91,15 @@ impl Term {
     }
 }
 
+/// Whether colours may be used: see <https://no-color.org>, which says that an empty text counts for nothing.
+fn color_is_wanted(env: &Env) -> bool {
+    env.find_filled("NO_COLOR").is_none() && env.find("TERM") != Some("dumb")
+}
+
 fn output_failed(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::silent(Exit::Ok),
-        _ => Failure::local(format!("cannot write the output: {error}")),
+        _ => Failure::local(format!("cannot write the output: {error}")).hint("Is there room where it goes?"),
     }
 }
 
@@ -151,9 +156,35 @@ pub mod testing {
         (term, out, err)
     }
 
+    /// A person: what is asked is shown, and answered with `typed`.
+    pub fn person(typed: &str) -> (Term, Sink, Sink) {
+        let (term, out, err) = term(typed);
+        (Term { stdin_is_terminal: true, stderr_is_terminal: true, ..term }, out, err)
+    }
+
     /// Stdout is a terminal of so many columns, without colors.
     pub fn terminal(stdin: &str, width: u16, clock: Box<dyn Clock>) -> (Term, Sink, Sink) {
         let (term, out, err) = term(stdin);
         (Term { stdout_is_terminal: true, width: Some(width), clock, ..term }, out, err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_left_out_where_the_environment_says_so() {
+        for (variables, wanted) in [
+            (&[][..], true),
+            (&[("NO_COLOR", "1")], false),
+            (&[("NO_COLOR", "false")], false),
+            (&[("NO_COLOR", "")], true),
+            (&[("TERM", "xterm-256color")], true),
+            (&[("TERM", "dumb")], false),
+        ] {
+            let env: Env = variables.iter().copied().collect();
+            assert_eq!(Term::of_process(&env).color_is_wanted, wanted, "{variables:?}");
+        }
     }
 }

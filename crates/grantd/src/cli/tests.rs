@@ -1,6 +1,7 @@
 //! Whole command lines against a scripted management API.
 
 mod auth;
+mod confirm;
 mod connect;
 mod golden;
 mod identity;
@@ -21,7 +22,7 @@ use axum::response::IntoResponse as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::term::testing::term;
+use super::term::testing::{person, term};
 use super::*;
 
 const APP: &str = "0199c0de-0000-7000-8000-0000000000a1";

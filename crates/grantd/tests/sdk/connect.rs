@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::vault::{Vault, World};
 
 /// A browser: its cookie, and what it sends.
-struct Browser<'v> {
+pub struct Browser<'v> {
     vault: &'v Vault,
     http: reqwest::Client,
     cookie: String,
@@ -20,7 +20,7 @@ struct Browser<'v> {
 
 impl<'v> Browser<'v> {
     /// Opens a session's link.
-    async fn open(vault: &'v Vault, link: &str) -> Self {
+    pub async fn open(vault: &'v Vault, link: &str) -> Self {
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         let mut browser = Self { vault, http, cookie: String::new(), page: String::new() };
         let opened = browser.post("/connect/open", &[("session", link)]).await;
@@ -42,7 +42,7 @@ impl<'v> Browser<'v> {
     }
 
     /// Presses a button of the session's page.
-    async fn press(&self, action: &str) -> String {
+    pub async fn press(&self, action: &str) -> String {
         let page = self.get(&self.page).await.text().await.unwrap();
         let csrf = between(&page, r#"name="csrf" value=""#, "\"");
         let pressed = self.post(&format!("{}/{action}", self.page), &[("csrf", &csrf), ("provider", "acme")]).await;
@@ -51,8 +51,18 @@ impl<'v> Browser<'v> {
 
     /// Consents here and there.
     async fn consent(&self) {
-        let link = between(&self.press("start").await, "url=", "\"").replace("&amp;", "&");
-        let state = between(&format!("{link}&"), "state=", "&");
+        let link = self.leave().await;
+        self.come_back(&link).await;
+    }
+
+    /// Consents here; the link to the provider.
+    pub async fn leave(&self) -> String {
+        between(&self.press("start").await, "url=", "\"").replace("&amp;", "&")
+    }
+
+    /// Consents there.
+    pub async fn come_back(&self, link: &str) {
+        let state = in_query(link, "state");
         let back = self.get(&format!("/oauth/callback?code=code-1&state={state}")).await;
         assert!(back.status().is_success() || back.status().is_redirection(), "{back:?}");
     }
@@ -60,6 +70,11 @@ impl<'v> Browser<'v> {
 
 fn header(answer: &reqwest::Response, name: &str) -> String {
     answer.headers()[name].to_str().unwrap().to_owned()
+}
+
+/// What a link says under this name.
+pub fn in_query(link: &str, name: &str) -> String {
+    between(&format!("{link}&"), &format!("{name}="), "&")
 }
 
 fn encoded(text: &str) -> String {

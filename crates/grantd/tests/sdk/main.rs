@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic, in its helpers too")]
 
 mod connect;
+mod sign_in;
+mod tls;
 mod vault;
 
 use grantd_sdk::{Constraints, Error, GrantFilter, GrantPolicy, Principal, Retries, SecretGrantRequest};
@@ -61,6 +63,15 @@ async fn core_05_core_06_core_07_private_certificates() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("certificate"), "{said}");
     assert_eq!(vault.provider.seen().len(), 1);
+
+    // A listener that has the same certificate and looks at what is spoken: HTTP/2 where it is offered, and else what is left.
+    for (offered, spoken) in [(&["h2", "http/1.1"][..], "h2"), (&["http/1.1"], "http/1.1")] {
+        let (base_url, seen) = tls::listener(offered);
+        let output = tokio::task::block_in_place(|| request(&base_url));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{said}");
+        assert_eq!(seen.await.unwrap(), tls::Seen { agreed: spoken.to_owned(), is_preface: spoken == "h2" }, "{said}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The binary as a process of its own, a provider beside it, and what an operator sets up.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -14,14 +15,16 @@ use grantd_sdk::{App, AppBuilder};
 use serde_json::{Value, json};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_grantd");
-const CERTIFICATE: &str = include_str!("../../src/tls/test-cert.pem");
-const CERTIFICATE_KEY: &str = include_str!("../../src/tls/test-key.pem");
+pub const CERTIFICATE: &str = include_str!("../../src/tls/test-cert.pem");
+pub const CERTIFICATE_KEY: &str = include_str!("../../src/tls/test-key.pem");
 /// What the secret of a world holds.
 pub const VALUE: &str = "value-of-the-secret-1";
 
-/// A provider on loopback: answers the status in `/status/N`, else 200, and remembers the credentials it saw.
+/// A provider on loopback: answers what it was told to say, the status in `/status/N`, else 200, and remembers the credentials it
+/// saw.
 pub struct Provider {
     pub authority: String,
+    pages: Arc<Mutex<BTreeMap<&'static str, String>>>,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
@@ -31,21 +34,26 @@ impl Provider {
         let authority = listener.local_addr().unwrap().to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
+        let pages = Arc::new(Mutex::new(BTreeMap::from([
+            // What an OAuth provider answers: tokens of the one account there is, and whose it is.
+            (
+                "/token",
+                r#"{"access_token": "tokens-of-user-1", "token_type": "Bearer", "expires_in": 3600}"#.to_owned(),
+            ),
+            ("/me", r#"{"sub": "user-1"}"#.to_owned()),
+        ])));
+        let said = Arc::clone(&pages);
         let router = Router::new().fallback(move |request: Request| {
             let credential = request.headers().get("authorization").map(|v| v.to_str().unwrap().to_owned());
             assert!(request.headers().keys().all(|name| name != "x-api-key" && !name.as_str().starts_with("x-alter-")));
             log.lock().unwrap().push(credential.unwrap_or_default());
             let path = request.uri().path().to_owned();
             let status = path.strip_prefix("/status/").and_then(|text| text.parse::<u16>().ok()).unwrap_or(200);
+            let page = said.lock().unwrap().get(&*path).cloned();
             async move {
-                // What an OAuth provider answers: tokens of the one account there is, and whose it is.
-                let json = |text: &'static str| ([("content-type", "application/json")], text).into_response();
-                match &*path {
-                    "/token" => {
-                        json(r#"{"access_token": "tokens-of-user-1", "token_type": "Bearer", "expires_in": 3600}"#)
-                    }
-                    "/me" => json(r#"{"sub": "user-1"}"#),
-                    _ => {
+                match page {
+                    Some(page) => ([("content-type", "application/json")], page).into_response(),
+                    None => {
                         let status = axum::http::StatusCode::from_u16(status).unwrap();
                         (status, Bytes::from_static(b"theirs")).into_response()
                     }
@@ -53,11 +61,16 @@ impl Provider {
             }
         });
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { authority, seen }
+        Self { authority, pages, seen }
     }
 
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.authority)
+    }
+
+    /// From now on this is at `path`.
+    pub fn says(&self, path: &'static str, page: &Value) {
+        self.pages.lock().unwrap().insert(path, page.to_string());
     }
 
     pub fn seen(&self) -> Vec<String> {

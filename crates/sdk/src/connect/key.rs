@@ -6,10 +6,11 @@ use grantd_wire::TimeMs;
 use grantd_wire::limits::LABEL_CHARS_MAX;
 use grantd_wire::sdk::{KeySessionRequest, Lifetime, RequestedGrant};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{flag, grant_id};
 use crate::app::{App, Ask, read};
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::retry::Repeat;
 
 const SESSION_PATH: &str = "/sdk/managed-secrets/connect/session";
@@ -36,16 +37,51 @@ impl App {
             return Err(Error::Invalid("a key belongs to a user: give their token as user_token".to_owned()));
         }
         let ask = Ask::post(SESSION_PATH, &body, Repeat::MakesAnother);
-        let answer = self.inner.ask(&ask, &self.identity(None, None)).await?;
-        let session: KeySession = read(&answer)?;
+        let answer = self.inner.ask(&ask, &self.identity(None, None)).await.map_err(unknown_field)?;
         let status = answer.status.as_u16();
+        let told: Map<String, Value> = read(&answer)?;
+        let tells_path = told.contains_key("path");
+        let session: KeySession = read(&answer)?;
         if session.session_token.is_empty() || session.connect_url.is_empty() {
             return Err(Error::unusable(status, "it holds no session"));
+        }
+        if !tells_path {
+            return Err(unsupported("provider", Refusal::of_client(status, IGNORED.to_owned())));
         }
         if body.provider.as_deref() != Some(&*session.secret_slug) {
             return Err(Error::unusable(status, "it is of another secret"));
         }
-        Ok(session)
+        match (body.delegable == Some(true), session.delegable_requested) {
+            (true, false) => Err(unsupported("delegable", Refusal::of_client(status, IGNORED.to_owned()))),
+            (false, true) => Err(Error::unusable(status, "its grant would be one to hand on, which nobody asked for")),
+            (true, true) | (false, false) => Ok(session),
+        }
+    }
+}
+
+const IGNORED: &str = "the vault ignored a part of what was asked: it is older than this client, and is to be upgraded";
+
+fn unsupported(field: &str, mut refusal: Refusal) -> Error {
+    let feature = format!("managed_secret_connect_{field}");
+    refusal.details.insert("feature".to_owned(), feature.clone().into());
+    Error::ServerFeatureUnsupported { feature, refusal: Box::new(refusal) }
+}
+
+/// A vault that does not know a field refuses it by name, or misses one that it wants in its place.
+fn unknown_field(error: Error) -> Error {
+    let Error::Backend(refusal) = error else { return error };
+    let listed = refusal.details.get("detail").and_then(Value::as_array).filter(|_| refusal.status == 422);
+    let unknown = listed.into_iter().flatten().find_map(|one| {
+        let is_unknown = matches!(one["type"].as_str(), Some("extra_forbidden" | "missing"));
+        one["loc"][1].as_str().filter(|_| is_unknown && one["loc"][0] == "body")
+    });
+    let unknown = match refusal.code.as_deref() {
+        Some("delegated_agent_id_required") if refusal.status == 422 => Some("agent"),
+        _ => unknown,
+    };
+    match unknown.map(str::to_owned) {
+        Some(field) => unsupported(&field, *refusal),
+        None => Error::Backend(refusal),
     }
 }
 
@@ -83,6 +119,18 @@ impl KeyRequest {
     /// The user replaces the key behind this grant, which keeps its id.
     pub fn repair_grant_id(mut self, grant_id: impl Into<String>) -> Self {
         self.body.repair_grant_id = Some(grant_id.into());
+        self
+    }
+
+    /// The agent that is to use the grant: its id or name.
+    pub fn agent(mut self, agent: impl Into<String>) -> Self {
+        self.body.agent = Some(agent.into());
+        self
+    }
+
+    /// That agent may hand it on.
+    pub fn delegable(mut self) -> Self {
+        self.body.delegable = Some(true);
         self
     }
 
@@ -137,8 +185,8 @@ pub struct KeySession {
     /// Seconds it lives.
     pub expires_in: u64,
     pub expires_at: TimeMs,
-    /// What the user is asked for; none: that is not told. An answer without it is of a vault that knows nothing of keys.
-    #[serde(deserialize_with = "Option::deserialize")]
+    /// What the user is asked for; none: that is not told.
+    #[serde(default)]
     pub path: Option<KeyPath>,
     /// The grant that the user lets the app use, or whose key they replace.
     #[serde(default)]
@@ -149,6 +197,12 @@ pub struct KeySession {
     /// The template that the secret was made from.
     #[serde(default)]
     pub template_slug: Option<String>,
+    /// The agent that is to use the grant.
+    #[serde(default)]
+    pub agent_id: Option<String>,
+    /// Whether that agent may hand it on.
+    #[serde(default, deserialize_with = "flag")]
+    pub delegable_requested: bool,
 }
 
 /// What a user is asked for.

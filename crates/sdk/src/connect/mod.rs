@@ -16,6 +16,7 @@ use crate::error::{Error, Refusal};
 use crate::retry::Repeat;
 
 pub use key::{KeyPath, KeyRequest, KeySession};
+pub(crate) use poll::link_is_shown;
 pub use poll::{CONNECT_POLL_INTERVAL, CONNECT_TIMEOUT, ConnectEvent, ConnectWait};
 pub use request::ConnectRequest;
 
@@ -262,8 +263,8 @@ pub struct DeclinedProvider {
     pub declined_at: Option<TimeMs>,
 }
 
-/// A session that ended with `code`, as a poll told it.
-fn ended(status: u16, code: &str, message: String) -> Refusal {
+/// A session that ended with `code`, as the vault told it.
+pub(crate) fn ended(status: u16, code: &str, message: String) -> Refusal {
     let mut refusal = Refusal::of_client(status, message);
     refusal.details.insert("error_code".to_owned(), code.into());
     refusal.code = Some(code.to_owned());

@@ -72,11 +72,8 @@ impl ConnectWait {
 
     /// The link is there: whoever is to open it learns of it.
     pub(super) fn begun(mut self, session: ConnectSession) -> Self {
-        #[cfg(feature = "browser")]
-        let is_open = self.open_browser && crate::open_browser(&session.connect_url);
-        #[cfg(not(feature = "browser"))]
-        let is_open = false;
-        if self.on_event.is_none() && !is_open {
+        let is_shown = link_is_shown(&session.connect_url, self.open_browser);
+        if self.on_event.is_none() && !is_shown {
             eprintln!("Open this link to connect: {}", session.connect_url);
         }
         self.tell(ConnectEvent::Begun(session));
@@ -103,6 +100,17 @@ impl fmt::Debug for ConnectWait {
             .field("poll_interval", &self.poll_interval)
             .field("open_browser", &self.open_browser)
             .finish_non_exhaustive()
+    }
+}
+
+/// Whether a browser shows the link, which one is to do if `opens` says so.
+pub(crate) fn link_is_shown(link: &str, opens: bool) -> bool {
+    #[cfg(feature = "browser")]
+    return opens && crate::open_browser(link);
+    #[cfg(not(feature = "browser"))]
+    {
+        let _ = (link, opens);
+        false
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::response::Response;
 
 pub(crate) use classify::from_answer;
+pub(crate) use refusal::RETRY_AFTER_SECONDS;
 pub use refusal::{CredentialChoice, GrantCandidate, Refusal};
 
 /// Any error from outside: what a callback of yours gives, or what the network library says.
@@ -24,7 +25,8 @@ pub type Source = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The call was refused here, before anything was sent.
+    /// The call was refused here: what it asks for cannot be. Nothing was sent to a provider, and to the vault at most what
+    /// showed it.
     #[error("{0}")]
     Invalid(String),
     /// The text given as a key is none.
@@ -194,6 +196,9 @@ pub enum Error {
     /// Nothing was connected; the code says why.
     #[error("{0}")]
     ConnectFlow(Box<Refusal>),
+    /// The user could not sign in; the code says why, or the vault does not know sign-ins.
+    #[error("{0}")]
+    SignIn(Box<Refusal>),
     /// The user was not done in time.
     #[error("{message}")]
     ConnectTimeout {
@@ -220,6 +225,14 @@ pub enum Error {
     /// Any other refusal of the vault, or an answer that cannot be used.
     #[error("{0}")]
     Backend(Box<Refusal>),
+
+    /// The vault ignored a part of what was asked, as one does that does not know it: it is too old.
+    #[error("{refusal}")]
+    ServerFeatureUnsupported {
+        /// What it does not know.
+        feature: String,
+        refusal: Box<Refusal>,
+    },
 
     /// The provider answered 400 or more. [`any_status`](crate::RequestBuilder::any_status) makes that a `Response`.
     #[error("the provider answered {}", response.status)]
@@ -303,8 +316,10 @@ impl Error {
             | Self::ConnectConfig(refusal)
             | Self::ConnectDenied(refusal)
             | Self::ConnectFlow(refusal)
+            | Self::SignIn(refusal)
             | Self::RateLimit { refusal, .. }
             | Self::QuotaExceeded { refusal, .. }
+            | Self::ServerFeatureUnsupported { refusal, .. }
             | Self::Backend(refusal) => Some(refusal),
         }
     }
@@ -328,7 +343,7 @@ impl Error {
         match self {
             Self::RateLimit { retry_after, .. } | Self::QuotaExceeded { retry_after, .. } => *retry_after,
             _ => {
-                let seconds = self.refusal()?.details.get(refusal::RETRY_AFTER_SECONDS)?.as_u64()?;
+                let seconds = self.refusal()?.details.get(RETRY_AFTER_SECONDS)?.as_u64()?;
                 Some(Duration::from_secs(seconds))
             }
         }

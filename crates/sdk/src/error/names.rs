@@ -17,7 +17,7 @@ impl Error {
     pub fn classes(&self) -> &'static [&'static str] {
         match self {
             Self::Invalid(_) => classes!("AlterValueError"),
-            Self::MalformedKey | Self::UserToken { .. } => classes!(),
+            Self::MalformedKey | Self::UserToken { .. } | Self::SignIn(_) => classes!(),
             Self::InvalidKey(_) => classes!("InvalidKeyError", "AgentError", "BackendError"),
             Self::KeyRevoked(_) => classes!("KeyRevokedError", "AgentError", "BackendError"),
             Self::KeyExpired(_) => classes!("KeyExpiredError", "AgentError", "BackendError"),
@@ -56,6 +56,7 @@ impl Error {
             Self::ConnectTimeout { .. } => classes!("ConnectTimeoutError", "ConnectFlowError"),
             Self::RateLimit { .. } => classes!("RateLimitError", "BackendError"),
             Self::QuotaExceeded { .. } => classes!("QuotaExceededError", "BackendError"),
+            Self::ServerFeatureUnsupported { .. } => classes!("ServerFeatureUnsupportedError", "BackendError"),
             Self::Backend(_) => classes!("BackendError"),
             Self::ProviderApi { .. } => classes!("ProviderAPIError"),
             Self::ProviderUnauthorized { .. } => classes!("ProviderUnauthorizedError", "ProviderAPIError"),

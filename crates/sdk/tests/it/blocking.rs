@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use grantd_sdk::{App, Constraints, Error, GrantFilter};
+use grantd_sdk::{App, AssertionRequest, AuthWait, Constraints, Error, GrantFilter, IdentityRequest};
 use serde_json::json;
 
 use crate::REPORT;
@@ -20,6 +20,17 @@ fn serve() -> Server {
                 "/sdk/grants/list" => Some(Play::json(
                     200,
                     &json!({"grants": [], "total": 0, "limit": 1, "offset": 0, "has_more": false}),
+                )),
+                "/sdk/auth/session" => Some(Play::json(
+                    201,
+                    &json!({"session_token": "s", "auth_url": "u", "expires_in": 1, "expires_at": "2026-11-24T10:10:00Z"}),
+                )),
+                "/sdk/auth/poll" => Some(Play::json(200, &json!({"status": "completed", "user_token": "jwt"}))),
+                "/sdk/auth/verify-token" => Some(Play::json(200, &json!({"sub": "alice"}))),
+                "/sdk/identity/resolve" => Some(Play::json(200, &json!({"app_id": "a"}))),
+                "/sdk/identity/assert" => Some(Play::json(
+                    200,
+                    &json!({"token": "t", "expires_at": "2026-11-24T10:10:00Z", "identity": {"app_id": "a"}}),
                 )),
                 _ => None,
             })
@@ -47,6 +58,19 @@ fn calls_are_made_and_reported_without_a_runtime() {
 }
 
 #[test]
+fn core_94_core_96_core_97_core_100_a_user_signs_in_without_a_runtime() {
+    let server = serve();
+    let app = App::builder(KEY).base_url(server.base_url()).build_blocking().unwrap();
+    let begun = app.create_auth_session().unwrap();
+    assert_eq!(app.poll_auth_session(&begun.session_token, AuthWait::new()).unwrap().user_token, "jwt");
+    app.authenticate(AuthWait::new().open_browser(false).on_begun(drop)).unwrap();
+    assert_eq!(app.resolve_identity(IdentityRequest::new()).unwrap().app_id, "a");
+    assert_eq!(app.assert_identity(AssertionRequest::new("urn:x")).unwrap().token, "t");
+    assert_eq!(server.at("/sdk/identity/resolve")[0].json()["user_token"], "jwt");
+    assert_eq!(app.verify_user_token("jwt").unwrap().as_deref(), Some("alice"));
+}
+
+#[test]
 fn many_threads_share_one_client() {
     let server = serve();
     let app = App::builder(KEY).base_url(server.base_url()).build_blocking().unwrap();
@@ -64,6 +88,7 @@ async fn inside_a_runtime_a_blocking_call_says_what_to_do() {
     let server = Server::start(|_| Some(release(&json!({})))).await;
     let app = App::builder(KEY).base_url(server.base_url()).build_blocking().unwrap();
     for outcome in [
+        app.verify_user_token("jwt").map(drop),
         app.request("GET", &server.url("/x")).grant_id(GRANT).send().map(drop),
         app.list_grants(&GrantFilter::default()).map(drop),
         app.close(),

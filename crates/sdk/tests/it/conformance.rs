@@ -162,6 +162,24 @@ async fn core_28_core_29_core_31_core_102_answers_that_break_the_contract() {
 }
 
 #[tokio::test]
+async fn core_102_a_host_that_names_no_region_is_the_callers_matter() {
+    let fields = |fields| json!({"injection_format": "AWS4-HMAC-SHA256", "additional_credentials": fields});
+    for (given, wanted) in [
+        (json!({"secret_key": "aws-secret", "service": "s3"}), "region"),
+        (json!({"secret_key": "aws-secret", "region": "eu-west-1"}), "service"),
+    ] {
+        let server = releasing(fields(given)).await;
+        let error = app(&server).request("GET", &server.url("/x")).grant_id(GRANT).send().await.unwrap_err();
+        assert!(matches!(&error, Error::Invalid(why) if why.contains(wanted)), "{error:?}");
+        assert_eq!(error.classes(), ["AlterValueError", "AlterSDKError"]);
+        assert!(server.at("/x").is_empty());
+    }
+    // Without a secret there is nothing to sign with, whatever else is missing: that is the vault's.
+    let error = refused(release(&fields(json!({"session_token": "x"})))).await;
+    assert!(matches!(error, Error::Backend(_)), "{error:?}");
+}
+
+#[tokio::test]
 async fn core_30_core_32_all_injections_and_unknown_fields() {
     let server = releasing(json!({
         "injection_header": "X-Token",

@@ -8,6 +8,7 @@ mod connect;
 mod key_entry;
 mod retries;
 mod server;
+mod sign_in;
 
 use std::time::Duration;
 

@@ -54,9 +54,6 @@ fn view(session: &Session, steps: &[Step], now: TimeMs) -> ConnectSession {
 }
 
 pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    if let Some(answer) = request.replayed(vault).await? {
-        return Ok(answer);
-    }
     let ask = asked(parse::json(&request.body)?, request.source.now)?;
     active(app)?;
     let (by, now) = (Asker::OperatorId(request.operator.id), request.source.now);

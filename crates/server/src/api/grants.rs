@@ -2,14 +2,14 @@
 
 use grantd_domain::audit::Kind;
 use grantd_domain::env::new_uuid;
-use grantd_domain::grant::{App, Behind, Grant, GrantStatus, Principal, Tenant, check_text};
+use grantd_domain::grant::{App, Behind, Grant, GrantStatus, Principal, Tenant, Wanted, check_text};
 use grantd_store::grants::{self, GrantFilter, Listed, On};
 use grantd_store::{Tx, append_event, apps, providers, secrets};
 use grantd_wire::api::{
     self, GrantCreate, GrantRevoke, GrantUpdate, GrantsRevoke, ListQuery, RevokeFailure, RevokedGrant, RevokedGrants,
     TenantBinding,
 };
-use grantd_wire::ids::{CredentialId, GrantId, UserId};
+use grantd_wire::ids::{CredentialId, GrantId, GroupId, UserId};
 use grantd_wire::{Code, Error, TimeMs, limits};
 use serde_json::{Value, json};
 
@@ -35,6 +35,11 @@ fn view(Listed { grant, credential, behind, upstream }: &Listed, now: TimeMs) ->
         Tenant::Exempt => (None, true),
         Tenant::Unbound => (None, false),
     };
+    let (user_id, group_id) = match grant.principal {
+        Principal::System => (None, None),
+        Principal::User(user) => (Some(user.to_string()), None),
+        Principal::Group(group) => (None, Some(group.to_string())),
+    };
     api::Grant {
         grant_id: grant.id.to_string(),
         app_id: grant.app_id.to_string(),
@@ -49,6 +54,8 @@ fn view(Listed { grant, credential, behind, upstream }: &Listed, now: TimeMs) ->
         needs_reconnect: credential.needs_reconnect(now),
         credential_id: credential.id.to_string(),
         principal_type: grant.principal.kind().to_owned(),
+        user_id,
+        group_id,
         label: grant.label.clone(),
         status: grant.status_at(now).to_owned(),
         reason,
@@ -132,19 +139,7 @@ fn check_tenant(value: &str) -> Result<(), Error> {
 
 pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
     let ask: GrantCreate = parse::json(&request.body)?;
-    match ask.principal_type.as_str() {
-        "system" => {}
-        "user" | "group" => {
-            return Err(Error::new(Code::FeatureUnavailable).message(
-                "Grants to users and groups are made by programs, with POST /sdk/managed-secrets/{slug}/grants. Use system here.",
-            ));
-        }
-        "agent" => {
-            return Err(Error::new(Code::FeatureUnavailable)
-                .message("Grants to agents need agents, which are not built yet. Use system."));
-        }
-        _ => return Err(Error::impossible("principal_type", "must be system, user, group or agent")),
-    }
+    let wanted = Wanted::parse(&ask.principal_type, ask.user.as_deref(), ask.group.as_deref(), ask.idp.as_deref())?;
     active(app)?;
     if let Some(label) = &ask.label {
         check_text("label", label, limits::LABEL_CHARS_MAX)?;
@@ -153,7 +148,7 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         check_tenant(tenant)?;
     }
     let now = request.source.now;
-    let id = new_uuid(&*vault.env);
+    let (id, group_id) = (new_uuid(&*vault.env), GroupId::from_uuid(new_uuid(&*vault.env)));
     let grant = Grant {
         id: GrantId::from_uuid(id),
         app_id: app.id,
@@ -171,7 +166,8 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     let (name, app) = (request.object(), app.id);
     let insert = move |tx: &mut Tx<'_>| {
         let secret = secrets::find(tx, app, &name)?.ok_or(Code::SecretNotFound)?;
-        let grant = flow::grants::create(tx, &secret, grant.clone(), &drafts)?;
+        let principal = flow::grants::principal(tx, app, &wanted, (group_id, now))?;
+        let grant = flow::grants::create(tx, &secret, Grant { principal, ..grant.clone() }, &drafts)?;
         let listed = grants::find(tx, app, grant.id)?.ok_or(Code::Internal)?;
         Ok(view(&listed, now))
     };

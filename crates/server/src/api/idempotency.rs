@@ -118,12 +118,13 @@ fn hash(pepper: &Pepper, parts: &[&[u8]]) -> [u8; 32] {
 }
 
 impl Request {
-    /// The first answer again, if this very call was answered before. For what asks or looks before it writes.
+    /// The first answer again, if this very call was answered before. Another call under the same key goes on, to be refused by
+    /// [`once`](Self::once) if it is one that takes a key.
     pub async fn replayed(&self, vault: &Vault) -> Result<Option<Answer>, Error> {
         let Some(attempt) = self.attempt else { return Ok(None) };
         let now = self.source.now;
         let kept = vault.store.read(move |tx| idempotency::find(tx, &attempt.key_hash, now)).await.map_err(of_store)?;
-        match kept {
+        match kept.filter(|kept| kept.request_hash == attempt.request_hash) {
             Some(kept) => attempt.replay(vault, self.route, &kept).await.map(Some),
             None => Ok(None),
         }

@@ -95,9 +95,6 @@ pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
 }
 
 pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    if let Some(before) = request.replayed(vault).await? {
-        return Ok(before);
-    }
     let mut ask: IdentityProviderCreate = parse::json(&request.body)?;
     let secret = ask.client_secret.take().map(Secret::new);
     let mut idp = planned(vault, request, app, ask).await?;

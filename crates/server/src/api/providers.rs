@@ -130,9 +130,6 @@ pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
 }
 
 pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    if let Some(before) = request.replayed(vault).await? {
-        return Ok(before);
-    }
     let mut ask: ProviderCreate = parse::json(&request.body)?;
     let secret = ask.client_secret.take().map(Secret::new);
     let mut provider = planned(vault, request, app, ask).await?;

@@ -5,14 +5,14 @@ use grantd_domain::credential::SecretValue;
 use grantd_domain::destination::Rules;
 use grantd_domain::env::new_uuid;
 use grantd_domain::grant::{
-    App, Credential, CredentialOf, CredentialState, Grant, GrantStatus, ManagedSecret, Principal, Tenant, check_text,
-    slug,
+    App, Credential, CredentialOf, CredentialState, Grant, GrantStatus, ManagedSecret, Principal, Tenant,
 };
 use grantd_domain::inject::{self, Plan};
+use grantd_domain::new_secret::{self, NewSecret};
 use grantd_domain::template;
 use grantd_store::grants::GrantFilter;
 use grantd_store::{Tx, append_event, apps, crash, credentials, grants, secrets};
-use grantd_wire::api::{self, AllowedHosts, CredentialType, ListQuery, SecretCreate, SecretRotate};
+use grantd_wire::api::{self, AllowedHosts, ListQuery, SecretCreate, SecretRotate};
 use grantd_wire::ids::{AppId, CredentialId, GenerationId, GrantId, SecretId};
 use grantd_wire::{Code, Error, limits};
 use serde_json::json;
@@ -87,9 +87,12 @@ pub async fn show(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
 
 pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
     let mut ask: SecretCreate = parse::json(&request.body)?;
-    let template = filled(&mut ask)?;
-    let (env, now) = (&*vault.env, request.source.now);
-    let secret = planned(request, app, &ask, SecretId::from_uuid(new_uuid(env)))?;
+    let new = new_secret::plan(&mut ask)?;
+    if ask.allow_any_host {
+        request.admin_only("store a secret that may go to any host")?;
+    }
+    let (env, now, template) = (&*vault.env, request.source.now, new.template);
+    let secret = planned(request, app, &ask, new, SecretId::from_uuid(new_uuid(env)));
     let value = SecretValue::new(ask.value, ask.fields);
     let id = CredentialId::from_uuid(new_uuid(env));
     let credential = Credential {
@@ -147,52 +150,24 @@ pub async fn create(vault: &Vault, request: &Request, app: &App) -> Result<Answe
     request.once(vault, insert).await
 }
 
-/// Completes what was asked for from its template, and gives that one's id.
-fn filled(ask: &mut SecretCreate) -> Result<Option<&'static str>, Error> {
-    let Some(id) = ask.template.take().filter(|id| id != template::CUSTOM) else { return Ok(None) };
-    let template = template::find(&id).ok_or_else(|| {
-        Error::impossible("template", "there is no such template")
-            .hint("`grantd managed-secrets templates` lists them; `custom` is none.")
-    })?;
-    template.fill(ask)?;
-    Ok(Some(template.id.as_str()))
-}
-
-fn planned(request: &Request, app: &App, ask: &SecretCreate, id: SecretId) -> Result<ManagedSecret, Error> {
-    check_text("name", &ask.name, limits::NAME_CHARS_MAX)?;
-    let slug = slug(&ask.name).ok_or_else(|| {
-        Error::impossible("name", "must hold a letter or digit of the English alphabet, for the slug")
-    })?;
-    let Plan { header, format, injections } = inject::plan(ask)?;
-    let hosts = rules(&ask.allowed_hosts)?;
-    if ask.allow_any_host {
-        request.admin_only("store a secret that may go to any host")?;
-    }
-    if hosts.0.is_empty() && !ask.allow_any_host {
-        return Err(Error::impossible(
-            "allowed_hosts",
-            "name the hosts this secret may go to, such as api.example.com",
-        )
-        .hint("grantd managed-secrets create … --allowed-host api.example.com"));
-    }
-    let credential_type = ask.credential_type.unwrap_or(CredentialType::BearerToken);
-    let names: Vec<&str> = ask.fields.keys().map(String::as_str).collect();
-    inject::check_signable(credential_type, &names, &hosts.0, ask.allow_any_host)?;
-    Ok(ManagedSecret {
+/// The row of a secret that is to be stored.
+fn planned(request: &Request, app: &App, ask: &SecretCreate, new: NewSecret, id: SecretId) -> ManagedSecret {
+    let Plan { header, format, injections } = new.plan;
+    ManagedSecret {
         id,
         app_id: app.id,
-        slug,
+        slug: new.slug,
         name: ask.name.clone(),
-        credential_type,
+        credential_type: new.credential_type,
         header,
         format,
         injections,
         field_names: ask.fields.keys().cloned().collect(),
-        hosts: hosts.0,
+        hosts: new.hosts.0,
         any_host: ask.allow_any_host,
         created_at: request.source.now,
         version: 1,
-    })
+    }
 }
 
 fn rules(texts: &[String]) -> Result<Rules, Error> {
@@ -208,9 +183,6 @@ struct Rotation {
 }
 
 pub async fn rotate(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    if let Some(before) = request.replayed(vault).await? {
-        return Ok(before);
-    }
     let ask: SecretRotate = parse::json(&request.body)?;
     let rotation = prepare_rotation(vault, request, app, ask).await?;
     let drafts = request.drafts(vault, app, &[Kind::CredentialRotated]);

@@ -3,10 +3,17 @@
 use std::sync::Arc;
 
 use grantd_domain::audit::{Event, Kind};
-use grantd_domain::grant::{Behind, Credential, CredentialState, Grant, GrantStatus, ManagedSecret, Principal};
+use grantd_domain::grant::{
+    Behind, Credential, CredentialState, Grant, GrantStatus, ManagedSecret, Principal, Wanted, no_such_group,
+    no_such_user,
+};
+use grantd_domain::identity::{Group, IdentityProvider, UserStatus};
 use grantd_store::grants::Listed;
-use grantd_store::{Error as StoreError, Result, Tx, append_event, apps, crash, credentials, grants, renewals};
-use grantd_wire::ids::{AppId, GrantId};
+use grantd_store::{
+    Error as StoreError, Result, Tx, append_event, apps, crash, credentials, grants, groups, identity_providers,
+    renewals, users,
+};
+use grantd_wire::ids::{AppId, GrantId, GroupId};
 use grantd_wire::{Code, Error, TimeMs};
 
 use crate::answer::of_store;
@@ -136,6 +143,71 @@ pub async fn revoke_many(
 /// Whether the next write would end alike, whatever it is of.
 fn is_of_all(error: &StoreError) -> bool {
     matches!(error, StoreError::Busy | StoreError::Unavailable { .. })
+}
+
+/// Whose the wanted grant is, if they are there and may have one.
+pub fn principal(
+    tx: &mut Tx<'_>,
+    app: AppId,
+    wanted: &Wanted,
+    (new_group, now): (GroupId, TimeMs),
+) -> Result<Principal> {
+    let idp_of = |idp: Option<IdentityProvider>| {
+        let missing = || Error::impossible("idp", "is no identity provider of this app: `grantd idp list` shows them");
+        idp.filter(|idp| !idp.is_deleted).ok_or_else(missing)
+    };
+    match wanted {
+        Wanted::System => Ok(Principal::System),
+        Wanted::User(user) => {
+            let found = users::find(tx, app, *user)?.ok_or_else(no_such_user)?;
+            let refused = |message: &str| Err(Error::new(Code::Conflict).message(message).into());
+            match found.status {
+                UserStatus::Active => Ok(Principal::User(found.id)),
+                UserStatus::Suspended => {
+                    refused("The user is suspended. `grantd end-users resume` lets them in again; ask then.")
+                }
+                UserStatus::Deprovisioned { .. } => {
+                    refused("The user is deprovisioned, for good. Who signs in again is a new user: name that one.")
+                }
+            }
+        }
+        Wanted::Group(group) => {
+            let found = groups::find(tx, app, *group)?.ok_or_else(no_such_group)?;
+            idp_of(identity_providers::find_row(tx, app, found.idp_id)?)?;
+            Ok(Principal::Group(found.id))
+        }
+        Wanted::GroupOf { idp, external_id } => {
+            let idp = idp_of(identity_providers::find(tx, app, idp)?)?;
+            Ok(Principal::Group(group_of(tx, &idp, external_id, (new_group, now))?))
+        }
+    }
+}
+
+/// The group that an identity provider calls so. One that is not known yet is made: who is in it, users' tokens say.
+pub fn group_of(
+    tx: &mut Tx<'_>,
+    idp: &IdentityProvider,
+    external_id: &str,
+    (new, now): (GroupId, TimeMs),
+) -> Result<GroupId> {
+    if let Some(known) = groups::find_external(tx, idp.app_id, idp.id, external_id)? {
+        return Ok(known.id);
+    }
+    if idp.claims.groups.is_none() {
+        return Err(Code::GroupPrincipalUnsupported.into());
+    }
+    let group = Group {
+        id: new,
+        app_id: idp.app_id,
+        idp_id: idp.id,
+        external_id: external_id.to_owned(),
+        name: external_id.to_owned(),
+        created_at: now,
+        updated_at: now,
+        version: 1,
+    };
+    // One that another server made meanwhile is not seen from here: asked again, it is.
+    if groups::insert(tx, &group)? { Ok(new) } else { Err(Code::Conflict.into()) }
 }
 
 /// Puts a new grant on a secret's living credential.

@@ -170,7 +170,7 @@ pub async fn grant(desk: &Desk<'_>) -> Result<Answer, Error> {
                 principal_type: "system".to_owned(),
                 label: desk.form.filled("label"),
                 expires_in_seconds: days.map(|days| days.saturating_mul(86_400)),
-                tenant: None,
+                ..GrantCreate::default()
             };
             desk.send::<Value>(Api::SecretGrantsCreate, &[&app.id, &desk.params[1]], &ask).await
         }

@@ -8,10 +8,10 @@ use grantd_domain::audit::{Kind, Outcome};
 use grantd_domain::grant::{
     Behind, Credential, Grant, GrantStatus, Principal as Owner, Tenant, check_text, expires_at,
 };
-use grantd_domain::identity::{Group, UserStatus};
+use grantd_domain::identity::{IdentityProvider, UserStatus};
 use grantd_store::grants::{GrantFilter, Listed};
 use grantd_store::hot::use_nonce;
-use grantd_store::{Tx, credentials, groups, identity_providers, secrets, users};
+use grantd_store::{Tx, credentials, identity_providers, secrets, users};
 use grantd_wire::ids::{AppId, CredentialId, GrantId, GroupId, IdentityProviderId, UserId};
 use grantd_wire::sdk::{
     GrantsListRequest, GrantsPage, Lifetime, ListedGrant, ManagedSecretGrant, MintRequest, MintedGrant, OauthGrant,
@@ -181,7 +181,7 @@ pub async fn create(vault: &Arc<Vault>, call: &Call) -> Result<Answer, Error> {
     call.check_scope("grants:write")?;
     let ask: SecretGrantRequest = parse::json(&call.body)?;
     let now = call.source.now;
-    let (owner, label, new_group) = match ask.principal {
+    let (owner, label, named_group) = match ask.principal {
         Principal::System { label } => (Owner::System, label, None),
         Principal::Agent { .. } => {
             return Err(Error::impossible("principal", "an agent's grant is made by delegation, not here"));
@@ -191,8 +191,10 @@ pub async fn create(vault: &Arc<Vault>, call: &Call) -> Result<Answer, Error> {
             (Owner::User(user.id), Some(label), None)
         }
         Principal::Group { external_group_id, idp_id, label } => {
-            let group = group(vault, call, external_group_id, &idp_id).await?;
-            (Owner::Group(group.id), Some(label), Some(group))
+            check_text("principal.external_group_id", &external_group_id, limits::SUBJECT_CHARS_MAX)?;
+            let idp = idp(vault, call, &idp_id).await?;
+            let id = GroupId::from_uuid(grantd_domain::env::new_uuid(&*vault.env));
+            (Owner::Group(id), Some(label), Some((idp, external_group_id, id)))
         }
     };
     if let Some(label) = &label {
@@ -214,11 +216,8 @@ pub async fn create(vault: &Arc<Vault>, call: &Call) -> Result<Answer, Error> {
             use_nonce(tx, &nonce)?;
             let secret = secrets::find(tx, app, &secret_ref)?.ok_or(Code::SecretNotFound)?;
             let mut principal = owner;
-            if let Some(group) = &new_group
-                && !groups::insert(tx, group)?
-            {
-                let known = groups::find_external(tx, app, group.idp_id, &group.external_id)?;
-                principal = Owner::Group(known.ok_or(Code::Conflict)?.id);
+            if let Some((idp, external_id, id)) = &named_group {
+                principal = Owner::Group(flow::grants::group_of(tx, idp, external_id, (*id, now))?);
             }
             if let Owner::User(user) = principal
                 && users::find(tx, app, user)?.is_none_or(|user| user.status != UserStatus::Active)
@@ -262,21 +261,14 @@ pub async fn create(vault: &Arc<Vault>, call: &Call) -> Result<Answer, Error> {
     Ok(json(201, &answer))
 }
 
-/// The group as it is made if it is not known yet. Who is in it, users' tokens say.
-async fn group(vault: &Vault, call: &Call, external_id: String, idp: &str) -> Result<Group, Error> {
-    check_text("principal.external_group_id", &external_id, limits::SUBJECT_CHARS_MAX)?;
+/// The identity provider whose group is meant.
+async fn idp(vault: &Vault, call: &Call, idp: &str) -> Result<IdentityProvider, Error> {
     let missing =
         || Error::impossible("principal.idp_id", "is no identity provider of this app: `grantd idp list` lists them");
-    let (app, now) = (call.known.app.id, call.source.now);
+    let app = call.known.app.id;
     let idp_id = IdentityProviderId::parse(idp).ok_or_else(missing)?;
     let found = vault.store.read(move |tx| identity_providers::find_row(tx, app, idp_id)).await.map_err(of_store)?;
-    let idp = found.filter(|idp| !idp.is_deleted).ok_or_else(missing)?;
-    if idp.claims.groups.is_none() {
-        return Err(Code::GroupPrincipalUnsupported.into());
-    }
-    let id = GroupId::from_uuid(grantd_domain::env::new_uuid(&*vault.env));
-    let (name, created_at, updated_at) = (external_id.clone(), now, now);
-    Ok(Group { id, app_id: app, idp_id, external_id, name, created_at, updated_at, version: 1 })
+    found.filter(|idp| !idp.is_deleted).ok_or_else(missing)
 }
 
 /// `POST /sdk/grants/{id}/mint`: a further grant on the same credential, only ever tighter than its source.

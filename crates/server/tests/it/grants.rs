@@ -3,8 +3,10 @@
 use grantd_wire::Code;
 use serde_json::{Value, json};
 
-use crate::harness::world::{merged, text};
+use crate::harness::world::{ask, merged, text};
 use crate::harness::{Answer, Server, World};
+use crate::sign_in::acme;
+use crate::walk::{group, idp, user};
 
 on_kept_engines! {
     every_grant_is_revoked_page_by_page,
@@ -14,6 +16,8 @@ on_kept_engines! {
 in_memory! {
     what_is_revoked_in_bulk_must_be_said,
     grants_keep_their_bounds,
+    operators_grant_to_users_and_groups,
+    a_grant_is_for_somebody_who_is_there,
     a_credential_has_fifty_siblings_at_most,
     a_label_is_unique_among_the_living,
     lifetimes_are_the_tighter_one,
@@ -64,6 +68,95 @@ async fn grants_keep_their_bounds(server: Server) {
     let labelled = update(json!({"label": "mine"})).await.ok(200);
     assert_eq!((&labelled["label"], &labelled["version"]), (&json!("mine"), &json!(2)));
     assert_eq!(update(json!({"label": ""})).await.ok(200)["label"], Value::Null);
+}
+
+/// The grant is theirs: found by their token, shown with whose it is, told of with their id.
+async fn operators_grant_to_users_and_groups(server: Server) {
+    let (server, world, idp) = acme(&server).await;
+    let path = format!("managed-secrets/{}/grants", world.secret);
+    let create = |body: Value| post(&server, &world, &path, body);
+    let token = idp.token(&server, json!({"groups": ["eng"]}));
+    let identity = json!({"include_profile": false, "user_token": token});
+    let known = server.send(server.sign_as(&world).post("/sdk/identity/resolve", &identity)).await.ok(200);
+    let (user, group) = (text(&known, "app_user_id"), known["group_ids"][0].as_str().unwrap().to_owned());
+    let released = async || {
+        let mut ask = ask(&world.grant);
+        ask.as_object_mut().unwrap().remove("grant_id");
+        let ask = merged(ask, json!({"provider_id": world.secret, "user_token": token}));
+        server.send(server.sign_as(&world).post("/sdk/token", &ask)).await
+    };
+    released().await.refused(Code::GrantNotFound);
+
+    let own = create(json!({"principal_type": "user", "user": user, "label": "own"})).await.ok(201);
+    assert_eq!(
+        (&own["principal_type"], &own["user_id"], &own["group_id"]),
+        (&json!("user"), &json!(user), &Value::Null)
+    );
+    assert_eq!(released().await.ok(200)["grant_id"], own["grant_id"]);
+    assert_eq!(server.told(&world, "grant.created").await.last().unwrap()["user_id"], json!(user));
+    let theirs = server.api("GET", &world.path(&format!("grants?user={user}")), Value::Null).await.ok(200);
+    assert_eq!((&theirs["total"], &theirs["items"][0]["grant_id"]), (&json!(1), &own["grant_id"]));
+    server.revoke(&world, &text(&own, "grant_id")).await.ok(200);
+
+    // The same group by its id, and by the name and either name of its identity provider.
+    let page = server.api("GET", &world.path("identity-providers"), Value::Null).await.ok(200);
+    let (idp_id, issuer) = (&page["items"][0]["id"], &page["items"][0]["issuer"]);
+    for named in
+        [json!({"group": group}), json!({"group": "eng", "idp": idp_id}), json!({"group": "eng", "idp": issuer})]
+    {
+        let made = create(merged(json!({"principal_type": "group"}), named)).await.ok(201);
+        assert_eq!((&made["group_id"], &made["user_id"]), (&json!(group), &Value::Null));
+        assert_eq!(server.told(&world, "grant.created").await.last().unwrap()["group_id"], json!(group));
+        assert_eq!(released().await.ok(200)["grant_id"], made["grant_id"]);
+        server.revoke(&world, &text(&made, "grant_id")).await.ok(200);
+    }
+    // One that nobody is known to be in yet: the next token says who is.
+    create(json!({"principal_type": "group", "group": "ops", "idp": idp_id})).await.ok(201);
+    released().await.refused(Code::GrantNotFound);
+    let groups = server.api("GET", &world.path("groups"), Value::Null).await.ok(200);
+    assert_eq!(groups["total"], 2, "{groups}");
+}
+
+async fn a_grant_is_for_somebody_who_is_there(server: Server) {
+    let (world, other) = (server.world().await, server.world_named("Other").await);
+    let path = format!("managed-secrets/{}/grants", world.secret);
+    let create = |body: Value| post(&server, &world, &path, body);
+    let (user, foreign) = (user(&server, &world).await.to_string(), user(&server, &other).await.to_string());
+    let (idp, foreign_idp) = (idp(&server, &world).await, idp(&server, &other).await);
+    let foreign_group = group(&server, &other).await.to_string();
+    for (bad, field) in [
+        (json!({"principal_type": "user"}), "user"),
+        (json!({"principal_type": "user", "user": "ann"}), "user"),
+        (json!({"principal_type": "user", "user": foreign}), "user"),
+        (json!({"principal_type": "user", "user": user, "group": "eng"}), "group"),
+        (json!({"principal_type": "user", "user": user, "idp": idp}), "idp"),
+        (json!({"principal_type": "group"}), "group"),
+        (json!({"principal_type": "group", "idp": idp}), "group"),
+        (json!({"principal_type": "group", "group": "eng"}), "group"),
+        (json!({"principal_type": "group", "group": foreign_group}), "group"),
+        (json!({"principal_type": "group", "group": "", "idp": idp}), "group"),
+        (json!({"principal_type": "group", "group": "x".repeat(256), "idp": idp}), "group"),
+        (json!({"principal_type": "group", "group": "eng", "idp": foreign_idp}), "idp"),
+        (json!({"principal_type": "group", "group": "eng", "user": user}), "user"),
+        (json!({"principal_type": "system", "user": user}), "user"),
+        (json!({"principal_type": "system", "group": "eng"}), "group"),
+        (json!({"principal_type": "system", "idp": idp}), "idp"),
+    ] {
+        create(bad).await.names(Code::InvalidValue, field);
+    }
+    create(json!({"principal_type": "group", "group": "x".repeat(255), "idp": idp})).await.ok(201);
+    let claims = json!({"claims": {"groups": ""}});
+    server.api("PATCH", &world.path(&format!("identity-providers/{idp}")), claims).await.ok(200);
+    let ask = json!({"principal_type": "group", "group": "eng", "idp": idp});
+    create(ask).await.refused(Code::GroupPrincipalUnsupported);
+    let of_user = || create(json!({"principal_type": "user", "user": user}));
+    for (change, what) in [("suspend", "suspended"), ("deprovision", "deprovisioned")] {
+        server.api("POST", &world.path(&format!("users/{user}/{change}")), Value::Null).await.ok(200);
+        let refused = of_user().await;
+        refused.refused(Code::Conflict);
+        assert!(refused.text.contains(what), "{}", refused.text);
+    }
+    assert_eq!(server.told(&world, "grant.created").await.len(), 2, "the secret's own, and one");
 }
 
 async fn a_credential_has_fifty_siblings_at_most(server: Server) {

@@ -1,5 +1,7 @@
 //! Creations that are sent again under the same `Idempotency-Key`.
 
+use std::collections::BTreeSet;
+
 use grantd_domain::seal::RootKeys;
 use grantd_server::{jobs, rewrap};
 use grantd_wire::{Code, limits};
@@ -16,6 +18,7 @@ in_memory! {
 on_every_engine! {
     every_creation_is_answered_again_byte_for_byte,
     a_rotation_that_is_sent_again_rotates_nothing,
+    whatever_has_changed_since_the_first_answer_is_given_again,
     another_request_or_token_gets_nothing_of_it,
     after_a_day_the_key_is_new,
 }
@@ -101,23 +104,97 @@ async fn a_rotation_that_is_sent_again_rotates_nothing(server: Server) {
     assert_eq!(server.send(bound("rotation")).await.text, first.text);
 }
 
+/// Each operation that takes a key is sent again when what it was about has ended, and what it asked for would be refused.
+async fn whatever_has_changed_since_the_first_answer_is_given_again(server: Server) {
+    let world = server.world().await;
+    let mut sent: Vec<(&str, String, Value, Answer)> = Vec::new();
+    let mut call = async |operation: &'static str, path: String, body: Value| {
+        let first = send(&server, &server.pat, &path, &body, operation).await;
+        assert!(!is_replayed(&first), "{operation}");
+        let made = first.ok(if operation == "rotateSecret" { 200 } else { 201 });
+        sent.push((operation, path, body, first));
+        made
+    };
+    let app = call("createApp", "/api/v1/apps".to_owned(), json!({"name": "Once"})).await;
+    let operator = json!({"email": "once@example.com", "role": "viewer"});
+    let operator = call("createOperator", "/api/v1/operators".to_owned(), operator).await;
+    let token = json!({"name": "once", "expires_in_seconds": 30 * 86_400, "operator_id": operator["id"]});
+    call("createToken", "/api/v1/tokens".to_owned(), token).await;
+    let key = call("mintKey", world.path("keys"), json!({"name": "once"})).await;
+    let key = world.path(&format!("keys/{}", key["id"].as_str().unwrap()));
+    call("rotateKey", format!("{key}/rotate"), json!({})).await;
+    let secret = json!({"name": "Other", "value": "canary-other", "allowed_hosts": ["api.example.com"]});
+    let secret = call("createSecret", world.path("managed-secrets"), secret).await;
+    let secret = world.path(&format!("managed-secrets/{}", secret["slug"].as_str().unwrap()));
+    call("rotateSecret", format!("{secret}/rotate"), json!({"value": "canary-new"})).await;
+    call("createGrant", format!("{secret}/grants"), json!({"principal_type": "system", "label": "once"})).await;
+    let provider = json!({"provider": "github", "client_id": "c", "client_secret": "canary"});
+    call("createProvider", world.path("providers"), provider).await;
+    call("beginConnectSession", world.path("connect-sessions"), json!({"allowed_providers": ["github"]})).await;
+    let idp = json!({
+        "preset": "okta", "issuer": "https://okta.example.com", "audiences": ["c"],
+        "jwks_url": "https://okta.example.com/keys",
+    });
+    let idp = call("createIdentityProvider", world.path("identity-providers"), idp).await;
+    let idp = world.path(&format!("identity-providers/{}", idp["id"].as_str().unwrap()));
+    call("enableScim", format!("{idp}/scim"), json!({})).await;
+    call("rotateScim", format!("{idp}/scim/rotate"), json!({})).await;
+    call("enableIdpWebhook", format!("{idp}/webhook"), json!({})).await;
+    call("rotateIdpWebhook", format!("{idp}/webhook/rotate"), json!({})).await;
+    let taking: BTreeSet<String> = taking_a_key().into_iter().collect();
+    assert_eq!(sent.iter().map(|(operation, ..)| (*operation).to_owned()).collect::<BTreeSet<_>>(), taking);
+
+    let all_again = async |when: &str| {
+        for (operation, path, body, first) in &sent {
+            let again = send(&server, &server.pat, path, body, operation).await;
+            assert!(is_replayed(&again), "{operation} {when}: {} {}", again.status, again.text);
+            assert_eq!((again.status, &again.text), (first.status, &first.text), "{operation} {when}");
+            assert_eq!(again.headers.get("etag"), first.headers.get("etag"), "{operation} {when}");
+        }
+    };
+    all_again("at once").await;
+    server.api("DELETE", &format!("{idp}/webhook"), Value::Null).await.ok(200);
+    server.api("DELETE", &format!("{idp}/scim"), Value::Null).await.ok(200);
+    all_again("switched off").await;
+    server.api("DELETE", &idp, Value::Null).await.ok(200);
+    server.api("DELETE", &world.path("providers/github"), Value::Null).await.ok(200);
+    server.api("DELETE", &secret, Value::Null).await.ok(200);
+    server.api("POST", &format!("{key}/revoke"), Value::Null).await.ok(200);
+    let operator = format!("/api/v1/operators/{}", operator["id"].as_str().unwrap());
+    server.api("PATCH", &operator, json!({"disabled": true})).await.ok(200);
+    server.api("PATCH", "/api/v1/organization", json!({"token_days_max": 1})).await.ok(200);
+    all_again("deleted").await;
+    for app in [world.app.as_str(), app["id"].as_str().unwrap()] {
+        let app = format!("/api/v1/apps/{app}");
+        server.api("POST", &format!("{app}/archive"), Value::Null).await.ok(200);
+        server.api("DELETE", &app, Value::Null).await.ok(200);
+    }
+    all_again("in a deleted app").await;
+}
+
+/// Operations of the document that take a key.
+fn taking_a_key() -> Vec<String> {
+    let document = grantd_server::openapi::document();
+    let paths = document["paths"].as_object().unwrap().values();
+    let operations = paths.flat_map(|path| path.as_object().unwrap().values());
+    let takes = |operation: &&Value| operation["parameters"].to_string().contains("\"Idempotency-Key\"");
+    operations.filter(takes).map(|operation| operation["operationId"].as_str().unwrap().to_owned()).collect()
+}
+
 /// Every creation, and the rotations.
 async fn what_takes_a_key_is_what_the_document_says(_: Server) {
     let document = grantd_server::openapi::document();
-    let mut taking: Vec<&str> = Vec::new();
+    let taking = taking_a_key();
     for operation in document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values())
     {
-        let has_key = operation["parameters"].to_string().contains("\"Idempotency-Key\"");
         let creates = operation["responses"].get("201").is_some();
         let id = operation["operationId"].as_str().unwrap();
+        let has_key = taking.iter().any(|taking| taking == id);
         // A second of these is refused while the first waits to sign.
         let is_once_by_itself = id == "rotateIdentityKeys";
         assert_eq!(has_key, creates || (id.starts_with("rotate") && !is_once_by_itself), "{id}");
-        if has_key {
-            taking.push(id);
-        }
     }
-    assert!(taking.contains(&"rotateSecret") && taking.contains(&"rotateKey"), "{taking:?}");
+    assert!(taking.len() > 10, "{taking:?}");
 }
 
 async fn another_request_or_token_gets_nothing_of_it(server: Server) {

@@ -372,7 +372,7 @@ pub async fn user(server: &Server, objects: &World) -> UserId {
 }
 
 /// A group of it.
-async fn group(server: &Server, objects: &World) -> GroupId {
+pub async fn group(server: &Server, objects: &World) -> GroupId {
     let idp = IdentityProviderId::parse(&idp(server, objects).await).unwrap();
     let (app, now) = (AppId::parse(&objects.app).unwrap(), server.now());
     let id = GroupId::from_uuid(new_uuid(&*server.env));

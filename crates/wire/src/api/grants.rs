@@ -9,8 +9,17 @@ use crate::TimeMs;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GrantCreate {
-    /// `system`. Programs make grants to users and groups, by their tokens; `agent` needs agents, which are not built yet.
+    /// `system`: the app's own; `user`; or `group`. `agent` needs agents, which are not built yet.
     pub principal_type: String,
+    /// With `user`: the id of a user of the app who is active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// With `group`: the id of a group of the app, or with `idp` what that identity provider calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// With `group`: the identity provider whose group it is, by id or issuer. A group that is not known yet becomes known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idp: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,6 +56,12 @@ pub struct Grant {
     pub needs_reconnect: bool,
     pub credential_id: String,
     pub principal_type: String,
+    /// Of a user's grant: whose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// Of a group's grant: whose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_id: Option<String>,
     pub label: Option<String>,
     /// `active`, `expired` or `revoked`.
     pub status: String,

@@ -48,7 +48,7 @@ fn check(headers: &[String]) -> Result<(), Failure> {
             .hint("The first row of the file names the columns."));
     }
     if headers.iter().collect::<BTreeSet<_>>().len() < headers.len() {
-        return Err(Failure::usage("a column is there twice"));
+        return Err(Failure::usage("a column is there twice").hint("The first row of the file names each column once."));
     }
     Ok(())
 }

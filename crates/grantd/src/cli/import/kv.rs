@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::super::context::Context;
 use super::super::failure::{Exit, chain};
-use super::super::input::{parse_host, read_token};
+use super::super::input::{parse_host, read_token, unreadable};
 use super::{Failure, Found, KvArgs, SECRETS_MAX, split};
 use crate::config::is_loopback;
 
@@ -93,14 +93,15 @@ impl Engine {
         let address =
             url.ok_or_else(|| Failure::usage("--address: write a URL such as https://vault.example.com:8200"))?;
         let token = match &args.kv_token_file {
-            Some(path) => read_token(path).map_err(|why| Failure::usage(format!("--kv-token-file: {why}")))?,
+            Some(path) => read_token(path).map_err(|why| unreadable(&format!("--kv-token-file: {why}")))?,
             None => Zeroizing::new(of_env(["BAO_TOKEN", "VAULT_TOKEN"]).ok_or_else(|| {
                 Failure::usage("there is no token of the other server")
                     .hint("Set BAO_TOKEN or VAULT_TOKEN, or pass --kv-token-file.")
             })?),
         };
-        let mut token = HeaderValue::from_str(token.trim())
-            .map_err(|_| Failure::usage("the other server's token has characters that no token has"))?;
+        let mut token = HeaderValue::from_str(token.trim()).map_err(|_| {
+            Failure::usage("the other server's token has characters that no token has").hint("Copy it again.")
+        })?;
         token.set_sensitive(true);
         let namespace = of_env(["BAO_NAMESPACE", "VAULT_NAMESPACE"]);
         let mut builder = Client::builder().redirect(redirect::Policy::none()).timeout(TIMEOUT);
@@ -155,7 +156,8 @@ impl Engine {
         let mut bytes = Zeroizing::new(Vec::new());
         while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
             if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(Failure::local(format!("the answer for {place} has more than {ANSWER_BYTES_MAX} bytes")));
+                let message = format!("the answer for {place} has more than {ANSWER_BYTES_MAX} bytes");
+                return Err(Failure::usage(message).hint("Take what is below it in parts, with --path."));
             }
             bytes.extend_from_slice(&chunk);
         }

@@ -13,14 +13,16 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use grantd_domain::grant::slug;
 use grantd_domain::words::counted;
+use grantd_domain::{new_secret, template};
 use grantd_wire::api::{CreatedSecret, CredentialType, ListQuery, Page, Secret, SecretCreate, SecretTemplate};
+use grantd_wire::limits::API_BODY_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::http::Api;
-use super::input::{Pair, confirm, parse_host, parse_pair, parse_reference, read_file};
+use super::input::{Pair, confirm, parse_host, parse_pair, parse_reference, read_file, unreadable};
 use super::progress::Progress;
 use super::table::{column, minor};
 
@@ -174,7 +176,7 @@ pub async fn run(command: ImportCommand, context: &mut Context) -> Result<(), Fa
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    read_file(path, FILE_BYTES_MAX).map_err(Failure::usage)
+    read_file(path, FILE_BYTES_MAX).map_err(|why| unreadable(&why))
 }
 
 /// Every item of a list.
@@ -212,20 +214,18 @@ fn plan(
         if found.template.is_none() && found.allowed_hosts.is_empty() {
             found.allowed_hosts.clone_from(&how.allowed_hosts);
         }
-        let slug = slug(&found.name);
-        let (outcome, why) = fate(&found, slug.as_deref(), templates, &mut taken, skips && how.only.is_empty());
-        let template = templates.iter().find(|template| Some(&template.id) == found.template.as_ref());
+        let (fate, why) = match fate(&found, templates, &mut taken, skips && how.only.is_empty()) {
+            Ok(planned) => (planned, None),
+            Err((outcome, why)) => (Planned { outcome, ..Planned::default() }, Some(why)),
+        };
         let imported = Imported {
             from: found.from.clone(),
             name: found.name.clone(),
-            slug,
+            slug: fate.slug.or_else(|| slug(&found.name)),
             template: found.template.clone(),
-            credential_type: found.credential_type.or(template.map(|template| template.credential_type)),
-            allowed_hosts: match template {
-                Some(template) if found.allowed_hosts.is_empty() => template.allowed_hosts.clone(),
-                _ => found.allowed_hosts.clone(),
-            },
-            outcome: outcome.to_owned(),
+            credential_type: fate.credential_type.or(found.credential_type),
+            allowed_hosts: if fate.allowed_hosts.is_empty() { found.allowed_hosts.clone() } else { fate.allowed_hosts },
+            outcome: fate.outcome.to_owned(),
             why,
             grant_id: None,
         };
@@ -234,44 +234,84 @@ fn plan(
     planned.collect()
 }
 
+/// What would be stored.
+#[derive(Default)]
+struct Planned {
+    outcome: &'static str,
+    slug: Option<String>,
+    credential_type: Option<CredentialType>,
+    /// With what belongs to the account filled in.
+    allowed_hosts: Vec<String>,
+}
+
+/// What would become of it, by the rules of the server; or what it is instead, and why.
 fn fate(
     found: &Found,
-    slug: Option<&str>,
     templates: &[SecretTemplate],
     taken: &mut HashMap<String, String>,
     skips: bool,
-) -> (&'static str, Option<String>) {
-    let failed = |why: String| ("failed", Some(why));
+) -> Result<Planned, (&'static str, String)> {
+    let failed = |why: String| ("failed", why);
     if let Some(why) = &found.refused {
-        return failed(why.clone());
+        return Err(failed(why.clone()));
     }
-    let Some(slug) = slug else {
-        return failed("the name holds no letter or digit of the English alphabet".to_owned());
-    };
     if found.template.is_none() && found.allowed_hosts.is_empty() {
         let why = "nothing says where it may go: give a template (--map) or --allowed-host";
-        return (if skips { "skipped" } else { "failed" }, Some(why.to_owned()));
-    }
-    if let Some(id) = &found.template {
-        let Some(template) = templates.iter().find(|template| template.id == *id) else {
-            return failed(format!("there is no template `{id}`: `grantd managed-secrets templates` lists them"));
-        };
-        let missing =
-            |field: &&grantd_wire::api::TemplateField| field.required && !found.fields.contains_key(&field.name);
-        if let Some(field) = template.fields.iter().find(missing) {
-            return failed(format!("the template {id} needs the field {}: {}", field.name, field.label));
-        }
+        return Err((if skips { "skipped" } else { "failed" }, why.to_owned()));
     }
     if found.value.is_empty() {
-        return failed("it has no value".to_owned());
+        return Err(failed("it has no value".to_owned()));
     }
-    match taken.get(slug).map(String::as_str) {
-        Some("") => ("exists", None),
-        Some(other) => failed(format!("its slug, {slug}, is that of {other}")),
-        None => {
-            taken.insert(slug.to_owned(), found.from.clone());
-            ("would_create", None)
+    let of_server = templates.iter().find(|template| Some(&template.id) == found.template.as_ref());
+    let mut body = body(found);
+    if serde_json::to_vec(&body).is_ok_and(|body| body.len() > API_BODY_BYTES_MAX) {
+        return Err(failed(format!("it is larger than the {API_BODY_BYTES_MAX} bytes that the server takes")));
+    }
+    let planned = match (&found.template, of_server) {
+        (Some(id), None) if id != template::CUSTOM => {
+            return Err(failed(format!("there is no template `{id}`: `grantd managed-secrets templates` lists them")));
         }
+        // The server is newer and knows more: it will judge.
+        (Some(id), Some(known)) if template::find(id).is_none() => Planned {
+            outcome: "would_create",
+            slug: slug(&found.name),
+            credential_type: Some(known.credential_type),
+            allowed_hosts: known.allowed_hosts.clone(),
+        },
+        _ => {
+            let new = new_secret::plan(&mut body).map_err(|refused| failed(refused.message))?;
+            Planned {
+                outcome: "would_create",
+                slug: Some(new.slug),
+                credential_type: Some(new.credential_type),
+                allowed_hosts: new.hosts.texts(),
+            }
+        }
+    };
+    let slug = planned.slug.clone().unwrap_or_default();
+    match taken.get(&slug).map(String::as_str) {
+        Some("") => Ok(Planned { outcome: "exists", ..planned }),
+        Some(other) => Err(failed(format!("its slug, {slug}, is that of {other}"))),
+        None => {
+            taken.insert(slug, found.from.clone());
+            Ok(planned)
+        }
+    }
+}
+
+/// What the server is asked to store.
+fn body(found: &Found) -> SecretCreate {
+    SecretCreate {
+        name: found.name.clone(),
+        template: found.template.clone(),
+        credential_type: found.credential_type,
+        value: found.value.to_string(),
+        fields: found.fields.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
+        injection_header: found.header.clone(),
+        injection_format: found.format.clone(),
+        injections: Vec::new(),
+        allowed_hosts: found.allowed_hosts.clone(),
+        allow_any_host: false,
     }
 }
 
@@ -285,19 +325,7 @@ async fn make(
 ) -> Result<(), Failure> {
     let mut progress = Progress::of_things(context.term.stderr_is_terminal, count as u64, "secrets");
     for (found, imported) in plan.iter_mut().filter(|(_, imported)| imported.outcome == "would_create") {
-        let body = SecretCreate {
-            name: found.name.clone(),
-            template: found.template.clone(),
-            credential_type: found.credential_type,
-            value: found.value.to_string(),
-            fields: found.fields.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
-            injection_header: found.header.clone(),
-            injection_format: found.format.clone(),
-            injections: Vec::new(),
-            allowed_hosts: found.allowed_hosts.clone(),
-            allow_any_host: false,
-        };
-        match api.send_once::<CreatedSecret>(secrets, &body).await {
+        match api.send_once::<CreatedSecret>(secrets, &body(found)).await {
             Ok(created) => {
                 "created".clone_into(&mut imported.outcome);
                 imported.slug = Some(created.secret.slug);

@@ -134,3 +134,43 @@ fn difference(file: &Path, kept: &str, now: &str) -> String {
     let (was, is) = (kept.lines().nth(same).unwrap_or("(its end)"), now.lines().nth(same).unwrap_or("(its end)"));
     format!("{}:{}\n{}\n- {was}\n+ {is}\n", file.display(), same + 1, before.join("\n"))
 }
+
+/// Codes of refusals that are this command line's own.
+const LOCAL: &[&str] = &[
+    "usage",
+    "failed",
+    "not_found",
+    "not_signed_in",
+    "unreachable",
+    "broken_off",
+    "redirected",
+    "unexpected_answer",
+    "timeout",
+    "invalid_config",
+    "kv_failed",
+    "kv_forbidden",
+];
+/// How a message names the next step where there is no hint.
+const STEPS: &[&str] = &["repeat it with ", "`grantd ", "write ", "there are: ", "did you mean ", "use "];
+
+#[test]
+fn every_local_refusal_says_what_to_do_next() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let (mut seen, mut helpless) = (0, Vec::new());
+    for file in std::fs::read_dir(directory).unwrap() {
+        let page = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for line in page.lines().filter_map(|line| line.strip_prefix("stderr: {")) {
+            let refusal: serde_json::Value = serde_json::from_str(&format!("{{{line}")).unwrap();
+            if !LOCAL.contains(&refusal["error"].as_str().unwrap()) {
+                continue;
+            }
+            seen += 1;
+            let names_a_step = STEPS.iter().any(|step| refusal["message"].as_str().unwrap().contains(step));
+            if refusal["hint"].is_null() && !names_a_step {
+                helpless.push(line.to_owned());
+            }
+        }
+    }
+    assert!(seen > 20, "only {seen}: are the files where they were?");
+    assert!(helpless.is_empty(), "these say no and nothing else:\n{}", helpless.join("\n"));
+}

@@ -314,3 +314,36 @@ async fn an_issuer_is_looked_at_and_what_was_found_are_lines() {
     let both = ["idp", "update", ISSUER, "--rediscover", "--jwks-url", "https://company.okta.com/keys"];
     assert_eq!(server.run(&both).await.exit, Exit::Usage);
 }
+
+#[tokio::test]
+async fn a_grant_is_asked_for_whoever_it_is_for() {
+    let create = ["managed-secrets", "grants", "create", "--secret", "stripe"];
+    for (flags, wanted) in [
+        (&["--principal-type", "system"][..], json!({"principal_type": "system"})),
+        (
+            &["--principal-type", "user", "--user", ID, "--label", "own"],
+            json!({"principal_type": "user", "user": ID, "label": "own"}),
+        ),
+        (&["--principal-type", "group", "--group", ID], json!({"principal_type": "group", "group": ID})),
+        (
+            &["--principal-type", "group", "--group", "eng/ops", "--idp", "https://id.example.com/"],
+            json!({"principal_type": "group", "group": "eng/ops", "idp": "https://id.example.com/"}),
+        ),
+    ] {
+        let mut theirs = grant();
+        theirs["user_id"] = json!(ID);
+        let server = Server::start(&[(201, theirs)]).await;
+        let done = server.run(&[&create[..], flags].concat()).await;
+        assert_eq!((done.exit, &done.json()["user_id"]), (Exit::Ok, &json!(ID)), "{}", done.err);
+        assert_eq!(server.seen()[0].body, wanted);
+    }
+    let server = Server::start(&[(201, grant())]).await;
+    for wrong in [
+        &["--principal-type", "agent"][..],
+        &["--principal-type", "user", "--user", ".."],
+        &["--principal-type", "group", "--group", ""],
+    ] {
+        assert_eq!(server.run(&[&create[..], wrong].concat()).await.exit, Exit::Usage, "{wrong:?}");
+    }
+    assert!(server.seen().is_empty());
+}

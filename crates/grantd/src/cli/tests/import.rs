@@ -4,6 +4,9 @@ use super::*;
 use crate::scratch::Scratch;
 
 const VALUE: &str = "sk_live_canary_value";
+/// Bounds of docs/limits.md.
+const FILE_BYTES_MAX: usize = 1024 * 1024;
+const KV_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 fn template(id: &str, required: Option<&str>) -> Value {
     let evidence = json!({"level": "vendor", "source": "https://example.com/src", "checked": "2026-11-23"});
@@ -44,6 +47,112 @@ fn outcomes(done: &Done) -> Vec<(String, String)> {
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+}
+
+/// A file of one variable with this many bytes.
+fn filling(bytes: usize) -> String {
+    format!("A={}", "x".repeat(bytes - 2))
+}
+
+/// What is said of each, in order: its outcome, its hosts, and a word of why.
+fn said(done: &Done) -> Vec<(String, String, String)> {
+    let item = |item: &Value| {
+        let hosts: Vec<&str> = item["allowed_hosts"].as_array().unwrap().iter().map(|h| h.as_str().unwrap()).collect();
+        let text = |field: &str| item[field].as_str().unwrap_or_default().to_owned();
+        (text("outcome"), hosts.join(" "), text("why"))
+    };
+    done.json()["items"].as_array().unwrap().iter().map(item).collect()
+}
+
+/// What the server would refuse is known before it is asked, and what is planned is what would be stored.
+#[tokio::test]
+async fn a_dry_run_of_a_table_knows_what_the_server_would_say() {
+    let scratch = Scratch::new();
+    let rows = format!(
+        "name,value,template,allowed_hosts,field.store,credential_type,header\n\
+         Shop,{VALUE},shopify,,acme,,\n\
+         Elsewhere,{VALUE},shopify,proxy.example.com,,,\n\
+         Nameless,{VALUE},shopify,,,,\n\
+         Wrong,{VALUE},shopify,,acme.example.com/x,,\n\
+         Odd,{VALUE},stripe,,acme,,\n\
+         Plain,{VALUE},custom,api.example.com,,header_key,X-Key\n\
+         Far,{VALUE},,https://api.example.com/?x,,,\n\
+         Cloud,{VALUE},,minio.example.com,,aws_sig_v4,\n\
+         Cookie,{VALUE},,api.example.com,,header_key,Cookie\n\
+         Lines,\"a\nb\",,api.example.com,,,\n\
+         Newer,{VALUE},fromtomorrow,,,,\n\
+         Unheard,{VALUE},nonesuch,,,,\n"
+    );
+    let csv = file(&scratch, "secrets.csv", &rows);
+    let known = page(&[template("stripe", None), template("shopify", Some("store")), template("fromtomorrow", None)]);
+    let server = Server::start(&[(200, known), (200, page(&[]))]).await;
+    let done = server.run(&["import", "csv", &csv, "--dry-run"]).await;
+    let wanted = [
+        ("would_create", "acme.myshopify.com", ""),
+        ("would_create", "proxy.example.com", ""),
+        ("failed", "", "`fields.store`"),
+        ("failed", "", "`fields.store`"),
+        ("failed", "", "`fields.store`"),
+        ("would_create", "api.example.com", ""),
+        ("failed", "", "allowed_hosts"),
+        ("failed", "minio.example.com", "`fields."),
+        ("failed", "api.example.com", "`injection_header`"),
+        ("failed", "api.example.com", "`value`"),
+        ("would_create", "api.fromtomorrow.com", ""),
+        ("failed", "", "there is no template `nonesuch`"),
+    ];
+    let said = said(&done);
+    assert_eq!(said.len(), wanted.len(), "{}{}", done.out, done.err);
+    for ((outcome, hosts, why), wanted) in said.iter().zip(wanted) {
+        assert_eq!((&**outcome, &**hosts), (wanted.0, wanted.1), "{why}");
+        assert!(why.contains(wanted.2), "{why}");
+    }
+    assert!(done.exit == Exit::Error && !done.out.contains(VALUE) && !done.err.contains(VALUE), "{}", done.err);
+    let kinds: Vec<Value> =
+        done.json()["items"].as_array().unwrap().iter().map(|i| i["credential_type"].clone()).collect();
+    assert_eq!((&kinds[0], &kinds[5]), (&json!("header_key"), &json!("header_key")), "the template's, and its own");
+    assert!(server.seen().iter().all(|seen| seen.method == "GET"));
+}
+
+#[tokio::test]
+async fn a_dry_run_of_a_kv_engine_makes_nothing() {
+    let version = |data: Value, metadata: Value| {
+        (200, json!({"data": {"data": data, "metadata": {"custom_metadata": metadata}}}))
+    };
+    let kv = Server::start(&[
+        (200, json!({"data": {"keys": ["a", "b", "c", "d"]}})),
+        version(json!({"token": VALUE, "store": "acme"}), json!({"template": "shopify"})),
+        version(json!({"token": VALUE, "shop": "acme"}), json!({"template": "shopify"})),
+        version(json!({"one": VALUE, "two": VALUE}), json!({"allowed_hosts": "api.example.com"})),
+        version(json!({"token": VALUE}), json!({})),
+    ])
+    .await;
+    let server = Server::start(&[(200, templates()), (200, page(&[]))]).await;
+    let env = [("GRANTD_PAT", PAT), ("GRANTD_APP_ID", APP), ("VAULT_TOKEN", "s.token"), ("VAULT_ADDR", &kv.url)];
+    let done = server.run_with(&["import", "kv", "--dry-run"], "", &env).await;
+    let said = said(&done);
+    assert_eq!(said[0], ("would_create".to_owned(), "acme.myshopify.com".to_owned(), String::new()));
+    for ((outcome, _, why), wanted) in said[1..].iter().zip(["`fields.", "which of its keys", "nothing says where"]) {
+        assert!(outcome == "failed" && why.contains(wanted), "{why}");
+    }
+    assert!(done.exit == Exit::Error && !done.out.contains(VALUE) && !done.err.contains(VALUE), "{}", done.err);
+    assert!(server.seen().iter().chain(&kv.seen()).all(|seen| seen.method == "GET"));
+}
+
+#[tokio::test]
+async fn an_answer_of_a_kv_engine_has_a_bound() {
+    for (bytes, exit, said) in [
+        (KV_ANSWER_BYTES_MAX, Exit::NotFound, "no secret"),
+        (KV_ANSWER_BYTES_MAX + 1, Exit::Usage, "more than 4194304 bytes"),
+    ] {
+        let start = r#"{"data": {"keys": []}, "pad": ""#;
+        let answer = format!("{start}{}\"}}", "x".repeat(bytes - start.len() - 2));
+        assert_eq!(answer.len(), bytes);
+        let kv = Server::start_raw(vec![(200, answer)]).await;
+        let env = [("GRANTD_PAT", PAT), ("GRANTD_APP_ID", APP), ("BAO_TOKEN", "s.token"), ("BAO_ADDR", &kv.url)];
+        let done = grantd(&["import", "kv", "--dry-run"], "", &env).await;
+        assert!(done.exit == exit && done.err.contains(said), "{}", done.err);
+    }
 }
 
 #[tokio::test]
@@ -140,13 +249,17 @@ async fn a_file_that_cannot_be_read_says_so_without_its_text() {
         ("csv", format!("name,value\nA,{VALUE},more\n"), "row 2"),
         ("env", format!("A=b\n{VALUE} is no line\n"), "after A"),
         ("env", String::new(), "is empty"),
-        ("env", "A=".to_owned() + &"x".repeat(1024 * 1024), "holds more than 1048576 bytes"),
+        ("env", filling(FILE_BYTES_MAX + 1), "holds more than 1048576 bytes"),
     ] {
         let path = file(&scratch, "file", &text);
         let done = grantd(&["import", kind, &path], "", &[("GRANTD_PAT", PAT)]).await;
         assert!(done.exit == Exit::Usage && done.err.contains(said), "{said}: {}", done.err);
         assert!(!done.err.contains(VALUE), "{}", done.err);
     }
+    let server = Server::start(&[(200, templates()), (200, page(&[]))]).await;
+    let full = file(&scratch, "full", &filling(FILE_BYTES_MAX));
+    let done = server.run(&["import", "env", &full, "--dry-run"]).await;
+    assert_eq!((done.exit, outcomes(&done)), (Exit::Ok, pairs(&[("A", "skipped")])), "{}", done.err);
     let most = variables(1_000);
     let server = Server::start(&[(200, templates()), (200, page(&[]))]).await;
     let done = server.run(&["import", "env", &file(&scratch, "most", &most), "--dry-run"]).await;
@@ -166,7 +279,7 @@ async fn a_kv_engine_is_walked_and_its_metadata_counts() {
         version(json!({"api_key": VALUE, "region": "eu"}), json!({"allowed_hosts": "api.example.com"})),
         (200, json!({"data": {"keys": ["deleted", "two"]}})),
         (404, json!({"data": {"data": null}})),
-        version(json!({"username": "u", "password": VALUE}), json!({"template": "stripe"})),
+        version(json!({"username": "u", "password": VALUE}), json!({"allowed_hosts": "two.example.com"})),
     ])
     .await;
     let server = Server::start(&[(200, templates()), (200, page(&[])), (201, secret())]).await;
@@ -193,7 +306,7 @@ async fn a_kv_engine_is_walked_and_its_metadata_counts() {
     );
     let (one, two) = (&server.seen()[2].body, &server.seen()[3].body);
     assert_eq!((&one["value"], &one["fields"]), (&json!(VALUE), &json!({"region": "eu"})));
-    assert_eq!((&two["credential_type"], &two["template"]), (&json!("basic_auth"), &json!("stripe")));
+    assert_eq!((&two["credential_type"], &two["fields"]), (&json!("basic_auth"), &json!({"username": "u"})));
 
     let kv = Server::start(&[(404, json!({"errors": []}))]).await;
     let done = server.run_with(&["import", "kv", "--address", &kv.url, "--mount", "wrong"], "", &env).await;
