@@ -422,6 +422,7 @@ pub fn describe(route: Api) -> Operation {
                 Code::CredentialDestroyed,
                 Code::SiblingLabelConflict,
                 Code::TooMany,
+                Code::GroupPrincipalUnsupported,
                 Code::FeatureUnavailable,
             ]),
         Api::GrantsList => gives::<api::Page<api::Grant>>("listGrants", "grants", "Lists grants").filtered(GRANTS),
