@@ -27,7 +27,7 @@ ON_PHONE = {"overview", "apps", "grants", "audit", "event", "app-settings", "mem
 # Lists and pages of an app that has nothing yet.
 EMPTY = {"app-home": "", "app-start": "/start", "app-overview": "/overview", "keys": "/keys", "secrets": "/secrets"}
 EMPTY |= {"grants": "/grants", "users": "/users", "idps": "/identity", "branding": "/branding", "audit": "/audit?outcome=error"}
-GRANTS = 60
+GRANTS = 45
 
 
 async def take(page: Page, path: Path) -> None:
@@ -53,6 +53,7 @@ async def look(browsing: Browsing, dev: dict, directory: Path) -> None:
     found = pages(dev, api)
     found |= {"overview-month": "/overview?range=30d", "audit-filtered": f"{found['audit']}?grant={dev['grant_id']}"}
     found |= {"nothing": "/nothing"}
+    found["app-start"] += f"?grant={dev['grant_id']}"
     for name, path in found.items():
         await page.goto(dev["portal_url"] + path)
         await take(page, directory / f"{name}.png")
