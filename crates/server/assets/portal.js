@@ -43,7 +43,7 @@ async function follow(part) {
   if (liveUntil && part.querySelector(liveUntil)) return;
   for (;;) {
     await new Promise((done) => setTimeout(done, LIVE_EVERY_MS));
-    if (document.hidden || part.matches(":hover") || part.contains(document.activeElement)) continue;
+    if (document.hidden || "paused" in part.dataset || part.matches(":hover") || part.contains(document.activeElement)) continue;
     let fresh;
     try {
       const answer = await fetch(live);
@@ -57,17 +57,53 @@ async function follow(part) {
     if (!fresh) return;
     if (liveUntil && fresh.querySelector(liveUntil)) return location.reload();
     const known = new Set([...part.querySelectorAll("[data-id]")].map((row) => row.dataset.id));
+    let added = 0;
     for (const row of fresh.querySelectorAll("[data-id]")) {
-      if (known.size && !known.has(row.dataset.id)) row.classList.add("is-new");
+      if (known.has(row.dataset.id)) continue;
+      added += 1;
+      if (known.size) row.classList.add("is-new");
     }
-    part.replaceChildren(...fresh.childNodes);
+    // Somebody may have come to it, or held it, while it was fetched.
+    if ("paused" in part.dataset || part.contains(document.activeElement)) continue;
+    // What is the same is left alone, so that nobody is told of it.
+    if (part.innerHTML !== fresh.innerHTML) part.replaceChildren(...fresh.childNodes);
+    const says = document.querySelector(`[data-live-says="${part.id}"]`);
+    if (says && added) says.textContent = says.dataset.new.replace("#", added);
   }
+}
+
+for (const button of document.querySelectorAll("[data-live-pause]")) {
+  const part = document.getElementById(button.dataset.livePause);
+  button.addEventListener("click", () => {
+    const paused = part.toggleAttribute("data-paused");
+    for (const words of button.querySelectorAll("[data-when]")) words.hidden = (words.dataset.when === "paused") !== paused;
+  });
 }
 
 for (const part of document.querySelectorAll("[data-live]")) follow(part);
 
+// A menu ends with Escape, or when somebody goes elsewhere.
+for (const menu of document.querySelectorAll("details.menu")) {
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+  document.addEventListener("click", (event) => {
+    if (!menu.contains(event.target)) menu.open = false;
+  });
+}
+
+// What was wrong is where one goes on: at its field, or at what is said of the form.
+const refused = document.querySelector("main [aria-invalid='true']") ?? document.querySelector("main .note[role='alert']");
+if (refused) {
+  if (refused.matches(".note")) refused.tabIndex = -1;
+  refused.focus();
+}
+
 // The look of an app, tried on while it is typed: the server makes the style of the colours, which therefore stay readable.
 const PREVIEW_AFTER_MS = 150;
+const LOGO_PX_MAX = 256;
 
 for (const form of document.querySelectorAll("form[data-preview]")) {
   const preview = document.getElementById(form.dataset.preview);
@@ -87,6 +123,20 @@ for (const form of document.querySelectorAll("form[data-preview]")) {
       if (mark) mark.textContent = (name.match(/[\p{L}\p{N}]/u) || ["?"])[0].toUpperCase();
       preview.dataset.name = name;
     }, PREVIEW_AFTER_MS);
+  });
+  // A picture that was chosen, as it will be drawn; one that is none is refused when it is sent.
+  form.elements.logo.addEventListener("change", async () => {
+    const [file] = form.elements.logo.files;
+    const picture = file && (await createImageBitmap(file).catch(() => null));
+    const before = preview.querySelector(".logo, .pmark--app");
+    if (!picture || !before) return;
+    const canvas = document.createElement("canvas");
+    const shrink = Math.min(1, LOGO_PX_MAX / Math.max(picture.width, picture.height));
+    canvas.className = "logo";
+    canvas.width = Math.max(1, Math.round(picture.width * shrink));
+    canvas.height = Math.max(1, Math.round(picture.height * shrink));
+    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+    before.replaceWith(canvas);
   });
 }
 

@@ -30,6 +30,7 @@ pub mod scim;
 pub mod scopes;
 pub mod sdk;
 pub mod sealed;
+mod sentence;
 mod trace;
 pub mod vault;
 pub mod webhook;

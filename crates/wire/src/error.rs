@@ -45,6 +45,7 @@ codes! {
     ContentHashMismatch = "content_hash_mismatch", 401, "The body does not match X-Alter-Content-SHA256.", "Hash the very bytes that are sent.";
     JwtValidationError = "jwt_validation_error", 401, "The user token proves nothing: `details.check` says which check it failed.", "Sign the user in again, or leave the token out.";
     SessionRequired = "session_required", 401, "Sign in first.", "Send a personal access token as `Authorization: Bearer grantd_pat_…`.";
+    NotProved = "not_proved", 401, "That does not prove who you are.", "Try again, or prove it another way.";
     // 403
     InsufficientScope = "insufficient_scope", 403, "The API key lacks a scope this call needs.", "Mint a key that has it.";
     IpNotAllowed = "ip_not_allowed", 403, "The API key may not be used from this address.", "Call from one of its networks, or mint a key with this one.";

@@ -76,6 +76,8 @@ pub const LOGO_BYTES_MAX: usize = 256 * 1024;
 pub const LOGO_GIVEN_PX_MAX: u32 = 4096;
 /// Pixels of the longer side of a logo as it is kept; a larger picture is made smaller.
 pub const LOGO_KEPT_PX_MAX: u32 = 256;
+/// Bytes of a logo as it is kept: every page that end users see loads it. A picture that would be larger is kept with fewer pixels.
+pub const LOGO_KEPT_BYTES_MAX: usize = 32 * 1024;
 /// Characters of a description.
 pub const DESCRIPTION_CHARS_MAX: usize = 1_000;
 /// Characters of a label.

@@ -23,6 +23,7 @@ use super::portal::{Beginning, Visitor, event, find_link, not_proved};
 use super::totp;
 use crate::answer::of_store;
 use crate::caller::{Source, network, too_fast};
+use crate::sentence::Sentence;
 use crate::vault::Vault;
 
 /// How an operator may sign in, beside links.
@@ -171,8 +172,9 @@ async fn count_attempt(vault: &Vault, bucket: u16, now: TimeMs) -> Result<u16, E
     };
     vault.store.write(count).await.map_err(of_store)?.map_err(|wait_ms| {
         let seconds = u32::try_from(wait_ms / 1000 + 1).unwrap_or(u32::MAX);
-        Error::new(Code::RateLimitExceeded)
-            .message(format!("There were too many wrong attempts at this account. Wait {seconds} s, or use a link."))
+        Sentence::TooManyAttempts
+            .of(Code::RateLimitExceeded)
+            .detail("seconds", seconds)
             .with("scope", "account")
             .with("retry_after", seconds)
             .retry_after(seconds)

@@ -24,6 +24,7 @@ use super::account::{begin_passkey_attempt, check_pace, check_signed_in, tell_ch
 use super::portal::{Beginning, Visitor, event, not_proved};
 use crate::answer::of_store;
 use crate::caller::Source;
+use crate::sentence::Sentence;
 use crate::vault::Vault;
 
 /// What an audit event calls one.
@@ -171,8 +172,7 @@ fn check_room(count: i64) -> Result<(), Error> {
     if count < limits::PASSKEYS_MAX {
         return Ok(());
     }
-    let message = format!("An operator has at most {} passkeys. Remove one first.", limits::PASSKEYS_MAX);
-    Err(Error::new(Code::TooMany).message(message))
+    Err(Sentence::TooManyPasskeys.of(Code::TooMany).detail("most", limits::PASSKEYS_MAX))
 }
 
 /// Adds one that the visitor's device has made.
@@ -187,15 +187,13 @@ pub async fn add(
     visitor.check_confirmed(source.now)?;
     let (id, session, now) = (visitor.operator.id, visitor.session.id, source.now);
     check_text("name", name, limits::NAME_CHARS_MAX)?;
-    let stale = || Error::new(Code::InvalidValue).message("That took too long, or was done already. Try again.");
+    let stale = || Sentence::PasskeyStale.of(Code::InvalidValue);
     let asked = Asked::read(vault, Purpose::Add(visitor), said.challenge, now).ok_or_else(stale)?;
     let made = || {
         let (client_data, attestation) = (decoded(said.client_data)?, decoded(said.attestation)?);
         passkey::made(asked.expected(vault)?, &client_data, &attestation)
     };
-    let made = made().map_err(|wrong| {
-        Error::new(Code::InvalidValue).message(format!("The passkey was not added: {wrong}. Try again."))
-    })?;
+    let made = made().map_err(|wrong| Sentence::of_passkey(wrong).of(Code::InvalidValue))?;
     let passkey = Passkey {
         id: PasskeyId::from_uuid(new_uuid(&*vault.env)),
         operator_id: id,
@@ -214,7 +212,7 @@ pub async fn add(
         }
         check_room(passkeys::count(tx, id)?)?;
         if !passkeys::insert(tx, &passkey)? {
-            return Err(Error::new(Code::Conflict).message("This device's passkey is there already.").into());
+            return Err(Sentence::PasskeyIsThere.of(Code::Conflict).into());
         }
         tell_changed(tx, id, session, &event)
     };

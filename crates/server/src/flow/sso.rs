@@ -35,6 +35,7 @@ use crate::answer::of_store;
 use crate::caller::{Source, count_failure};
 use crate::login::PORTAL_PATH;
 use crate::outbound::discovery::sso_endpoints;
+use crate::sentence::Sentence;
 use crate::vault::{SsoSettings, Vault};
 
 /// What an audit event calls it.
@@ -362,7 +363,7 @@ impl Decided {
         match decide(tx, self.organization, &self.settings, &self.told)? {
             Ok((_, who)) if who == self.who => {}
             Ok(_) => {
-                return Err(Error::new(Code::Conflict).message("Something changed meanwhile. Sign in again.").into());
+                return Err(Sentence::ChangedMeanwhile.of(Code::Conflict).into());
             }
             Err(why) => return Ok(Err(why)),
         }

@@ -20,6 +20,7 @@ use super::account::{begin_attempt, check_signed_in, tell_changed};
 use super::portal::{Beginning, Visitor, event, not_proved};
 use crate::answer::of_store;
 use crate::caller::Source;
+use crate::sentence::Sentence;
 use crate::vault::Vault;
 
 /// What an audit event calls it.
@@ -127,7 +128,7 @@ pub async fn finish(
         }
         if !totps::take_half(tx, &half_hash, now)? {
             // The code is given back: nobody is signed in by it.
-            return Err(Error::new(Code::Conflict).message("The password was used meanwhile. Sign in again.").into());
+            return Err(Sentence::PasswordUsed.of(Code::Conflict).into());
         }
         sign_in_methods::forget_attempts(tx, bucket)?;
         beginning.write(tx)?;
@@ -151,10 +152,7 @@ pub async fn begin(vault: &Vault, visitor: &Visitor, source: &Source) -> Result<
         check_signed_in(tx, id, session)?;
         match totps::begin(tx, id, &sealed, version)? {
             true => Ok(()),
-            false => {
-                let message = "An authenticator app is set up. Remove it first.";
-                Err(Error::new(Code::Conflict).message(message).into())
-            }
+            false => Err(Sentence::AppIsSetUp.of(Code::Conflict).into()),
         }
     };
     vault.store.write(begin).await.map_err(of_store)
@@ -186,8 +184,8 @@ pub async fn confirm(
     let (id, session, now) = (visitor.operator.id, visitor.session.id, source.now);
     let Some(totp) = find_pending(vault, &visitor.operator).await? else { return Ok(None) };
     let secret = open(vault, &totp).await?;
-    let wrong = "is not what the app should show now. Check that the clock of your device is right";
-    let step = totp::step_of(&secret, typed, now, totp.last_step).ok_or_else(|| Error::impossible("code", wrong))?;
+    let wrong = || Sentence::CodeNotShown.at("code", Code::InvalidValue);
+    let step = totp::step_of(&secret, typed, now, totp.last_step).ok_or_else(wrong)?;
     let (codes, hashes) = new_codes(vault, id);
     let event = event(vault, &visitor.operator, Kind::SignInMethodAdded, session, source).core("method", METHOD);
     let confirm = move |tx: &mut Tx<'_>| {

@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use grantd_wire::Code;
+use grantd_wire::{Code, Error};
+use minijinja::value::{Kwargs, Serde};
 use minijinja::{HtmlEscape, Value};
 
 use super::lang::Lang;
+use super::texts::Texts;
+use crate::sentence;
 
 static GERMAN: LazyLock<BTreeMap<String, String>> =
     LazyLock::new(|| toml::from_str(include_str!("../../lang/codes.de.toml")).expect("language files are TOML"));
@@ -31,6 +34,13 @@ pub(super) fn words(lang: Lang, code: &str, message: &str, hint: Option<&str>) -
     })
 }
 
+/// What a page says of a refusal that has a sentence of its own, in the language of the page.
+pub fn refusal(error: &Error) -> Option<String> {
+    let key = error.details.get(sentence::DETAIL)?.as_str()?;
+    let values: Kwargs = error.details.iter().map(|(name, value)| (name.as_str(), Value::from(Serde(value)))).collect();
+    Texts::of(Lang::current()).plain(&format!("portal.refusal.{key}"), &values).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -46,6 +56,26 @@ mod tests {
         for (code, text) in &*GERMAN {
             assert!(text.ends_with('.') && !Code::parse(code).unwrap().message().contains(&**text), "{code}: {text}");
         }
+    }
+
+    #[tokio::test]
+    async fn every_refusal_of_pages_has_a_sentence_in_every_language() {
+        use crate::sentence::Sentence;
+        let mut keys = BTreeSet::new();
+        for sentence in Sentence::ALL {
+            assert!(keys.insert(sentence.key()), "{sentence:?} has the key of another one");
+            let mut error = sentence.of(Code::InvalidValue);
+            for slot in ["seconds", "kib", "url", "portal", "example", "most"] {
+                error = error.detail(slot, 7);
+            }
+            for lang in Lang::ALL {
+                let told = super::super::spoken(lang, async { refusal(&error) }).await;
+                assert!(told.is_some_and(|told| told.ends_with('.')), "{sentence:?} in {}", lang.code());
+            }
+        }
+        let all = Texts::of(Lang::En).sentences.keys().filter_map(|key| key.strip_prefix("portal.refusal."));
+        assert_eq!(all.collect::<BTreeSet<_>>(), keys, "sentences that nothing is refused with");
+        assert_eq!(refusal(&Code::NameTaken.into()), None);
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::answer::{Answer, raw};
 
 pub use assets::asset;
 pub use brand::{brand_answer, brand_css, brand_href, logo_answer};
+pub use codes::refusal;
 pub use ending::{Ending, Granted, Operation};
 pub use key::{Input, InputKind, InputWrong, KeyEntry, KeyKnown, KeyTrouble};
 pub use lang::{LANG_COOKIE, Lang, spoken};

@@ -3,6 +3,7 @@
 use std::io::Cursor;
 
 use grantd_wire::limits;
+use image::codecs::png::{CompressionType, FilterType as PngFilter, PngEncoder};
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits};
 
@@ -28,8 +29,13 @@ impl Refused {
     }
 }
 
-/// The picture as a PNG of at most [`limits::LOGO_KEPT_PX_MAX`] a side, the way up that its camera said, without anything else that
-/// was in the file.
+/// Pixels of the longer side that are tried, until the picture has no more than [`limits::LOGO_KEPT_BYTES_MAX`]. Of the last size it
+/// has not, whatever is to be seen: a pixel takes four bytes.
+const SIDES: [u32; 7] = [limits::LOGO_KEPT_PX_MAX, 192, 160, 128, 112, 96, 80];
+const _: () = assert!(4 * SIDES[SIDES.len() - 1].pow(2) as usize + 2_048 <= limits::LOGO_KEPT_BYTES_MAX);
+
+/// The picture as a PNG of at most [`limits::LOGO_KEPT_PX_MAX`] a side and [`limits::LOGO_KEPT_BYTES_MAX`], the way up that its camera
+/// said, without anything else that was in the file.
 pub fn drawn_anew(file: &[u8]) -> Result<Vec<u8>, Refused> {
     let mut reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|_| Refused::NotAPicture)?;
     if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) {
@@ -48,13 +54,31 @@ pub fn drawn_anew(file: &[u8]) -> Result<Vec<u8>, Refused> {
     let orientation = decoder.orientation().map_err(refused)?;
     let mut seen = DynamicImage::from_decoder(decoder).map_err(refused)?;
     seen.apply_orientation(orientation);
-    let side = limits::LOGO_KEPT_PX_MAX;
-    if seen.width() > side || seen.height() > side {
-        seen = seen.resize(side, side, FilterType::Lanczos3);
+    let fitting = |picture: &DynamicImage, side: u32| match picture.width() > side || picture.height() > side {
+        true => picture.resize(side, side, FilterType::Lanczos3),
+        false => picture.clone(),
+    };
+    let seen = fitting(&seen, limits::LOGO_KEPT_PX_MAX);
+    for side in SIDES {
+        let png = written(&fitting(&seen, side)).map_err(refused)?;
+        if png.len() <= limits::LOGO_KEPT_BYTES_MAX {
+            return Ok(png);
+        }
     }
-    let mut png = Cursor::new(Vec::new());
-    DynamicImage::from(seen.into_rgba8()).write_to(&mut png, ImageFormat::Png).map_err(refused)?;
-    Ok(png.into_inner())
+    Err(Refused::TooLarge)
+}
+
+/// As a PNG, without a channel for what can be seen through it if there is nothing of that kind.
+fn written(picture: &DynamicImage) -> image::ImageResult<Vec<u8>> {
+    let rgba = picture.to_rgba8();
+    let is_opaque = rgba.pixels().all(|pixel| pixel.0[3] == u8::MAX);
+    let mut png = Vec::new();
+    let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Best, PngFilter::Adaptive);
+    match is_opaque {
+        true => DynamicImage::from(rgba).to_rgb8().write_with_encoder(encoder)?,
+        false => rgba.write_with_encoder(encoder)?,
+    }
+    Ok(png)
 }
 
 #[cfg(test)]
@@ -92,6 +116,33 @@ mod tests {
         assert_eq!(seen(&drawn_anew(&file(side, side, ImageFormat::Png)).unwrap()).dimensions(), (side, side));
         let drawn = seen(&drawn_anew(&file(side * 2, side + 2, ImageFormat::Png)).unwrap());
         assert_eq!(drawn.dimensions(), (side, side / 2 + 1));
+    }
+
+    /// A picture that no encoding makes smaller, and that light shines through or not.
+    fn noise(side: u32, is_opaque: bool) -> Vec<u8> {
+        let mut state = 1u64;
+        let mut byte = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state.to_be_bytes()[0]
+        };
+        let pixel = |_, _| Rgba([byte(), byte(), byte(), if is_opaque { 255 } else { byte() }]);
+        let mut file = Cursor::new(Vec::new());
+        RgbaImage::from_fn(side, side, pixel).write_to(&mut file, ImageFormat::Png).unwrap();
+        file.into_inner()
+    }
+
+    #[test]
+    fn what_stays_large_is_kept_with_fewer_pixels() {
+        for (is_opaque, least) in [(true, 96), (false, 80)] {
+            for side in [81, 97, 256, 300] {
+                let drawn = drawn_anew(&noise(side, is_opaque)).unwrap();
+                assert!(drawn.len() <= limits::LOGO_KEPT_BYTES_MAX, "{side} {is_opaque}: {} bytes", drawn.len());
+                assert!(seen(&drawn).width() >= least.min(side), "{side} {is_opaque}: {}", seen(&drawn).width());
+            }
+        }
+        // One whose bytes are within the bound stays as it is.
+        let drawn = drawn_anew(&file(256, 256, ImageFormat::Png)).unwrap();
+        assert_eq!(seen(&drawn).dimensions(), (256, 256));
     }
 
     #[test]

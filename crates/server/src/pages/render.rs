@@ -139,6 +139,9 @@ fn environment(lang: Lang) -> Environment<'static> {
     });
     environment.add_filter("segment", |text: &str| utf8_percent_encode(text, UNRESERVED).to_string());
     environment.add_filter("isolated", isolated);
+    environment.add_filter("breakable", breakable);
+    environment.add_filter("cut", cut);
+    environment.add_filter("english", english);
     environment.add_filter("initial", initial);
     environment.add_filter("number", |number: i64| texts.number(number));
     environment.add_filter("ms", |us: i64| texts.milliseconds(us));
@@ -162,6 +165,31 @@ pub(super) fn render(template: &str, context: Value) -> String {
 /// A name of others as the whole of a label, which nothing around it can turn.
 fn isolated(name: &str) -> Value {
     Value::from_safe_string(format!("<bdi>{}</bdi>", HtmlEscape(name)))
+}
+
+/// Characters of what others named, in a list; the page of the thing itself has all of them.
+const LIST_CHARS_SHOWN: usize = 64;
+
+/// The text as lists show it.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LIST_CHARS_SHOWN) {
+        None => text.to_owned(),
+        Some((at, _)) => format!("{}…", &text[..at]),
+    }
+}
+
+/// An e-mail address that rather breaks behind its signs than within a word.
+fn breakable(address: &str) -> Value {
+    let parts = address.split_inclusive(['@', '.']).map(|part| HtmlEscape(part).to_string());
+    Value::from_safe_string(parts.collect::<Vec<_>>().join("<wbr>"))
+}
+
+/// What is there in English alone, such as a text of the catalogue, whatever the language of the page.
+fn english(text: Option<String>) -> Value {
+    match text.filter(|text| !text.is_empty()) {
+        Some(text) => Value::from_safe_string(format!("<span lang=\"en\">{}</span>", HtmlEscape(&text))),
+        None => Value::from(""),
+    }
 }
 
 /// The letter that stands for a provider or an app.
@@ -218,5 +246,8 @@ mod tests {
         assert_eq!(german.share(19, 1_000).unwrap(), "1,9\u{a0}%");
         assert_eq!(short("0199c0de-0000-7000-8000-00000000beef"), "0199c0de…beef");
         assert_eq!(short("short"), "short");
+        let most = "é".repeat(LIST_CHARS_SHOWN);
+        assert_eq!((cut(&most), cut(&format!("{most}x"))), (most.clone(), format!("{most}…")));
+        assert_eq!(breakable("a<b.c@d.example").to_string(), "a&lt;b.<wbr>c@<wbr>d.<wbr>example");
     }
 }

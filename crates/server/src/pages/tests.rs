@@ -319,6 +319,9 @@ fn keys_of_the_portal() -> Vec<String> {
     for unit in ["minutes", "hours", "days"] {
         all(&format!("{unit}_ago."), &["one", "other"]);
     }
+    for sentence in crate::sentence::Sentence::ALL {
+        all("refusal.", &[sentence.key()]);
+    }
     for kind in ["forbidden", "not_found", "too_many", "busy", "internal", "form"] {
         all(&format!("trouble.{kind}."), &["title"]);
     }

@@ -172,7 +172,8 @@ impl Texts {
         self.plain("portal.day_short", &Kwargs::from_iter(values)).map(Value::from)
     }
 
-    /// A moment as people write it, in UTC. The script of the page puts it into their own zone.
+    /// A moment as people write it, in UTC. The script of pages for end users puts it into their own zone; operators compare it with
+    /// logs, and with what others see, so theirs stays in UTC and says so.
     pub(super) fn time(&self, at: &str) -> Result<Value, Error> {
         let ((year, month, day), time) = parts_of(at)?;
         let month = self.mark(&format!("month.{month}"))?;

@@ -1,16 +1,18 @@
 //! What an app is called and does, how long its trail is kept, and its end.
 
-use grantd_wire::Error;
 use grantd_wire::api::{
     App, AppRetention, AppRetentionSet, AppUpdate, ConnectSignIn, LegalHold, LegalHoldSet, Retrieve, TenantMode,
 };
+use grantd_wire::{Code, Error};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::confirm::loosens;
 use super::desk::{Desk, Shown};
 use crate::answer::Answer;
 use crate::routes::Api;
+use crate::sentence::Sentence;
 
 /// Fields of the forms.
 const KEPT: [&str; 11] = [
@@ -63,7 +65,9 @@ async fn saved<T>(desk: &Desk<'_>, app: &App, saved: Result<T, Error>, done: &st
 /// `POST /portal/apps/{}/settings`.
 pub async fn update(desk: &Desk<'_>) -> Result<Answer, Error> {
     let app = desk.app().await?;
-    let sent = desk.send::<App>(Api::AppsUpdate, &[&app.id], &asked(desk, &app)).await;
+    let ask = asked(desk, &app);
+    desk.check_grave(loosens(&ask, &app))?;
+    let sent = desk.send::<App>(Api::AppsUpdate, &[&app.id], &ask).await;
     saved(desk, &app, sent, "app_updated").await
 }
 
@@ -136,7 +140,7 @@ pub async fn delete(desk: &Desk<'_>) -> Result<Answer, Error> {
     let typed = desk.form.text("confirm");
     let deleted = match typed == app.name.trim() || typed == app.id {
         true => desk.send::<Value>(Api::AppsDelete, &[&app.id], &json!({})).await.map(drop),
-        false => Err(Error::invalid("confirm", "must be the name of the app, or its id")),
+        false => Err(Sentence::TypeAppName.at("confirm", Code::InvalidRequest)),
     };
     match deleted {
         Ok(()) => Ok(desk.go("/portal/apps?done=app_deleted")),

@@ -24,6 +24,9 @@ const EXPORTED: [&str; 10] =
 /// Outcomes that events have.
 const OUTCOMES: [&str; 4] = ["allowed", "denied", "error", "unknown"];
 
+/// Characters of a call, its host and path, in a list. The page of its event has it whole.
+const CALL_CHARS_SHOWN: usize = 200;
+
 type Filters = BTreeMap<&'static str, String>;
 
 /// A line of the list.
@@ -34,7 +37,7 @@ pub struct Line {
     kind: String,
     outcome: String,
     code: Option<String>,
-    /// What was called, for a call.
+    /// What was called, for a call; of a long one the beginning.
     call: Option<String>,
     method: Option<String>,
     /// `key`, `operator`, …; `nobody` of an event without an actor.
@@ -49,7 +52,7 @@ impl Line {
         let text = |field: &str| event.get(field).and_then(Value::as_str).map(str::to_owned);
         let actor = event.get("actor");
         let actor_text = |field: &str| actor.and_then(|actor| actor[field].as_str()).map(str::to_owned);
-        let call = text("host").map(|host| format!("{host}{}", text("path").unwrap_or_default()));
+        let call = text("host").map(|host| cut(host + text("path").as_deref().unwrap_or_default()));
         Self {
             id: text("id").unwrap_or_default(),
             at: text("at").unwrap_or_default(),
@@ -61,6 +64,14 @@ impl Line {
             actor: actor_text("type").unwrap_or_else(|| "nobody".to_owned()),
             by: text("caller").or_else(|| text("key_prefix")).or_else(|| actor_text("id")),
         }
+    }
+}
+
+/// The text, if it is not too long for a list; else its beginning.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(CALL_CHARS_SHOWN) {
+        None => text,
+        Some((at, _)) => format!("{}…", &text[..at]),
     }
 }
 
@@ -294,6 +305,17 @@ fn written(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// A field as rows; one that has fields of its own, as an actor has, is a row for each of them.
+fn fields(name: &str, value: &Value) -> Vec<Field> {
+    match value {
+        Value::Object(parts) if !parts.is_empty() => {
+            let part = |(part, value): (&String, &Value)| fields(&format!("{name}.{part}"), value);
+            parts.iter().flat_map(part).collect()
+        }
+        value => vec![Field { name: name.to_owned(), text: written(value), filter: filter_of(name) }],
+    }
+}
+
 /// `{field: [old, new]}` as rows.
 fn changes(event: &Event) -> Vec<Change> {
     let changed = event.get("changed").and_then(Value::as_object);
@@ -312,7 +334,7 @@ pub async fn show(desk: &Desk<'_>) -> Result<Answer, Error> {
     let text = |field: &str| event.get(field).and_then(Value::as_str).map(str::to_owned);
     let context = event.get("context").and_then(Value::as_object);
     let rest = event.iter().filter(|(name, _)| !PLACED.contains(&name.as_str()));
-    let rest = rest.map(|(name, value)| Field { name: name.clone(), text: written(value), filter: filter_of(name) });
+    let rest = rest.flat_map(|(name, value)| fields(name, value));
     let page = Shows {
         line: Line::of(&event),
         steps: steps(&event),
@@ -331,6 +353,13 @@ pub async fn show(desk: &Desk<'_>) -> Result<Answer, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_is_cut_in_lists() {
+        let whole = "é".repeat(CALL_CHARS_SHOWN);
+        assert_eq!(cut(whole.clone()), whole);
+        assert_eq!(cut(format!("{whole}x")), format!("{whole}…"));
+    }
 
     #[test]
     fn moments_are_taken_as_browsers_send_them() {

@@ -1,8 +1,8 @@
 //! How an app looks to end users, with a preview that its colours are tried on before they are kept.
 
 use axum::body::Body;
-use grantd_wire::Error;
 use grantd_wire::api::{App, Branding, BrandingUpdate};
+use grantd_wire::{Error, limits};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -27,8 +27,9 @@ struct Look {
 async fn look(desk: &Desk<'_>, app: &App) -> Result<Look, Error> {
     let branding: Branding = desk.load(Api::BrandingShow, &[&app.id], &[]).await?;
     let typed = desk.parts.method == http::Method::POST;
+    // What is refused because it is too long is not tried on.
     let shown = |name: &str, stored: &Option<String>| match typed {
-        true => desk.form.text(name),
+        true => desk.form.text(name).chars().take(limits::NAME_CHARS_MAX).collect(),
         false => stored.clone().unwrap_or_default(),
     };
     let name = shown("display_name", &branding.display_name);

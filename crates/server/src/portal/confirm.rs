@@ -3,9 +3,15 @@
 //! Invariants: the form that was sent waits sealed in the page that asks, for this session and this address alone: nothing of it is
 //! drawn, and nothing has to be typed again; it goes on as what it was.
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use grantd_domain::seal::Place;
+use grantd_wire::api::{
+    App, AppUpdate, Claims, ConnectSignIn, IdentityProvider, IdentityProviderUpdate, Provider, ProviderUpdate,
+    Retrieve, TenantMode,
+};
 use grantd_wire::{Code, Error, TimeMs, limits};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -18,6 +24,7 @@ use crate::flow::account::{self, Proof};
 use crate::flow::passkey::{self, Purpose, Question};
 use crate::flow::portal::is_unconfirmed;
 use crate::routes::{Api, ApiRoute};
+use crate::sentence::Sentence;
 
 /// The field that a form waits in.
 const HELD: &str = "held";
@@ -34,8 +41,57 @@ pub fn is_grave(row: &ApiRoute) -> bool {
             | Api::TokensCreate
             | Api::RetentionSet
             | Api::SecretsSetHosts
+            | Api::ScimEnable
+            | Api::WebhookEnable
+            | Api::UsersSuspend
     );
     row.method == "DELETE" || (row.method != "GET" && ends.iter().any(|end| row.path.ends_with(end))) || more
+}
+
+/// Whether a change of an app makes it keep less in check than it does.
+pub fn loosens(ask: &AppUpdate, app: &App) -> bool {
+    let strictness = |mode: TenantMode| match mode {
+        TenantMode::Off => 0,
+        TenantMode::Observe => 1,
+        TenantMode::Enforce => 2,
+    };
+    let is_guarded = app.tenant_mode != TenantMode::Off;
+    ask.retrieve == Some(Retrieve::On) && app.retrieve == Retrieve::Off
+        || ask.tenant_mode.is_some_and(|mode| strictness(mode) < strictness(app.tenant_mode))
+        || is_guarded && ask.tenant_key.as_ref().is_some_and(|key| Some(key) != app.tenant_key.as_ref())
+        || ask.connect_sign_in == Some(ConnectSignIn::Off) && app.connect_sign_in == ConnectSignIn::Required
+        || ask.return_origins.as_ref().is_some_and(|origins| admits_more(origins, &app.return_origins))
+}
+
+/// Whether users come back to more origins than before: none listed means any.
+fn admits_more(origins: &[String], before: &[String]) -> bool {
+    !before.is_empty() && (origins.is_empty() || origins.iter().any(|origin| !before.contains(origin)))
+}
+
+/// Whether a change of a provider leads credentials elsewhere: to whom they are sent, by which client they are had, and where.
+pub fn redirects(ask: &ProviderUpdate, provider: &Provider) -> bool {
+    ask.client_secret.is_some()
+        || ask.client_id.as_ref().is_some_and(|id| *id != provider.client_id)
+        || ask.allowed_hosts.as_ref().is_some_and(|hosts| *hosts != provider.allowed_hosts)
+        || ask.custom.as_ref().is_some_and(|said| Some(said) != provider.custom.as_ref())
+        || ask.environment.as_deref().is_some_and(|said| said != provider.environment.as_deref().unwrap_or_default())
+        || ask.fields.as_ref().is_some_and(|fields| *fields != provider.fields)
+}
+
+/// Whether a change of an identity provider makes other tokens count than did, or none.
+pub fn changes_who_counts(ask: &IdentityProviderUpdate, idp: &IdentityProvider) -> bool {
+    let set = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let claims =
+        |said: &Claims| [&said.subject, &said.audience, &said.email, &said.name, &said.groups, &said.roles].map(text);
+    ask.rediscover
+        || ask.client_secret.is_some()
+        || ask.state.as_ref().is_some_and(|state| *state != idp.state)
+        || ask.jwks_url.as_ref().is_some_and(|url| *url != idp.jwks_url)
+        || ask.client_id.is_some() && text(&ask.client_id) != text(&idp.client_id)
+        || ask.audiences.as_ref().is_some_and(|names| set(names) != set(&idp.audiences))
+        || ask.algorithms.as_ref().is_some_and(|names| set(names) != set(&idp.algorithms))
+        || ask.claims.as_ref().is_some_and(|said| claims(said) != claims(&idp.claims))
 }
 
 #[derive(Serialize)]
@@ -116,7 +172,7 @@ pub async fn answered(desk: &mut Desk<'_>) -> Result<Option<Answer>, Error> {
             return Ok(None);
         }
         ("", "") => {
-            let empty = Error::new(Code::InvalidValue).message("Fill in one of the fields.");
+            let empty = Sentence::NothingFilledIn.of(Code::InvalidValue);
             return draw(desk, held, Some(empty)).await.map(Some);
         }
         ("", link) => Proof::Link(link),
@@ -125,7 +181,7 @@ pub async fn answered(desk: &mut Desk<'_>) -> Result<Option<Answer>, Error> {
     match account::confirm(desk.vault, desk.visitor()?, proof, &desk.source).await {
         Ok(true) => {}
         Ok(false) => {
-            let wrong = Error::new(Code::SessionRequired).message("That is not right. Nothing was done.");
+            let wrong = Sentence::WrongProof.of(Code::NotProved);
             return draw(desk, held, Some(wrong)).await.map(Some);
         }
         Err(error) if error.code == Code::RateLimitExceeded => return draw(desk, held, Some(error)).await.map(Some),
@@ -139,7 +195,7 @@ pub async fn answered(desk: &mut Desk<'_>) -> Result<Option<Answer>, Error> {
 }
 
 async fn open(desk: &Desk<'_>, held: &str) -> Result<Form, Error> {
-    let stale = || Error::invalid(HELD, "is too old, or not of this page. Fill in the form again");
+    let stale = || Sentence::WaitedTooLong.of(Code::InvalidRequest);
     let sealed = BASE64_URL_SAFE_NO_PAD.decode(held).map_err(|_| stale())?;
     let text = desk.vault.keys.open_sent_back(place(desk)?, &sealed).await?.ok_or_else(stale)?;
     let mut parts = text.splitn(3, |b| *b == b'\n');
@@ -186,10 +242,16 @@ mod tests {
             Api::OrganizationEventsErase,
             Api::HoldRelease,
             Api::RetentionSet,
+            Api::ScimEnable,
+            Api::WebhookEnable,
+            Api::UsersSuspend,
         ] {
             assert!(is(grave), "{grave:?}");
         }
-        for light in [Api::AppsCreate, Api::AppsUnarchive, Api::KeysMint, Api::SecretsCreate, Api::SecretGrantsCreate] {
+        // Of these some are: it depends on what they change.
+        let some = [Api::AppsUpdate, Api::ProvidersUpdate, Api::IdpsUpdate];
+        let light = [Api::AppsCreate, Api::AppsUnarchive, Api::KeysMint, Api::SecretsCreate, Api::SecretGrantsCreate];
+        for light in light.into_iter().chain(some) {
             assert!(!is(light), "{light:?}");
         }
         assert!(API.iter().filter(|row| row.method == "GET").all(|row| !is_grave(row)));

@@ -74,6 +74,8 @@ struct Frame<'a, P> {
     host: &'a str,
     public_url: &'a str,
     version: &'static str,
+    /// What this page is drawn by: tests know by it which they have seen.
+    template: &'static str,
     now: TimeMs,
     /// `light` or `dark`; `None`: as the system has it.
     theme: Option<&'static str>,
@@ -226,6 +228,12 @@ impl Desk<'_> {
         Ok((found, was_made))
     }
 
+    /// Refuses what is grave of whoever proved too long ago who they are, where only a look at what is changed says whether it is.
+    /// They are asked, and the form goes on.
+    pub fn check_grave(&self, is_grave: bool) -> Result<(), Error> {
+        if is_grave { self.visitor()?.check_confirmed(self.source.now) } else { Ok(()) }
+    }
+
     /// The app that the path names.
     pub async fn app(&self) -> Result<api::App, Error> {
         self.load(Api::AppsShow, &[&self.params[0]], &[]).await
@@ -269,6 +277,7 @@ impl Desk<'_> {
             host: self.host(),
             public_url,
             version: env!("CARGO_PKG_VERSION"),
+            template: shown.template,
             now: self.source.now,
             theme: cookie::theme(&self.parts.headers),
             languages: self.languages(),

@@ -11,6 +11,8 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::flow::passkey::Said;
+use crate::pages;
+use crate::sentence::Sentence;
 
 /// The fields of a form, or of a query.
 #[derive(Default)]
@@ -21,9 +23,10 @@ impl Form {
     pub async fn read(headers: &HeaderMap, body: Bytes) -> Result<Self, Error> {
         let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         match multer::parse_boundary(kind) {
-            Ok(boundary) => Self::of_parts(boundary, body).await.ok_or_else(|| {
-                Error::new(Code::InvalidRequest).message("The form could not be read. Go back and send it again.")
-            }),
+            Ok(boundary) => {
+                let unreadable = || Sentence::Unreadable.of(Code::InvalidRequest);
+                Self::of_parts(boundary, body).await.ok_or_else(unreadable)
+            }
             Err(_) => Ok(Self::parse(&body)),
         }
     }
@@ -138,7 +141,7 @@ impl Form {
 /// The number in a field, if there is anything in it.
 pub fn number(form: &Form, name: &str) -> Result<Option<i64>, Error> {
     let Some(text) = form.filled(name) else { return Ok(None) };
-    text.parse().map(Some).map_err(|_| Error::invalid(name, "must be a whole number"))
+    text.parse().map(Some).map_err(|_| Sentence::WholeNumber.at(name, Code::InvalidRequest))
 }
 
 /// What is wrong with a lifetime, said of the field of a form that asks for it in days.
@@ -158,6 +161,8 @@ pub struct Refused {
     pub code: &'static str,
     pub message: String,
     pub hint: Option<String>,
+    /// The message is a sentence of the page's own language, so what the code means need not go before it.
+    pub is_own: bool,
 }
 
 impl Refused {
@@ -172,12 +177,15 @@ impl Refused {
     /// Whatever it was.
     pub fn plain(error: Error) -> Self {
         let field = error.details.get("field").and_then(|field| field.as_str()).map(str::to_owned);
+        if let Some(message) = pages::refusal(&error) {
+            return Self { field, code: error.code.as_str(), message, hint: None, is_own: true };
+        }
         // At the field its name need not be said.
         let message = match &field {
             Some(field) => capital(error.message.strip_prefix(&format!("`{field}`: ")).unwrap_or(&error.message)),
             None => error.message,
         };
-        Self { field, code: error.code.as_str(), message, hint: error.hint }
+        Self { field, code: error.code.as_str(), message, hint: error.hint, is_own: false }
     }
 }
 

@@ -13,6 +13,7 @@ use grantd_wire::{Code, Error, limits};
 use serde::Serialize;
 use serde_json::json;
 
+use super::confirm::changes_who_counts;
 use super::desk::{Desk, Shown};
 use super::form::Form;
 use crate::answer::Answer;
@@ -277,9 +278,9 @@ pub async fn show(desk: &Desk<'_>) -> Result<Answer, Error> {
 /// `POST /portal/apps/{}/identity/{}`: changes it, or looks at its issuer.
 pub async fn update(desk: &Desk<'_>) -> Result<Answer, Error> {
     let form = &desk.form;
+    let app = desk.app().await?;
+    let page = registered(desk, &app).await?;
     if form.is_on("look") {
-        let app = desk.app().await?;
-        let page = registered(desk, &app).await?;
         return looked(desk, &app, page, "portal/idp.html").await;
     }
     let ask = match form.raw("state") {
@@ -299,13 +300,10 @@ pub async fn update(desk: &Desk<'_>) -> Result<Answer, Error> {
         },
         state => IdentityProviderUpdate { state: Some(state.to_owned()), ..IdentityProviderUpdate::default() },
     };
-    let app = desk.app().await?;
+    desk.check_grave(page.idp.as_ref().is_some_and(|idp| changes_who_counts(&ask, idp)))?;
     match desk.send::<IdentityProvider>(Api::IdpsUpdate, &[&app.id, &desk.params[1]], &ask).await {
         Ok(_) => Ok(here(desk, &app, "idp_updated")),
-        Err(error) => {
-            let page = registered(desk, &app).await?;
-            desk.again(error, kept(), Shown::of("portal/idp.html", "identity", &app, &page))
-        }
+        Err(error) => desk.again(error, kept(), Shown::of("portal/idp.html", "identity", &app, &page)),
     }
 }
 

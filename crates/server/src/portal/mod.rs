@@ -43,9 +43,10 @@ use crate::flow::portal;
 use crate::hosted::check_site;
 use crate::pages::{self, Lang};
 use crate::routes::{Api, Found, find};
+use crate::sentence::Sentence;
 use crate::vault::Vault;
 use desk::{Desk, Shown};
-use form::Form;
+use form::{Form, Refused};
 use routes::{Access, PORTAL, Row, Screen};
 
 pub use crate::login::PORTAL_PATH as PATH;
@@ -133,9 +134,9 @@ async fn enter(desk: &mut Desk<'_>, content: Body, seen: &mut &'static str) -> R
 /// Says of a form with a picture which of the two is too large.
 fn too_large(screen: Screen, error: Error) -> Error {
     match (screen, error.code) {
-        (Screen::BrandingSet, Code::BodyTooLarge) => error
-            .message(format!("The picture is too large: a logo has at most {} KiB.", limits::LOGO_BYTES_MAX / 1024))
-            .hint("Go back and choose a smaller one."),
+        (Screen::BrandingSet, Code::BodyTooLarge) => {
+            Sentence::PictureTooLarge.of(error.code).detail("kib", limits::LOGO_BYTES_MAX / 1024)
+        }
         _ => error,
     }
 }
@@ -285,9 +286,8 @@ const PATH_CHARS_MAX: usize = 2_000;
 fn check_origin(vault: &Vault, headers: &HeaderMap) -> Result<(), Error> {
     let url = &vault.settings.public_url;
     let elsewhere = || {
-        Error::new(Code::CsrfFailed)
-            .message(format!("The form was sent from another address than {url}, where this server is."))
-            .hint(format!("Open {url}{PATH} and send it from there."))
+        let portal = format!("{url}{PATH}");
+        Sentence::OtherAddress.of(Code::CsrfFailed).detail("url", url.as_str()).detail("portal", portal)
     };
     check_site(headers).map_err(|_| elsewhere())?;
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
@@ -322,11 +322,9 @@ fn give_cookie(answer: &mut Answer, text: &str) {
 }
 
 #[derive(Serialize)]
-struct Trouble<'a> {
+struct Trouble {
     kind: &'static str,
-    code: &'static str,
-    message: &'a str,
-    hint: Option<&'a str>,
+    refused: Refused,
     request_id: String,
 }
 
@@ -340,13 +338,7 @@ fn trouble(desk: &Desk<'_>, error: &Error) -> Answer {
         500 => "internal",
         _ => "form",
     };
-    let page = Trouble {
-        kind,
-        code: error.code.as_str(),
-        message: &error.message,
-        hint: error.hint.as_deref(),
-        request_id: desk.source.request_id.to_string(),
-    };
+    let page = Trouble { kind, refused: Refused::plain(error.clone()), request_id: desk.source.request_id.to_string() };
     let template = if desk.visitor.is_some() { "portal/trouble.html" } else { "portal/trouble_outside.html" };
     let mut answer = desk.page_with(error.code.status(), &Shown::new(template, "", &page));
     answer.extensions_mut().insert(error.code);

@@ -121,12 +121,16 @@ fn page(overview: Overview) -> Page {
     }
 }
 
-/// What the lines of a chart stand for so that `most` fits below the top one: 1, 2 or 5 times a power of ten each.
+/// Round figures, in tenths of a power of ten.
+const ROUND: [i64; 10] = [10, 12, 15, 20, 25, 30, 40, 50, 60, 80];
+
+/// What the lines of a chart stand for so that `most` fits below the top one, and not far below: a round figure each.
 fn scale(most: i64) -> Vec<i64> {
     let lines = i64::from(GRID);
     let mut unit = 1;
     let each = loop {
-        match [unit, 2 * unit, 5 * unit].into_iter().find(|each| each * lines >= most) {
+        let whole = ROUND.into_iter().map(|tenths| tenths * unit).filter(|tenths| tenths % 10 == 0);
+        match whole.map(|tenths| tenths / 10).find(|each| each * lines >= most) {
             Some(each) => break each,
             None => unit *= 10,
         }
@@ -222,17 +226,19 @@ mod tests {
             (4, 4),
             (5, 8),
             (8, 8),
-            (9, 20),
+            (9, 12),
             (20, 20),
-            (21, 40),
-            (41, 80),
-            (5_917, 8_000),
-            (1_000_001, 2_000_000),
+            (21, 24),
+            (41, 48),
+            (5_917, 6_000),
+            (1_000_001, 1_200_000),
         ];
         for (most, top) in cases {
             assert_eq!(scale(most)[0], top, "{most}");
         }
         assert_eq!(scale(20), [20, 15, 10, 5, 0]);
+        // The greatest stands high in its chart, as soon as lines need not be whole ones.
+        assert!((40..100_000).all(|most| scale(most)[0] * 10 <= most * 14));
         assert!(scale(i64::MAX / 100)[0] >= i64::MAX / 100);
     }
 

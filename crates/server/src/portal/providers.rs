@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use grantd_wire::api::{
     self, CatalogProvider, CustomProvider, DeletedProvider, Provider, ProviderCreate, ProviderUpdate,
 };
-use grantd_wire::{Error, limits};
+use grantd_wire::{Code, Error, limits};
 use serde::Serialize;
 
+use super::confirm::redirects;
 use super::desk::{Desk, Shown};
 use crate::answer::Answer;
 use crate::routes::Api;
+use crate::sentence::Sentence;
 
 /// How the form begins the names of what a catalogue's entry asks for; refusals name them so, too.
 const FIELD: &str = "fields.";
@@ -235,7 +237,7 @@ fn scopes(desk: &Desk<'_>, page: &Setup) -> Vec<String> {
 fn described(desk: &Desk<'_>) -> Result<CustomProvider, Error> {
     let form = &desk.form;
     let pairs = |field: &str, example: &str| {
-        form.pairs(field).ok_or_else(|| Error::impossible(field, &format!("must be lines such as {example}")))
+        form.pairs(field).ok_or_else(|| Sentence::NoLines.at(field, Code::InvalidValue).detail("example", example))
     };
     Ok(CustomProvider {
         issuer: form.filled("custom.issuer"),
@@ -285,7 +287,10 @@ pub async fn update(desk: &Desk<'_>) -> Result<Answer, Error> {
     let page = registered(desk, &app).await?;
     let id = &desk.params[1];
     let changed = match changes(desk, &page) {
-        Ok(ask) => desk.send::<Provider>(Api::ProvidersUpdate, &[&app.id, id], &ask).await,
+        Ok(ask) => {
+            desk.check_grave(page.provider.as_ref().is_some_and(|provider| redirects(&ask, provider)))?;
+            desk.send::<Provider>(Api::ProvidersUpdate, &[&app.id, id], &ask).await
+        }
         Err(error) => Err(error),
     };
     match changed {

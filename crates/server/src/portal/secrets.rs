@@ -4,13 +4,14 @@ use grantd_wire::api::{
     self, AllowedHosts, CreatedSecret, CredentialType, DeletedSecret, GrantCreate, Secret, SecretAccess, SecretCreate,
     SecretRotate, SecretTemplate, SecretTest,
 };
-use grantd_wire::{Error, limits};
+use grantd_wire::{Code, Error, limits};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::desk::{Desk, Pager, ROWS, Shown, in_days, number};
 use crate::answer::Answer;
 use crate::routes::Api;
+use crate::sentence::Sentence;
 
 /// How the form begins the names of fields beside the value.
 const FIELD: &str = "field_";
@@ -244,7 +245,7 @@ pub async fn delete(desk: &Desk<'_>) -> Result<Answer, Error> {
     let page = detail(desk, &app).await?;
     let deleted = match desk.form.text("confirm") == page.secret.slug {
         true => desk.send::<DeletedSecret>(Api::SecretsDelete, &[&app.id, &page.secret.id], &json!({})).await,
-        false => Err(Error::invalid("confirm", "must be the slug of the secret")),
+        false => Err(Sentence::TypeSlug.at("confirm", Code::InvalidRequest)),
     };
     match deleted {
         Ok(_) => Ok(desk.go(&format!("/portal/apps/{}/secrets?done=secret_deleted", app.id))),

@@ -13,6 +13,7 @@ use crate::flow::account::{self, SignedIn};
 use crate::flow::passkey::{self, Purpose, Question};
 use crate::flow::portal;
 use crate::flow::totp::{self, Finished};
+use crate::sentence::Sentence;
 
 #[derive(Serialize)]
 struct SignIn<'a> {
@@ -104,9 +105,7 @@ pub async fn with_password(desk: &Desk<'_>) -> Result<Answer, Error> {
     let error = match made {
         Ok(SignedIn::Done(cookie)) => return Ok(signed_in(desk, &cookie)),
         Ok(SignedIn::Half(half)) => return Ok(code_page(desk, half.reveal(), None)),
-        Ok(SignedIn::Wrong) => {
-            Error::new(Code::SessionRequired).message("The e-mail address or the password is wrong.")
-        }
+        Ok(SignedIn::Wrong) => Sentence::WrongPassword.of(Code::NotProved),
         Err(error) if error.code == Code::RateLimitExceeded => error,
         Err(error) => return Err(error),
     };
@@ -129,8 +128,7 @@ pub async fn with_passkey(desk: &Desk<'_>) -> Result<Answer, Error> {
     let made = passkey::sign_in(desk.vault, &browser, said, desk.visitor.as_ref(), &desk.source).await;
     let error = match made {
         Ok(Some(cookie)) => return Ok(signed_in(desk, &cookie)),
-        Ok(None) => Error::new(Code::SessionRequired)
-            .message("That passkey does not sign in here, or it took too long. Try again, or sign in another way."),
+        Ok(None) => Sentence::WrongPasskey.of(Code::NotProved),
         Err(error) if error.code == Code::RateLimitExceeded => error,
         Err(error) => return Err(error),
     };
@@ -156,11 +154,10 @@ fn code_page(desk: &Desk<'_>, half: &str, refused: Option<Error>) -> Answer {
 /// `POST /portal/sign-in/code`: after the password.
 pub async fn with_code(desk: &Desk<'_>) -> Result<Answer, Error> {
     let (half, code) = (desk.form.raw("half"), desk.form.raw("code"));
-    let wrong = |what: &str| Error::new(Code::SessionRequired).message(what);
     Ok(match totp::finish(desk.vault, half, code, desk.visitor.as_ref(), &desk.source).await {
         Ok(Finished::Done(cookie)) => signed_in(desk, &cookie),
-        Ok(Finished::Wrong) => code_page(desk, half, Some(wrong("That code is wrong, or was used already."))),
-        Ok(Finished::Stale) => password_page(desk, wrong("That took too long. Sign in again.")),
+        Ok(Finished::Wrong) => code_page(desk, half, Some(Sentence::WrongCode.of(Code::NotProved))),
+        Ok(Finished::Stale) => password_page(desk, Sentence::TookTooLong.of(Code::NotProved)),
         Err(error) if error.code == Code::RateLimitExceeded => code_page(desk, half, Some(error)),
         Err(error) => return Err(error),
     })

@@ -1,7 +1,7 @@
 //! The way to an app's first request, step by step. Each step ticks itself when it is done.
 
-use grantd_wire::Error;
 use grantd_wire::api::{self, CursorPage, Event, Grant, Key, Secret};
+use grantd_wire::{Code, Error};
 use serde::Serialize;
 
 use super::audit::Line;
@@ -17,8 +17,11 @@ struct Start {
     grant: Option<Grant>,
     /// What the snippet calls.
     url: String,
-    /// The newest call of the app.
+    /// The newest call with the grant that was allowed.
     call: Option<Line>,
+    /// The newest one that was refused, as long as none was allowed; and what its code means.
+    denied: Option<Line>,
+    meaning: Option<&'static str>,
 }
 
 /// `GET /portal/apps/{}/start`.
@@ -40,14 +43,29 @@ pub async fn show(desk: &Desk<'_>) -> Result<Answer, Error> {
             found.items.into_iter().next()
         }
     };
-    let calls: CursorPage<Event> = desk.load(Api::EventsList, &[id], &[one, ("kind", "token.released")]).await?;
+    let call = newest(desk, id, grant.as_ref(), "token.released").await?;
+    let denied = match &call {
+        Some(_) => None,
+        None => newest(desk, id, grant.as_ref(), "token.denied").await?,
+    };
+    let code = denied.as_ref().and_then(|event| event.get("code")?.as_str()).and_then(Code::parse);
     let page = Start {
         key: keys.items.into_iter().next(),
         url: url(desk, id, grant.as_ref()).await?,
         grant,
-        call: calls.items.first().map(Line::of),
+        call: call.as_ref().map(Line::of),
+        denied: denied.as_ref().map(Line::of),
+        meaning: code.map(Code::message),
     };
     Ok(desk.page(&Shown::of("portal/start.html", "start", &app, &page)))
+}
+
+/// The newest event of this kind that is of the grant.
+async fn newest(desk: &Desk<'_>, app: &str, grant: Option<&Grant>, kind: &str) -> Result<Option<Event>, Error> {
+    let Some(grant) = grant else { return Ok(None) };
+    let query = [("limit", "1"), ("kind", kind), ("grant", &grant.grant_id)];
+    let found: CursorPage<Event> = desk.load(Api::EventsList, &[app], &query).await?;
+    Ok(found.items.into_iter().next())
 }
 
 /// An address that the credential may go to: its template's harmless call, else its first host.

@@ -128,6 +128,19 @@ pub fn picture(side: u32) -> Vec<u8> {
     file.into_inner()
 }
 
+/// One that no encoding makes smaller.
+pub fn noise(side: u32) -> Vec<u8> {
+    let mut state = 1u64;
+    let mut byte = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    let picture = image::RgbImage::from_fn(side, side, |_, _| image::Rgb([byte(), byte(), byte()]));
+    let mut file = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut file, image::ImageFormat::Png).unwrap();
+    file.into_inner()
+}
+
 /// What a browser gets.
 async fn got(server: &Server, path: &str) -> Answer {
     server.send(Raw::new("GET", path, "")).await
@@ -176,6 +189,10 @@ async fn a_logo_keeps_its_bounds(server: Server) {
     server.api("PATCH", &path, padded(limits::LOGO_BYTES_MAX)).await.ok(200);
     server.api("PATCH", &path, padded(limits::LOGO_BYTES_MAX + 1)).await.names(Code::InvalidValue, "logo");
     server.api("PATCH", &path, padded(limits::LOGO_BYTES_MAX + 3)).await.names(Code::InvalidValue, "logo");
+    // Whatever is in it, what is served has a bound, too.
+    let set = server.api("PATCH", &path, json!({"logo": BASE64_STANDARD.encode(noise(280))})).await.ok(200);
+    let served = got(&server, set["logo"].as_str().unwrap()).await.bytes;
+    assert!((20_000..=limits::LOGO_KEPT_BYTES_MAX).contains(&served), "{served}");
     for bad in ["no base64!", "aGVsbG8=", "PHN2Zy8+"] {
         server.api("PATCH", &path, json!({"logo": bad})).await.names(Code::InvalidValue, "logo");
     }

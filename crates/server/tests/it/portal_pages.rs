@@ -1,10 +1,7 @@
 //! Pages of the portal: the way to a first request, what is shown once, why a call was refused, lists.
 
-use grantd_domain::env::new_uuid;
 use grantd_server::portal::routes::PORTAL;
 use grantd_store::operators::Role;
-use grantd_store::{Tx, credentials, grants};
-use grantd_wire::ids::{AppId, CredentialId, GrantId};
 use grantd_wire::{Code, limits};
 use serde_json::json;
 
@@ -25,7 +22,6 @@ in_memory! {
     settings_are_saved_and_kept_within_bounds,
     events_are_found_by_everything_they_are_of,
     an_export_is_a_file_and_an_event,
-    no_page_weighs_too_much_however_much_is_behind_it,
 }
 
 async fn the_way_to_the_first_request(server: Server) {
@@ -51,11 +47,34 @@ async fn the_way_to_the_first_request(server: Server) {
     let page = browser.page(stored.header("location")).await;
     let grant = page.split_once("grant_id=\"").unwrap().1[..36].to_owned();
     assert!(page.contains("https://api.example.com/") && page.contains("No call yet"), "{page}");
-    let world =
-        World { app: app.clone(), key, grant, key_id: String::new(), secret: String::new(), secret_id: String::new() };
+    let world = World {
+        app: app.clone(),
+        key,
+        grant: grant.clone(),
+        key_id: String::new(),
+        secret: String::new(),
+        secret_id: String::new(),
+    };
+    // A call with another grant ticks nothing here.
+    let elsewhere = server.secret(&app, json!({"name": "Other", "allowed_hosts": ["other.example.com"]})).await;
+    let other = text(&elsewhere, "grant_id");
+    let (other, host) = (world.with_grant(&other), "https://other.example.com/");
+    let to =
+        |grant: &str, url: &str| json!({"grant_id": grant, "reason": null, "request": {"method": "GET", "url": url}});
+    server.send(server.sign(&world.key).post("/sdk/token", &to(&other.grant, host))).await.ok(200);
+    let page = browser.page(&format!("{start}?grant={grant}")).await;
+    assert!(page.contains("No call yet") && !page.contains("It arrived"), "{page}");
+    // One that is refused is shown with why, and the page still waits.
+    let denied =
+        server.send(server.sign(&world.key).post("/sdk/token", &to(&world.grant, "https://evil.example/x"))).await;
+    denied.refused(Code::BlockedDestination);
+    let page = browser.page(&format!("{start}?grant={grant}")).await;
+    assert!(page.contains("It arrived, and was refused") && page.contains("evil.example/x"), "{page}");
+    assert!(page.contains("blocked_destination") && page.contains(Code::BlockedDestination.message()), "{page}");
+    assert!(page.contains("Listening") && !page.contains("and was allowed"), "{page}");
     server.token(&world).await.ok(200);
     let page = browser.page(&start).await;
-    assert!(page.contains("data-arrived") && page.contains("It arrived, and was allowed"), "{page}");
+    assert!(page.contains("data-arrived>") && page.contains("It arrived, and was allowed"), "{page}");
     let event = page.split_once(&format!("/portal/apps/{app}/audit/")).unwrap().1[..36].to_owned();
     let page = browser.page(&format!("/portal/apps/{app}/audit/{event}")).await;
     assert_eq!(page.matches("<li class=\"ok\">").count(), grantd_domain::resolve::STEPS.len(), "{page}");
@@ -380,59 +399,4 @@ async fn an_export_is_a_file_and_an_event(server: Server) {
     is_sound(&path, &refused.text);
     assert!(browser.post("/portal/audit/export", &[]).await.text.contains("install.created"));
     assert_eq!(server.told(&world, "audit.exported").await.len(), 2);
-}
-
-/// Bytes of a page with everything that it loads, as they go over the wire: nothing is compressed here.
-const PAGE_BYTES_MAX: usize = 150_000;
-
-async fn no_page_weighs_too_much_however_much_is_behind_it(server: Server) {
-    let world = server.world_named(&"W".repeat(limits::NAME_CHARS_MAX)).await;
-    let (app, grant) = (AppId::parse(&world.app).unwrap(), GrantId::parse(&world.grant).unwrap());
-    let one = server.store().read(move |tx| grants::find(tx, app, grant)).await.unwrap().unwrap();
-    // Ten thousand rows, each with a name as long as one may be.
-    for from in (0..10_000).step_by(500) {
-        let rows = (from..from + 500).map(|n| {
-            let (mut credential, mut grant) = (one.credential.clone(), one.grant.clone());
-            credential.id = CredentialId::from_uuid(new_uuid(&*server.env));
-            (grant.id, grant.credential_id) = (GrantId::from_uuid(new_uuid(&*server.env)), credential.id);
-            grant.label = Some(format!("{n:05}{}", "é".repeat(limits::LABEL_CHARS_MAX - 5)));
-            (credential, grant)
-        });
-        let rows: Vec<_> = rows.collect();
-        let insert = move |tx: &mut Tx<'_>| {
-            rows.iter().try_for_each(|(credential, grant)| {
-                credentials::insert(tx, credential)?;
-                grants::insert(tx, grant)
-            })
-        };
-        server.store().write(insert).await.unwrap();
-    }
-    for _ in 0..30 {
-        server.key(&world.app, json!({"name": "k".repeat(limits::NAME_CHARS_MAX)})).await;
-        server.token(&world.with_grant("x")).await.refused(Code::GrantNotFound);
-    }
-    let others = others(&server, &world).await;
-    let browser = Browser::of(&server, Role::Admin).await;
-    let (mut assets, mut heaviest) = (std::collections::BTreeMap::new(), (0, String::new()));
-    for row in PORTAL.iter().filter(|row| row.method == "GET") {
-        let path = path_of(row, &world, &others);
-        let page = browser.get(&path).await;
-        let mut weight = page.text.len();
-        for address in page.text.split(['"']).filter(|text| text.replace("&#x2f;", "/").starts_with("/assets/")) {
-            let address = address.replace("&#x2f;", "/");
-            if !assets.contains_key(&address) {
-                let asset = server.send(Raw::new("GET", &address, "")).await;
-                assert_eq!(asset.status, 200, "{address}");
-                assets.insert(address.clone(), asset.text.len());
-            }
-            weight += assets[&address];
-        }
-        if weight > heaviest.0 {
-            heaviest = (weight, path);
-        }
-    }
-    assert!(assets.len() >= 5, "style and script were counted: {assets:?}");
-    assert!(heaviest.0 <= PAGE_BYTES_MAX, "{heaviest:?}");
-    let list = browser.page(&format!("/portal/apps/{}/grants", world.app)).await;
-    assert!(list.contains("of more than <bdi>10,000</bdi>"), "nobody counts further: {list}");
 }

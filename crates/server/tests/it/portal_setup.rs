@@ -250,7 +250,7 @@ async fn an_app_is_changed_archived_and_deleted_by_its_name(server: Server) {
 }
 
 /// Sends a form with a file, as a browser would.
-async fn with_file(browser: &Browser, path: &str, fields: &[(&str, &str)], file: &[u8]) -> Answer {
+pub async fn with_file(browser: &Browser, path: &str, fields: &[(&str, &str)], file: &[u8]) -> Answer {
     let token = csrf(&browser.get("/portal/sessions").await.text);
     let mut body = Vec::new();
     for (name, value) in fields.iter().chain(&[("csrf", token.as_str())]) {

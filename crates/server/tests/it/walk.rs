@@ -30,6 +30,7 @@ in_memory! {
 
 on_kept_engines! {
     a_revoked_token_and_a_disabled_operator_are_nobody,
+    every_change_of_the_management_api_leaves_an_event,
 }
 
 /// The route's path with the world's ids in it.
@@ -409,6 +410,71 @@ fn is_let_in(route: Api, answer: &Answer) -> bool {
 fn api_routes() -> impl Iterator<Item = &'static ApiRoute> {
     let takes_away = |route: &&ApiRoute| route.method == "DELETE";
     routes::API.iter().filter(move |r| !takes_away(r)).chain(routes::API.iter().filter(takes_away))
+}
+
+/// Calls that are no GET and change nothing, with why they leave no event.
+const LEAVES_NONE: &[(Api, &str)] = &[
+    (Api::IdpsDiscover, "it looks at an issuer, which nothing is sent to but a GET of its public document"),
+    (Api::SecretsTest, "the secret of this test is of no template, so nothing is sent; `probe` shows its event"),
+];
+
+/// What the call changes, where `api_body` asks for nothing that differs.
+fn changing(route: Api, objects: &World) -> Value {
+    match route {
+        Api::AppsUpdate => json!({"name": "Other"}),
+        Api::BrandingSet => json!({"display_name": "Other"}),
+        Api::GrantsUpdate => json!({"label": "other"}),
+        Api::OperatorsUpdate => json!({"role": "viewer"}),
+        Api::GrantsRevokeMany => json!({"all": true}),
+        Api::EventsErase => json!({"grant": objects.grant, "reason": "asked for"}),
+        Api::SecretsSetHosts => json!({"allowed_hosts": ["other.example.com"]}),
+        _ => api_body(route),
+    }
+}
+
+/// Sees to it that there is something to take back.
+async fn prepare(server: &Server, route: Api, objects: &World) {
+    let (method, path, body) = match route {
+        Api::AppsDelete | Api::AppsUnarchive => ("POST", "archive", Value::Null),
+        Api::BrandingReset => ("PATCH", "branding", json!({"display_name": "Other"})),
+        Api::RetentionReset => ("PUT", "retention", json!({"retention": "90d"})),
+        Api::HoldRelease => ("PUT", "hold", json!({"reason": "a case"})),
+        _ => return,
+    };
+    let answer = server.api(method, &objects.path(path), body).await;
+    assert!(answer.status < 300, "{method} {path}: {}", answer.text);
+}
+
+async fn every_change_of_the_management_api_leaves_an_event(server: Server) {
+    let events = async || server.database.number("SELECT COUNT(*) FROM events").await;
+    for route in routes::API.iter().filter(|route| route.method != "GET") {
+        let world = server.world().await;
+        let mut path = api_path(&server, route, &world.app, &world).await;
+        if route.route == Api::OperatorsUpdate {
+            let body = json!({"email": "other@example.com", "role": "developer"});
+            let made = server.api("POST", "/api/v1/operators", body).await.ok(201);
+            path = route.path.replacen("{}", &text(&made, "id"), 1);
+        }
+        if route.route == Api::UsersResume {
+            server.api("POST", &path.replace("/resume", "/suspend"), Value::Null).await.ok(200);
+        }
+        prepare(&server, route.route, &world).await;
+        let mut body = changing(route.route, &world);
+        if route.route == Api::OrganizationEventsErase {
+            let made = server.api("GET", "/api/v1/audit/events?kind=operator.created", Value::Null).await.ok(200);
+            body = json!({"event": made["items"][0]["id"], "reason": "asked for"});
+        }
+        let before = events().await;
+        let answer = server.api(route.method, &path, body).await;
+        let after = events().await;
+        match LEAVES_NONE.iter().find(|(known, _)| *known == route.route) {
+            Some(_) => assert_eq!(after, before, "{} {path}", route.method),
+            None => {
+                assert!(answer.status < 300, "{} {path}: {} {}", route.method, answer.status, answer.text);
+                assert!(after > before, "{} {path} left no event", route.method);
+            }
+        }
+    }
 }
 
 async fn nobody_reaches_a_route_of_the_management_api(server: Server) {

@@ -212,6 +212,8 @@ pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub text: String,
+    /// Of the body.
+    pub bytes: usize,
 }
 
 impl Answer {
@@ -219,7 +221,7 @@ impl Answer {
     #[track_caller]
     pub fn checked(what: &str, may_hold_secret: bool, status: u16, headers: HeaderMap, body: &Bytes) -> Self {
         let text = String::from_utf8(body.to_vec()).unwrap();
-        let answer = Self { status, headers, text };
+        let answer = Self { status, headers, text, bytes: body.len() };
         let head = format!("{:?}", answer.headers);
         watch::clean(&format!("the head of the answer to {what}"), &head);
         if !may_hold_secret {
@@ -267,7 +269,7 @@ impl Answer {
         for cookie in cookies {
             headers.append("set-cookie", cookie);
         }
-        let answer = Self { status, headers, text };
+        let answer = Self { status, headers, text, bytes: body.len() };
         assert!(grantd_wire::ids::RequestId::parse(answer.header("x-request-id")).is_some(), "{what}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{what}");
         if answer.header("content-type").starts_with("text/html") {
