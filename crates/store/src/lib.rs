@@ -81,7 +81,7 @@ struct Inner {
 
 enum Engine {
     Sqlite(Sqlite),
-    Postgres { pools: Postgres, lane: Lane, appends: AppendPath },
+    Postgres { pools: Box<Postgres>, lane: Lane, appends: AppendPath },
 }
 
 /// What this process has committed so far.
@@ -126,7 +126,7 @@ impl Store {
             Location::Memory => Engine::Sqlite(Sqlite::open(None, Arc::clone(&tally))?),
             Location::File(path) => Engine::Sqlite(Sqlite::open(Some(path), Arc::clone(&tally))?),
             Location::Postgres(url) => {
-                let pools = Postgres::open(url, pool_size).await?;
+                let pools = Box::new(Postgres::open(url, pool_size).await?);
                 let [append, lane] = pg_writers(process);
                 let appends = AppendPath::start(pools.writes.clone(), append, Arc::clone(&tally));
                 let chains = Chains::new(lane, false, Arc::clone(&tally));

@@ -338,8 +338,8 @@ mod tests {
             (
                 "Grant",
                 "account_identifier account_name allow_any_host app_id created_at credential_id \
-                 expires_at grant_id grant_kind label managed_secret_id managed_secret_name \
-                 principal_type provider_id reason revoked_at scopes tenant tenant_exempt version",
+                 expires_at grant_id grant_kind group_id label managed_secret_id managed_secret_name \
+                 principal_type provider_id reason revoked_at scopes tenant tenant_exempt user_id version",
                 "last_used_at needs_reconnect revoked_upstream status token_expires_at",
             ),
             (
