@@ -11,7 +11,7 @@ const RANDOM_CHARS_MIN: usize = 20;
 pub fn mask(text: &str) -> String {
     let mut ids = BTreeMap::new();
     let lines = text.split('\n').map(|line| numbers(&line_of(line, &mut ids)));
-    lines.collect::<Vec<_>>().join("\n")
+    seconds(&lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// Words of letters, digits and what joins them; each is replaced or stays.
@@ -98,6 +98,23 @@ fn ages(line: &str) -> String {
     }
 }
 
+/// Of what the host's clock made before the story, a slower machine says other two digits; a narrow table folds behind them.
+fn seconds(text: &str) -> String {
+    let mut masked = String::new();
+    let mut parts = text.split("s ago").peekable();
+    while let Some(part) = parts.next() {
+        let age = part.trim_end();
+        let digits = age.bytes().rev().take_while(u8::is_ascii_digit).count();
+        if parts.peek().is_some() && digits == 2 && age.len() < part.len() {
+            masked = masked + &age[..age.len() - 2] + "40" + &part[age.len()..];
+        } else {
+            masked.push_str(part);
+        }
+        masked.push_str(if parts.peek().is_some() { "s ago" } else { "" });
+    }
+    masked
+}
+
 /// A lifetime of 30 or 90 days is 29 or 89 and some hours once a moment has passed, which it has on a slow machine.
 fn days(line: &str) -> String {
     line.replace("in 29 d", "in 30 d").replace("in 89 d", "in 90 d")
@@ -142,13 +159,23 @@ fn secrets_and_chance_are_replaced_and_nothing_else() {
     assert_eq!(mask(&format!("a {id} \"{id}\"")), mask(&format!("a {id} \"{id}\"").replace("abcd", "ef01")));
     assert_eq!(mask("key alter_rk_aB3-x_9z."), "key alter_rk_########.");
     assert_eq!(mask("2026-01-02 03:04:05 UTC (12 s ago)"), "2025-11-24 10:00:00 UTC (now)");
+    assert_eq!(mask("operator@localhost  39 s ago  -"), "operator@localhost  40 s ago  -");
+    assert_eq!(
+        mask("created_at  2026-01-02 03:04:05 UTC (41\n  s ago)"),
+        "created_at  2025-11-24 10:00:00 UTC (40\n  s ago)"
+    );
     assert_eq!(mask("\"at\":\"2026-01-02T03:04:05.678Z\""), "\"at\":\"2025-11-24T10:00:00.000Z\"");
     assert_eq!(mask("http://127.0.0.1:40321/x"), "http://127.0.0.1:12345/x");
     assert_eq!(mask("  \"bytes\": 4096,\nbytes  12\nbytes_in  12"), "  \"bytes\": 1,\nbytes  1\nbytes_in  12");
     assert_eq!(mask(&format!("sha256  {}", "a0".repeat(32))), format!("sha256  {}", "#".repeat(64)));
-    for kept in
-        ["managed-secrets set-allowed-hosts", "predecessor_grace_until  -", "https://a.example/b?c=d", "(in 90 d)"]
-    {
+    for kept in [
+        "managed-secrets set-allowed-hosts",
+        "predecessor_grace_until  -",
+        "https://a.example/b?c=d",
+        "(in 90 d)",
+        "7 s ago",
+        "x (23\n  h ago)",
+    ] {
         assert_eq!(mask(kept), kept);
     }
 }
