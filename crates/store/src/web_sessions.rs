@@ -176,8 +176,9 @@ pub fn end(tx: &mut Tx<'_>, operator: OperatorId, session: WebSessionId) -> Resu
     tx.change_one("DELETE FROM web_sessions WHERE subject_id = $1 AND id = $2", &[id(operator), id(session)])
 }
 
-/// Ends every session of an operator but one.
+/// Ends every session of an operator but one, and takes back every link that would sign them in; answers how many sessions there were.
 pub fn end_others(tx: &mut Tx<'_>, operator: OperatorId, except: WebSessionId) -> Result<u64> {
+    tx.execute("DELETE FROM login_links WHERE operator_id = $1", &[id(operator)])?;
     tx.execute("DELETE FROM web_sessions WHERE subject_id = $1 AND id <> $2", &[id(operator), id(except)])
 }
 

@@ -300,8 +300,8 @@ pub async fn remove_password(vault: &Vault, visitor: &Visitor, source: &Source) 
     vault.store.write(remove).await.map_err(of_store)
 }
 
-/// What follows whenever a way to sign in is added, changed or removed: it is told, and the operator's other browsers are signed out,
-/// because somebody else may have got in there by how it was before.
+/// What follows whenever a way to sign in is added, changed or removed: it is told, the operator's other browsers are signed out, because
+/// somebody else may have got in there by how it was before, and links that were made before sign in no more.
 pub(super) fn tell_changed(
     tx: &mut Tx<'_>,
     operator: OperatorId,

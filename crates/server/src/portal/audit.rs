@@ -15,12 +15,9 @@ use super::form::Form;
 use crate::answer::Answer;
 use crate::routes::Api;
 
-/// Filters of the list, by the names that the management API has for them.
+/// Filters of the list and of an export, by the names that the management API has for them.
 const FILTERS: [&str; 11] =
     ["kind", "outcome", "grant", "user", "agent", "key", "provider", "request", "context", "since", "until"];
-/// Those of an export.
-const EXPORTED: [&str; 10] =
-    ["kind", "outcome", "grant", "user", "agent", "key", "provider", "context", "since", "until"];
 /// Outcomes that events have.
 const OUTCOMES: [&str; 4] = ["allowed", "denied", "error", "unknown"];
 
@@ -122,8 +119,8 @@ struct Audit {
     is_partial: bool,
 }
 
-fn filters(form: &Form, names: &[&'static str]) -> Filters {
-    names.iter().map(|name| (*name, form.text(name))).collect()
+fn filters(form: &Form) -> Filters {
+    FILTERS.iter().map(|name| (*name, form.text(name))).collect()
 }
 
 /// The filters that are set, as the management API takes them. Browsers send moments without their zone; those of pages are UTC.
@@ -140,7 +137,7 @@ fn given(filters: &Filters) -> Vec<(&'static str, String)> {
 /// `GET …/audit`.
 pub async fn list(desk: &Desk<'_>) -> Result<Answer, Error> {
     let trail = Trail::of(desk).await?;
-    let filters = filters(&desk.query, &FILTERS);
+    let filters = filters(&desk.query);
     let (limit, cursor) = (ROWS.to_string(), desk.query.text("cursor"));
     let given = given(&filters);
     let mut query = vec![("limit", limit.as_str()), ("cursor", &cursor)];
@@ -195,7 +192,7 @@ struct Export {
 impl Export {
     fn of(form: &Form) -> Self {
         let kinds = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-        Self { filters: filters(form, &EXPORTED), kinds, outcomes: OUTCOMES }
+        Self { filters: filters(form), kinds, outcomes: OUTCOMES }
     }
 }
 

@@ -225,8 +225,10 @@ async fn an_operator_is_invited_by_a_link_that_is_shown_once(server: Server) {
     assert_eq!(ann.get("/portal/apps/new").await.status, 403);
     assert_eq!(admin.get(&format!("{member}/disable")).await.status, 200);
     let again = shown(&admin.post(&format!("{member}/link"), &[]).await.text, "login-link").unwrap();
-    // A link asks for no password, so nobody makes one past somebody's.
+    // A link asks for no password, so nobody makes one past somebody's, and none that was made before is good any more.
     assert_eq!(crate::portal_account::set(&ann, crate::portal_account::PASSWORD).await.status, 303);
+    let stale = format!("/portal/sign-in?{}", again.split_once('?').unwrap().1);
+    assert_eq!(server.send(Raw::new("GET", &stale, "")).await.status, 410);
     let past = admin.post(&format!("{member}/link"), &[]).await;
     assert_eq!((past.status, past.text.contains("set up how they sign in")), (409, true), "{}", past.text);
     assert_eq!(admin.post(&format!("{member}/disable"), &[]).await.status, 303);
@@ -234,9 +236,13 @@ async fn an_operator_is_invited_by_a_link_that_is_shown_once(server: Server) {
     let none = admin.post(&format!("{member}/link"), &[]).await;
     assert_eq!((none.status, none.text.contains("Enable them first")), (409, true), "{}", none.text);
     assert_eq!(admin.post(&format!("{member}/enable"), &[]).await.status, 303);
-    assert!(shown(&admin.post(&format!("{member}/link"), &[]).await.text, "login-link").is_some());
-    let stale = again.split_once('?').unwrap().1;
-    assert_eq!(server.send(Raw::new("GET", &format!("/portal/sign-in?{stale}"), "")).await.status, 410);
+    let anew = shown(&admin.post(&format!("{member}/link"), &[]).await.text, "login-link").unwrap();
+    let anew = format!("/portal/sign-in?{}", anew.split_once('?').unwrap().1);
+    assert_eq!(server.send(Raw::new("GET", &anew, "")).await.status, 200);
+    // Whoever is disabled takes their links along.
+    assert_eq!(admin.post(&format!("{member}/disable"), &[]).await.status, 303);
+    assert_eq!(admin.post(&format!("{member}/enable"), &[]).await.status, 303);
+    assert_eq!(server.send(Raw::new("GET", &anew, "")).await.status, 410);
     let made = server.api("GET", "/api/v1/audit/events?kind=login_link.created", serde_json::Value::Null).await.ok(200);
     let made = made["items"].as_array().unwrap().iter().filter(|event| event["actor"]["type"] == "operator");
     let made: Vec<_> = made.collect();
@@ -397,6 +403,14 @@ async fn an_export_is_a_file_and_an_event(server: Server) {
     let refused = browser.post(&path, &[("context", "unindexed=1")]).await;
     assert_eq!((refused.status, refused.header("content-disposition")), (400, ""));
     is_sound(&path, &refused.text);
+    // What a list is narrowed by and an export cannot be is never left out in silence.
+    let request = "0199c0de-0000-7000-8000-000000000003";
+    let list = browser.page(&format!("/portal/apps/{}/audit?request={request}", world.app)).await;
+    assert!(list.contains(request) && !list.contains("/audit/export"), "{list}");
+    let refused = browser.post(&path, &[("request", request)]).await;
+    assert!(refused.status == 400 && refused.text.contains("no filter of an export"), "{}", refused.text);
+    assert!(refused.text.contains(&format!("value=\"{request}\"")), "it can be taken out: {}", refused.text);
+    assert!(!browser.page(&path).await.contains("name=\"request\""));
     assert!(browser.post("/portal/audit/export", &[]).await.text.contains("install.created"));
     assert_eq!(server.told(&world, "audit.exported").await.len(), 2);
 }
