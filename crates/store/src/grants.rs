@@ -541,7 +541,8 @@ enum Way {
     Account,
     /// Those that a search finds.
     Search,
-    /// As [`Search`](Self::Search), when nothing else is asked: each kind of finding need be counted no further than all.
+    /// As [`Search`](Self::Search), when nothing else is asked of what stands behind grants: each kind of finding need be counted no
+    /// further than all.
     SearchAlone,
     /// All of the app, newest first, with what stands behind each.
     Behind,
@@ -557,15 +558,7 @@ impl Way {
             GrantFilter { secret: Some(_), .. } => Self::Secret,
             GrantFilter { provider: Some(_), account: Some(_), .. } => Self::Account,
             GrantFilter { provider: Some(_), .. } => Self::Provider,
-            GrantFilter {
-                search: Some(_),
-                status: None,
-                label: None,
-                account: None,
-                upstream: None,
-                is_system: false,
-                ..
-            } => Self::SearchAlone,
+            GrantFilter { search: Some(_), account: None, upstream: None, .. } => Self::SearchAlone,
             GrantFilter { search: Some(_), .. } => Self::Search,
             GrantFilter { account: Some(_), .. } | GrantFilter { upstream: Some(_), .. } => Self::Behind,
             _ => Self::App,
@@ -602,16 +595,17 @@ impl Way {
                 concat!(
                     "SELECT COUNT(*) FROM (SELECT id FROM (",
                     found_by_secret!(),
+                    of_grants!(),
                     " LIMIT $14) a UNION SELECT id FROM (",
                     found_by_provider!(),
+                    of_grants!(),
                     " LIMIT $14) b UNION SELECT id FROM (",
                     found_by_label!(),
+                    of_grants!(),
                     " LIMIT $14) c LIMIT $14 OFFSET $15) counted",
                     // Nothing else was asked for. PostgreSQL wants to be told of every parameter.
-                    " WHERE CAST($2 AS TEXT) IS NULL AND CAST($3 AS BIGINT) IS NULL AND CAST($4 AS BIGINT) IS NOT NULL \
-                     AND CAST($5 AS TEXT) IS NULL AND CAST($6 AS BYTEA) IS NULL AND CAST($7 AS TEXT) IS NULL \
-                     AND CAST($10 AS BYTEA) IS NULL AND CAST($11 AS TEXT) IS NULL AND CAST($12 AS TEXT) IS NULL \
-                     AND CAST($13 AS TEXT) IS NULL"
+                    " WHERE CAST($5 AS TEXT) IS NULL AND CAST($6 AS BYTEA) IS NULL \
+                     AND CAST($11 AS TEXT) IS NULL AND CAST($12 AS TEXT) IS NULL"
                 ),
                 Self::Search.sql().1,
             ),

@@ -175,7 +175,9 @@ pub async fn export(vault: &Arc<Vault>, request: &Request, owner: Owner) -> Resu
     let query: EventsQuery = parse::query(&request.uri)?;
     let Search { filter, scanned, request: of_request } = search(&query, &index(vault, request, owner).await?)?;
     if of_request.is_some() {
-        return Err(Error::invalid("request", "is no filter of an export").hint("Leave it out. The list of events has it."));
+        return Err(
+            Error::invalid("request", "is no filter of an export").hint("Leave it out. The list of events has it.")
+        );
     }
     if !scanned.is_empty() {
         return Err(Error::invalid("context", "an export filters by indexed context keys only")

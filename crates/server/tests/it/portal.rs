@@ -29,6 +29,7 @@ in_memory! {
 on_kept_engines! {
     a_session_ends_by_itself_by_idling_and_by_age,
     an_operator_of_another_organization_finds_nothing,
+    behind_tls_cookies_are_of_this_host_alone_and_never_go_unencrypted,
 }
 
 on_every_engine! {
@@ -607,6 +608,36 @@ async fn the_theme_is_kept_by_a_cookie_and_drawn_by_the_server(server: Server) {
         assert!(page(other).await.contains("<html lang=\"en\">"), "{other}");
     }
     assert_eq!(browser.post("/portal/theme", &[("theme", "blue")]).await.status, 400);
+}
+
+async fn behind_tls_cookies_are_of_this_host_alone_and_never_go_unencrypted(server: Server) {
+    let url = "https://vault.example.com";
+    let server = server.another("behind-tls", |settings| settings.public_url = url.to_owned()).await;
+    let link = link(&server, None).await;
+    let signed_in = server.send(form("", "/portal/sign-in", &[("link", &link)]).set("origin", url)).await;
+    let cookie = signed_in.header("set-cookie");
+    assert!(cookie.ends_with("; Path=/; Max-Age=604800; HttpOnly; SameSite=Strict; Secure"), "{cookie}");
+    let secret = cookie.strip_prefix("__Host-grantd_portal=").unwrap().split(';').next().unwrap();
+    let with = async |name: &str| {
+        server.send(Raw::new("GET", "/portal/sessions", "").set("cookie", format!("{name}={secret}"))).await
+    };
+    // Another host of the domain, or whoever answers without TLS, could have set one of the plain name.
+    assert!(is_sent_to_sign_in(&with("grantd_portal").await));
+    let page = with("__Host-grantd_portal").await;
+    assert_eq!(page.status, 200);
+    let csrf = csrf(&page.text);
+    for (path, field, told) in [
+        (
+            "/portal/theme",
+            ("theme", "dark"),
+            "grantd_theme=dark; Path=/portal; Max-Age=31536000; HttpOnly; SameSite=Lax; Secure",
+        ),
+        ("/portal/sign-out", ("", ""), "__Host-grantd_portal=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict; Secure"),
+    ] {
+        let raw = form("", path, &[("csrf", &csrf), field]).set("origin", url);
+        let answer = server.send(raw.set("cookie", format!("__Host-grantd_portal={secret}"))).await;
+        assert_eq!((answer.status, answer.header("set-cookie")), (303, told), "{path}");
+    }
 }
 
 async fn guessing_links_is_slowed(server: Server) {

@@ -216,6 +216,10 @@ pub struct Answer {
     pub bytes: usize,
 }
 
+/// What a page may do in a browser: nothing that is not this server's own.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
 impl Answer {
     /// Looks an answer over. `may_hold_secret`: it is one of the two that hand one out.
     #[track_caller]
@@ -274,10 +278,19 @@ impl Answer {
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{what}");
         if answer.header("content-type").starts_with("text/html") {
             let policy = answer.header("content-security-policy");
-            assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
-            // Forms of the portal say where they come from, which without a referrer they could not.
-            let referrer = if what.contains(" /portal") { "same-origin" } else { "no-referrer" };
-            assert_eq!((answer.header("cache-control"), answer.header("referrer-policy")), ("no-store", referrer));
+            assert_eq!(policy, POLICY, "{what}");
+            assert_eq!(
+                (answer.header("cache-control"), answer.header("x-frame-options")),
+                ("no-store", "DENY"),
+                "{what}"
+            );
+            // Forms of the portal say where they come from, which without a referrer they could not. It has no window that waits for it.
+            let (referrer, opener) = match what.contains(" /portal") {
+                true => ("same-origin", "same-origin"),
+                false => ("no-referrer", "unsafe-none"),
+            };
+            let told = (answer.header("referrer-policy"), answer.header("cross-origin-opener-policy"));
+            assert_eq!(told, (referrer, opener), "{what}");
         } else {
             assert!(status < 400 || answer.header("content-type") == "application/json", "{what}: {status}");
         }
