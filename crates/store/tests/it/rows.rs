@@ -336,6 +336,9 @@ async fn grants_are_filtered_and_paged(store: &Database) {
     assert_eq!(search("STRI").await, labels(&["live"], 1), "by its slug");
     let both = GrantFilter { status: text("active"), search: text("github"), ..Default::default() };
     assert_eq!(list(both).await, labels(&["a_b", "Élan"], 2));
+    let alike = |label| GrantFilter { label: text(label), is_system: true, search: text("gith"), ..Default::default() };
+    assert_eq!(list(alike("eu-west")).await, labels(&["eu-west"], 1));
+    assert_eq!(list(alike("live")).await, labels(&[], 0));
     // Whatever leads to the grants, everything else that is asked for is still asked.
     let provider =
         |slug, search| list(GrantFilter { provider: text(slug), search: text(search), ..Default::default() });
@@ -398,6 +401,9 @@ async fn a_total_is_counted_up_to_its_bound(store: &Database) {
     assert_eq!(list(GrantFilter::default()).await, (2, limits::TOTAL_MAX), "there is one more than was counted");
     assert_eq!(list(provider()).await, (2, limits::TOTAL_MAX));
     assert_eq!(list(search("stri")).await, (2, limits::TOTAL_MAX));
+    let active = GrantFilter { status: Some("active".to_owned()), ..search("stri") };
+    assert_eq!(list(active).await, (2, limits::TOTAL_MAX));
+    assert_eq!(list(GrantFilter { status: Some("revoked".to_owned()), ..search("stri") }).await, (0, 0));
 }
 
 async fn a_credential_is_destroyed_with_its_last_living_grant(store: &Database) {
