@@ -5,6 +5,9 @@ mod blocking;
 mod cases;
 mod conformance;
 mod connect;
+#[path = "../../examples/first_call.rs"]
+#[expect(dead_code, reason = "a test has another main")]
+mod example;
 mod key_entry;
 mod retries;
 mod server;
@@ -31,6 +34,20 @@ async fn releasing(fields: Value) -> Server {
 
 fn body(response: &grantd_sdk::Response) -> Value {
     serde_json::from_slice(&response.body).unwrap()
+}
+
+#[tokio::test]
+async fn the_example_leaves_a_report_of_a_call_that_failed() {
+    let server = Server::start(|seen| match &*seen.path {
+        "/sdk/token" => Some(release(&json!({}))),
+        "/hello" => Some(Play::json(500, &json!({"error": "theirs"}))),
+        _ => None,
+    })
+    .await;
+    let error = example::first_call(&app(&server), &server.url("/hello"), GRANT).await.unwrap_err();
+    assert!(error.is("ProviderAPIError"), "{error:?}");
+    let reports = server.at(REPORT);
+    assert_eq!((reports.len(), &reports[0].json()["response_status"]), (1, &json!(500)));
 }
 
 #[tokio::test]
