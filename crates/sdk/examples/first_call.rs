@@ -7,11 +7,8 @@ use std::env::var;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = grantd_sdk::App::from_env()?;
-    Ok(first_call(&app, &format!("{}/hello", var("DEMO_URL")?), &var("GRANT_ID")?).await?)
-}
-
-pub async fn first_call(app: &grantd_sdk::App, url: &str, grant_id: &str) -> Result<(), grantd_sdk::Error> {
-    let called = app.request("GET", url).grant_id(grant_id).reason("first call from Rust").send().await;
+    let request = app.request("GET", &format!("{}/hello", var("DEMO_URL")?)).grant_id(var("GRANT_ID")?);
+    let called = request.reason("first call from Rust").send().await;
     app.close().await; // before `?`: a call that failed is reported, too
     let answer = called?;
     println!("{} {}", answer.status, answer.text());
