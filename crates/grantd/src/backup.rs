@@ -18,7 +18,7 @@ use grantd_wire::TimeMs;
 use serde_json::json;
 
 use crate::boot;
-use crate::cli::{Context, Exit, Failure, Progress};
+use crate::cli::{Context, Exit, Failure, Progress, Watched};
 use crate::config::{Config, DatabaseUrl, Flags};
 use crate::host::Host;
 use crate::manifest::{self, Manifest};
@@ -193,8 +193,12 @@ impl Partial {
     }
 
     /// Copies all of `from` into it, durably.
-    pub fn fill(&mut self, from: &Path) -> io::Result<()> {
-        io::copy(&mut File::open(from)?, &mut self.file)?;
+    pub fn fill(&mut self, from: &Path, on_terminal: bool) -> io::Result<()> {
+        let reader = File::open(from)?;
+        let mut progress = Progress::new(on_terminal, Some(reader.metadata()?.len()));
+        let copied = io::copy(&mut Watched { reader, progress: &mut progress }, &mut self.file);
+        progress.finish();
+        copied?;
         self.file.sync_all()
     }
 

@@ -204,3 +204,21 @@ async fn accept_clock(config: &Config, context: &mut Context) -> Result<(), Fail
         Err(e) => Err(Failure::from_error(Exit::Error, &e)),
     }
 }
+
+#[test]
+fn findings_for_people_are_as_they_were() {
+    let mut findings = Findings::default();
+    findings.ok("root_key", "file:/var/lib/grantd/root.key has id 7");
+    findings.skipped("tls", "another program speaks TLS");
+    findings.warning("backup", "none was ever made", "Run `grantd backup` every day.");
+    findings.failure("clock", "it was later\u{1b}[2J before", "Set it right, or pass --accept-clock.");
+    let wanted = "ok       root_key: file:/var/lib/grantd/root.key has id 7
+skipped  tls: another program speaks TLS
+WARNING  backup: none was ever made
+         -> Run `grantd backup` every day.
+FAILURE  clock: it was later\\u{1b}[2J before
+         -> Set it right, or pass --accept-clock.
+1 failure, 1 warning
+";
+    assert_eq!(findings.text(), wanted);
+}

@@ -18,13 +18,16 @@ use serde_json::json;
 
 use crate::backup::{Partial, stamp, sync_directory};
 use crate::boot::{self, DataDir, PAT_FILE};
-use crate::cli::{Context, Exit, Failure, confirm};
+use crate::cli::{Context, Exit, Failure, Turning, confirm};
 use crate::config::{Config, DatabaseUrl, InstallFlags};
 use crate::host::Host;
 use crate::manifest::{self, Manifest};
 
 /// What stands beside a database's file while it is open, or was left by a process that was killed.
 const BESIDE: [&str; 3] = ["", "-wal", "-shm"];
+
+/// What takes its time once the database is there.
+const MAKING_READY: &str = "doing again what was revoked since";
 
 /// Flags of `restore`.
 #[derive(Args)]
@@ -102,8 +105,10 @@ async fn in_place(config: &Config, args: RestoreArgs, context: &mut Context) -> 
     let root = boot::load_root_keys(config, &context.env)?;
     let store = boot::open_store(config).await?;
     let ask = ask(&args, context);
+    let turning = Turning::new(context.term.stderr_is_terminal, MAKING_READY);
     let made = make_ready(&store, &root, &ask).await;
     store.close().await;
+    drop(turning);
     let (restored, events) = made?;
     Ok(Done { restored, events, kept: None })
 }
@@ -124,12 +129,17 @@ async fn from_backup(
         .hint("Pass --in-place to replace it (it is kept aside), or name another data directory with --data-dir."));
     }
     let data_dir = DataDir::take(&config.data_dir)?;
-    let manifest = Manifest::check(backup).map_err(|e| not_a_backup(&e))?;
+    let on_terminal = context.term.stderr_is_terminal;
+    let turning = Turning::new(on_terminal, "looking over the backup");
+    let manifest = Manifest::check(backup).map_err(|e| not_a_backup(&e));
+    drop(turning);
+    let manifest = manifest?;
     ask_first(&args, context)?;
     let root = boot::load_root_keys(config, &context.env)?;
     let mut copy = Partial::create(database)?;
     // The sum of what was read, not of what the file may have become meanwhile.
-    copy.fill(backup).map_err(|e| Failure::local(format!("cannot copy {}: {e}", backup.display())))?;
+    copy.fill(backup, on_terminal).map_err(|e| Failure::local(format!("cannot copy {}: {e}", backup.display())))?;
+    let turning = Turning::new(on_terminal, MAKING_READY);
     let (_, sum) = manifest::sum(copy.unfinished()).map_err(|e| Failure::from_error(Exit::Error, &e))?;
     if sum != manifest.database.sha256 {
         return Err(not_a_backup(&manifest::ManifestError::Sum(backup.to_owned())));
@@ -145,6 +155,7 @@ async fn from_backup(
     store.close().await;
     let (restored, events) = made?;
     copy.sync().map_err(|e| Failure::from_error(Exit::Error, &e))?;
+    drop(turning);
     let kept = put_aside(database, &data_dir.path)
         .map_err(|e| Failure::local(format!("cannot put {} aside: {e}", database.display())))?;
     copy.publish()?;

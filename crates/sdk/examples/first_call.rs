@@ -8,8 +8,9 @@ use std::env::var;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = grantd_sdk::App::from_env()?;
     let request = app.request("GET", &format!("{}/hello", var("DEMO_URL")?)).grant_id(var("GRANT_ID")?);
-    let answer = request.reason("first call from Rust").send().await?;
+    let called = request.reason("first call from Rust").send().await;
+    app.close().await; // before `?`: a call that failed is reported, too
+    let answer = called?;
     println!("{} {}", answer.status, answer.text());
-    app.close().await;
     Ok(())
 }

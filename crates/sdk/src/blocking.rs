@@ -3,12 +3,13 @@
 //! ```no_run
 //! # fn main() -> Result<(), grantd_sdk::Error> {
 //! let app = grantd_sdk::blocking::App::from_env()?;
-//! let answer = app
+//! let called = app
 //!     .request("GET", "https://api.example.com/v1/invoices")
 //!     .grant_id("0199c0de-0000-7000-8000-00000000beef")
-//!     .send()?;
+//!     .send();
+//! app.close()?; // waits for the audit reports under way; before `?`, for a call that failed has one, too
+//! let answer = called?;
 //! println!("{} {}", answer.status, answer.text());
-//! app.close()?; // waits for the audit reports under way
 //! # Ok(())
 //! # }
 //! ```

@@ -344,10 +344,13 @@ async fn erase(args: EraseArgs, api: &Api, context: &mut Context) -> Result<(), 
         reason: args.reason,
     };
     let mut sum = Erased { erased: 0, has_more: true };
+    let mut spinner = Progress::waiting(context.term.stderr_is_terminal);
     while sum.has_more {
         let more: Erased = api.send(Method::POST, &path(&owner, &["erase"]), &ask).await?;
         sum = Erased { erased: sum.erased + more.erased, has_more: more.has_more };
+        spinner.say(format!("{} erased", sum.erased));
     }
+    spinner.finish();
     context.show(&sum)
 }
 

@@ -2,7 +2,6 @@
 
 use clap::{Args, Subcommand};
 use grantd_wire::api::{IdentityKey, IdentityKeysRotate, ListQuery, Page};
-use reqwest::Method;
 
 use super::apps::PageArgs;
 use super::context::Context;
@@ -43,7 +42,7 @@ pub async fn run(command: IdentityKeysCommand, context: &mut Context) -> Result<
                 confirm(question, context.globals.yes, &mut context.term)?;
             }
             let body = IdentityKeysRotate { leaked };
-            let key: IdentityKey = api.send(Method::POST, &["identity-keys", "rotate"], &body).await?;
+            let key: IdentityKey = api.send_once(&["identity-keys", "rotate"], &body).await?;
             context.show(&key)
         }
     }

@@ -53,7 +53,7 @@ pub use context::{Context, Format, Globals};
 pub use failure::{Exit, Failure, chain};
 pub use http::{Api, NoQuery, Token};
 pub use input::confirm;
-pub use progress::Progress;
+pub use progress::{Progress, Turning, Watched};
 pub use table::escape;
 pub use term::Term;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Whole command lines against a scripted management API.
 
 mod auth;
+mod completion;
 mod confirm;
 mod connect;
 mod golden;

@@ -342,16 +342,33 @@ async fn nothing_shows_the_key() {
     assert!(!shown.contains("alter_rk") && !shown.contains("t0k") && !shown.contains("h34der"), "{shown}");
 }
 
-/// `cargo test` builds the examples beside the tests.
-#[tokio::test]
-async fn the_example_makes_its_call() {
-    let server = releasing(json!({})).await;
+/// The example against this server: `cargo test` builds the examples beside the tests.
+async fn first_call(server: &Server) -> std::process::Output {
     let directory = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples");
     let mut example = std::process::Command::new(directory.join("first_call"));
     example.env("ALTER_API_KEY", KEY).env("ALTER_BASE_URL", server.base_url());
     example.env("DEMO_URL", server.url("")).env("GRANT_ID", GRANT);
-    let output = tokio::task::spawn_blocking(move || example.output()).await.unwrap().unwrap();
+    tokio::task::spawn_blocking(move || example.output()).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn the_example_makes_its_call() {
+    let server = releasing(json!({})).await;
+    let output = first_call(&server).await;
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.starts_with("200 {") && output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!((server.at("/hello").len(), server.at(REPORT).len()), (1, 1));
+}
+
+#[tokio::test]
+async fn the_example_leaves_a_report_of_a_call_that_failed() {
+    let server = Server::start(|seen| match &*seen.path {
+        "/sdk/token" => Some(release(&json!({}))),
+        "/hello" => Some(Play::json(500, &json!({"error": "theirs"}))),
+        _ => None,
+    })
+    .await;
+    assert!(!first_call(&server).await.status.success());
+    let statuses: Vec<Value> = server.at(REPORT).iter().map(|seen| seen.json()["response_status"].clone()).collect();
+    assert_eq!(statuses, [json!(500)]);
 }

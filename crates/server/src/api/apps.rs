@@ -41,16 +41,19 @@ pub fn view(app: &App) -> api::App {
 }
 
 pub async fn list(vault: &Vault, request: &Request) -> Result<Answer, Error> {
-    let query: ListQuery = parse::query(&request.uri)?;
+    let query: ListQuery = request.query()?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     let organization = request.operator.organization_id;
-    if let Some(ids) = request.who.app_ids().cloned() {
-        // A token for some apps sees those, and counts no others.
-        let found: Vec<App> = vault
+    if let Some(mut ids) = request.who.app_ids().cloned() {
+        // A token for some apps sees those, in the order of all of them, and counts no others.
+        ids.sort_unstable();
+        let mut found: Vec<App> = vault
             .store
             .read(move |tx| ids.iter().filter_map(|id| apps::find(tx, organization, *id).transpose()).collect())
             .await
             .map_err(of_store)?;
+        let search = query.search.unwrap_or_default().to_lowercase();
+        found.retain(|app| app.name.to_lowercase().starts_with(&search));
         let total = i64::try_from(found.len()).unwrap_or(i64::MAX);
         let (skip, take) = (usize::try_from(offset).unwrap_or(0), usize::try_from(limit).unwrap_or(0));
         return Ok(page(found.iter().skip(skip).take(take).map(view).collect(), total, limit, offset));

@@ -110,7 +110,7 @@ pub async fn index(vault: &Vault, request: &Request, owner: Owner) -> Result<Vec
 }
 
 pub async fn list(vault: &Vault, request: &Request, owner: Owner) -> Result<Answer, Error> {
-    let query: EventsQuery = parse::query(&request.uri)?;
+    let query: EventsQuery = request.query()?;
     let search = search(&query, &index(vault, request, owner).await?)?;
     let wanted = usize::try_from(search.filter.limit).unwrap_or(1);
     // One more than asked for tells whether there are more.
@@ -150,7 +150,7 @@ pub async fn show(vault: &Vault, owner: Owner, segment: &str) -> Result<Answer, 
 }
 
 pub async fn checkpoints(vault: &Vault, request: &Request, owner: Owner) -> Result<Answer, Error> {
-    let query: CheckpointsQuery = parse::query(&request.uri)?;
+    let query: CheckpointsQuery = request.query()?;
     let (limit, _) = parse::page(query.limit, None)?;
     let before = match &query.cursor {
         Some(cursor) => cursor.parse().map_err(|_| Error::invalid("cursor", "is not one this list gave"))?,
@@ -172,13 +172,8 @@ pub async fn checkpoints(vault: &Vault, request: &Request, owner: Owner) -> Resu
 }
 
 pub async fn export(vault: &Arc<Vault>, request: &Request, owner: Owner) -> Result<Answer, Error> {
-    let query: EventsQuery = parse::query(&request.uri)?;
-    let Search { filter, scanned, request: of_request } = search(&query, &index(vault, request, owner).await?)?;
-    if of_request.is_some() {
-        return Err(
-            Error::invalid("request", "is no filter of an export").hint("Leave it out. The list of events has it.")
-        );
-    }
+    let query: EventsQuery = request.query()?;
+    let Search { filter, scanned, .. } = search(&query, &index(vault, request, owner).await?)?;
     if !scanned.is_empty() {
         return Err(Error::invalid("context", "an export filters by indexed context keys only")
             .hint("`grantd apps update --index KEY` indexes one from now on."));

@@ -37,7 +37,7 @@ fn view(provider: &Provider) -> api::CatalogProvider {
 }
 
 pub fn list(request: &Request) -> Result<Answer, Error> {
-    let query: ListQuery = parse::query(&request.uri)?;
+    let query: ListQuery = request.query()?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     let search = query.search.unwrap_or_default();
     let texts = |provider: &'static Provider| [&*provider.id, &*provider.name, &*provider.category];

@@ -72,7 +72,7 @@ fn view(Listed { grant, credential, behind, upstream }: &Listed, now: TimeMs) ->
 }
 
 pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    let query: ListQuery = parse::query(&request.uri)?;
+    let query: ListQuery = request.query()?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     filtered(vault, request, app, filter(query, limit, offset)?).await
 }
@@ -98,7 +98,7 @@ fn filter(query: ListQuery, limit: i64, offset: i64) -> Result<GrantFilter, Erro
 }
 
 pub async fn list_of_secret(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    let query: ListQuery = parse::query(&request.uri)?;
+    let query: ListQuery = request.query()?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     let (name, app_id) = (request.object(), app.id);
     let found = vault.store.read(move |tx| secrets::find(tx, app_id, &name)).await.map_err(of_store)?;

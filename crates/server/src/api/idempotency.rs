@@ -98,8 +98,8 @@ impl Attempt {
 /// An answer whose body is wiped when it has been written.
 fn done(route: Api, body: Zeroizing<Vec<u8>>) -> Answer {
     let body = Bytes::from_owner(body);
-    // A new value makes no new secret; all else that is done once creates something.
-    let status = if matches!(route, Api::SecretsRotate) { 200 } else { 201 };
+    // A new value makes no new secret, and another published key is no object of anybody's; all else that is done once creates one.
+    let status = if matches!(route, Api::SecretsRotate | Api::IdentityKeysRotate) { 200 } else { 201 };
     version::made(raw(status, "application/json", Body::from(body.clone())), route, &body)
 }
 

@@ -80,7 +80,7 @@ fn changed(mut event: Event, before: Option<&IdentityProvider>, after: &Identity
 }
 
 pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    let query: ListQuery = parse::query(&request.uri)?;
+    let query: ListQuery = request.query()?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     let app = app.id;
     let read = move |tx: &mut Tx<'_>| identity_providers::list(tx, app, query.search.as_deref(), limit, offset);

@@ -6,14 +6,14 @@ use grantd_wire::api::{IdentityKey, IdentityKeysRotate, ListQuery};
 use grantd_wire::{Code, Error, TimeMs};
 
 use super::{Request, page};
-use crate::answer::{Answer, json};
+use crate::answer::Answer;
 use crate::flow::assertion::{self, Row};
 use crate::parse;
 use crate::vault::Vault;
 
 pub async fn list(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     request.organization_wide("see keys of the whole server")?;
-    let query: ListQuery = parse::query(&request.uri)?;
+    let query: ListQuery = request.query()?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     let keys = view(&assertion::list(vault).await?, request.source.now);
     let total = i64::try_from(keys.len()).unwrap_or(i64::MAX);
@@ -29,8 +29,8 @@ pub async fn rotate(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     };
     let event = request.event(vault, owner, Kind::IdentityKeyMade).core("leaked", ask.leaked);
     let now = request.source.now;
-    let newest = view(&assertion::rotate(vault, ask.leaked, now, &event).await?, now).pop();
-    Ok(json(200, &newest.ok_or(Code::Internal)?))
+    let mut rotate = assertion::rotate(vault, ask.leaked, now, &event).await?;
+    request.once(vault, move |tx| Ok(view(&rotate(tx)?, now).pop().ok_or(Code::Internal)?)).await
 }
 
 fn view(rows: &[Row], now: TimeMs) -> Vec<IdentityKey> {

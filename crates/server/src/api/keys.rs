@@ -48,7 +48,7 @@ fn view(key: &ApiKey, past: Past, now: TimeMs) -> api::Key {
 }
 
 pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    let query: ListQuery = parse::query(&request.uri)?;
+    let query: ListQuery = request.query()?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     if query.status.as_deref().is_some_and(|s| !STATUSES.contains(&s)) {
         return Err(Error::invalid("status", &format!("must be one of {}", STATUSES.join(", "))));

@@ -39,10 +39,13 @@ use grantd_wire::sign::sha256;
 use grantd_wire::{Code, Error, limits};
 use http::header;
 use http::request::Parts;
+use serde::de::DeserializeOwned;
 
 use crate::answer::{Answer, json, of_store};
 use crate::caller::{Source, body, failed};
 use crate::flow::Drafts;
+use crate::openapi;
+use crate::parse;
 use crate::routes::{self, Api, ApiRoute};
 use crate::vault::Vault;
 use idempotency::Attempt;
@@ -428,9 +431,20 @@ impl Request {
         Drafts::new(&*vault.env, &self.event(vault, Owner::App(app.id), kinds[0]), kinds)
     }
 
+    /// The query. What its type knows and this route does not is refused as what nobody knows: a filter that is not looked at would
+    /// widen the answer.
+    fn query<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let query = parse::query(&self.uri)?;
+        let given: Vec<(String, String)> = parse::query(&self.uri)?;
+        match given.iter().find(|(name, _)| !openapi::takes(self.route, name)) {
+            Some((name, _)) => Err(Error::invalid(name, "there is no such field here")),
+            None => Ok(query),
+        }
+    }
+
     /// The path segment that names an object of the app, decoded; what is not UTF-8 names nothing.
     fn object(&self) -> String {
-        crate::parse::segment(&self.params[1]).unwrap_or_default()
+        parse::segment(&self.params[1]).unwrap_or_default()
     }
 }
 

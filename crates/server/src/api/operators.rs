@@ -38,7 +38,7 @@ fn missing() -> Error {
 
 pub async fn list(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     request.organization_wide("see operators")?;
-    let query: ListQuery = parse::query(&request.uri)?;
+    let query: ListQuery = request.query()?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     let organization = request.operator.organization_id;
     let (found, total) = vault

@@ -10,7 +10,6 @@ use grantd_wire::{Code, Error, TimeMs};
 
 use super::Request;
 use crate::answer::{Answer, json, of_store};
-use crate::parse;
 use crate::vault::Vault;
 
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -28,7 +27,7 @@ const RANGES: [Range; 2] =
 
 /// `GET …/overview` of an app, or of the organization.
 pub async fn show(vault: &Vault, request: &Request, owner: Owner) -> Result<Answer, Error> {
-    let query: OverviewQuery = parse::query(&request.uri)?;
+    let query: OverviewQuery = request.query()?;
     let asked = query.range.as_deref().unwrap_or(RANGES[0].name);
     let range = RANGES.into_iter().find(|range| range.name == asked);
     let range = range.ok_or_else(|| Error::impossible("range", "must be 24h or 30d"))?;

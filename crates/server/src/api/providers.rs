@@ -105,7 +105,7 @@ fn changed(mut event: Event, before: Option<&AppProvider>, after: &AppProvider, 
 }
 
 pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    let query: ListQuery = parse::query(&request.uri)?;
+    let query: ListQuery = request.query()?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     let (app, redirect_uri) = (app.id, redirect_uri(vault));
     let (items, total) = vault

@@ -60,7 +60,7 @@ fn view(secret: &ManagedSecret, credential: Option<&Credential>, template: Optio
 }
 
 pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    let query: ListQuery = parse::query(&request.uri)?;
+    let query: ListQuery = request.query()?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     let app = app.id;
     let (items, total) = vault
@@ -310,7 +310,7 @@ pub async fn set_hosts(vault: &Vault, request: &Request, app: &App) -> Result<An
 
 /// Who can use a secret now.
 pub async fn access(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    let query: ListQuery = parse::query(&request.uri)?;
+    let query: ListQuery = request.query()?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     let (name, app, now) = (request.object(), app.id, request.source.now);
     let (found, total) = vault

@@ -55,7 +55,7 @@ fn view(template: &Template) -> api::SecretTemplate {
 }
 
 pub fn list(request: &Request) -> Result<Answer, Error> {
-    let query: ListQuery = parse::query(&request.uri)?;
+    let query: ListQuery = request.query()?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     let search = query.search.unwrap_or_default();
     let texts = |template: &'static Template| [&*template.id, &*template.name, &*template.category];

@@ -56,7 +56,7 @@ fn no_such_apps() -> Error {
 /// Tokens of the caller, or, for an admin, of the operator that is named.
 pub async fn list(vault: &Vault, request: &Request) -> Result<Answer, Error> {
     request.organization_wide("see tokens")?;
-    let query: TokensQuery = parse::query(&request.uri)?;
+    let query: TokensQuery = request.query()?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     let owner = owner(vault, request, query.operator.as_deref()).await?.id;
     let (found, total) =

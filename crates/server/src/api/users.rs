@@ -48,7 +48,7 @@ fn view(user: &User) -> api::User {
 }
 
 pub async fn list(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    let query: ListQuery = parse::query(&request.uri)?;
+    let query: ListQuery = request.query()?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     let mut filter = UserFilter { status: query.status, search: query.search, limit, offset, ..UserFilter::default() };
     let (app, idp) = (app.id, query.idp);
@@ -138,7 +138,7 @@ fn group_view(group: &Group, members: i64) -> api::Group {
 }
 
 pub async fn list_groups(vault: &Vault, request: &Request, app: &App) -> Result<Answer, Error> {
-    let query: ListQuery = parse::query(&request.uri)?;
+    let query: ListQuery = request.query()?;
     let (limit, offset) = parse::page(query.limit, query.offset)?;
     let app = app.id;
     let read = move |tx: &mut Tx<'_>| {

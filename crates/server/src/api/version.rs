@@ -118,8 +118,11 @@ fn tagged(mut answer: Answer, object: &impl Serialize) -> Answer {
     answer
 }
 
-/// The answer of a creation, with the tag of what it made.
+/// The answer of a creation, with the tag of what it made, if that has one.
 pub fn made(answer: Answer, route: Api, body: &[u8]) -> Answer {
+    if !is_tagged(route) {
+        return answer;
+    }
     let mut body = serde_json::Deserializer::from_slice(body);
     let object = Without(shown_once(route)).deserialize(&mut body).expect("bodies of ours are JSON objects");
     tagged(answer, &object)

@@ -4,7 +4,7 @@ use grantd_domain::assertion::{self, AssertionKey, Published, Upkeep};
 use grantd_domain::audit::{Actor, Event, Kind, Outcome, Owner};
 use grantd_domain::env::{Env, new_uuid};
 use grantd_store::signing_keys::{self as rows, SigningKey};
-use grantd_store::{Store, Tx, append_event};
+use grantd_store::{Result as Stored, Store, Tx, append_event};
 use grantd_wire::ids::{OrganizationId, SigningKeyId};
 use grantd_wire::{Code, Error, TimeMs};
 
@@ -29,31 +29,40 @@ pub async fn list(vault: &Vault) -> Result<Vec<Row>, Error> {
 /// Does what age makes due: the next key is made well ahead of its time, and old ones are withdrawn.
 pub async fn keep_up(vault: &Vault) -> Result<(), Error> {
     let now = vault.env.now();
+    let decide = move |keys: &[Published]| Ok(assertion::upkeep(keys, now));
+    if decide(&published(&list(vault).await?))? == Upkeep::default() {
+        return Ok(());
+    }
     let event = job_event(&*vault.env, vault.organization_id, now);
-    perform(vault, &event, move |keys| Ok(assertion::upkeep(keys, now))).await.map(drop)
+    let write = prepare(vault, &event, decide).await?;
+    vault.store.write(write).await.map(drop).map_err(of_store)
 }
 
-/// Another key, as an operator asks for it. Answers the published ones.
-pub async fn rotate(vault: &Vault, has_leaked: bool, now: TimeMs, event: &Event) -> Result<Vec<Row>, Error> {
-    perform(vault, event, move |keys| assertion::rotation(keys, has_leaked, now)).await
+/// The write that makes another key, as an operator asks for it. It gives the published ones.
+pub async fn rotate(
+    vault: &Vault,
+    has_leaked: bool,
+    now: TimeMs,
+    event: &Event,
+) -> Result<impl FnMut(&mut Tx<'_>) -> Stored<Vec<Row>> + Send + use<>, Error> {
+    prepare(vault, event, move |keys: &[Published]| assertion::rotation(keys, has_leaked, now)).await
 }
 
 fn job_event(env: &dyn Env, organization: OrganizationId, now: TimeMs) -> Event {
     Event::new(env, now, Owner::Organization(organization), Kind::IdentityKeyMade, Outcome::Allowed, Actor::Job)
 }
 
-/// Does what `decide` finds due, with the event of whoever asked. Another process may do the same: what is due is decided again
-/// inside the write.
-async fn perform(
+/// The write that does what `decide` finds due, with the event of whoever asked. Another process may do the same: what is due is
+/// decided inside the write.
+async fn prepare<D>(
     vault: &Vault,
     event: &Event,
-    decide: impl Fn(&[Published]) -> Result<Upkeep, Error> + Send + Sync + 'static,
-) -> Result<Vec<Row>, Error> {
+    decide: D,
+) -> Result<impl FnMut(&mut Tx<'_>) -> Stored<Vec<Row>> + Send + use<D>, Error>
+where
+    D: Fn(&[Published]) -> Result<Upkeep, Error> + Send + 'static,
+{
     let env = &*vault.env;
-    let found = list(vault).await?;
-    if decide(&published(&found))? == Upkeep::default() {
-        return Ok(found);
-    }
     let id = SigningKeyId::from_uuid(new_uuid(env));
     let (key, private) = AssertionKey::generate(env, id);
     let sealing = vault.keys.take_seal(env, None).await?;
@@ -62,8 +71,8 @@ async fn perform(
     let (now, drafts) = (event.at(), Drafts::new(env, event, &[Kind::IdentityKeyMade]));
     // A key is withdrawn with an event of its own: as many as there are, or may have become.
     let withdrawn: Vec<Event> =
-        (0..found.len() + 2).map(|_| event.clone().as_kind(env, Kind::IdentityKeyWithdrawn)).collect();
-    let write = move |tx: &mut Tx<'_>| {
+        (0..list(vault).await?.len() + 2).map(|_| event.clone().as_kind(env, Kind::IdentityKeyWithdrawn)).collect();
+    Ok(move |tx: &mut Tx<'_>| {
         let due = decide(&published(&rows::list_for_identity(tx)?))?;
         for (key, event) in due.withdraw.iter().zip(&withdrawn) {
             withdraw(tx, *key, now, event)?;
@@ -74,11 +83,10 @@ async fn perform(
             append_event(tx, &event.core("signs_from", signs_from.to_string()).prepare())?;
         }
         rows::list_for_identity(tx)
-    };
-    vault.store.write(write).await.map_err(of_store)
+    })
 }
 
-fn withdraw(tx: &mut Tx<'_>, key: SigningKeyId, now: TimeMs, event: &Event) -> grantd_store::Result<()> {
+fn withdraw(tx: &mut Tx<'_>, key: SigningKeyId, now: TimeMs, event: &Event) -> Stored<()> {
     if rows::withdraw_for_identity(tx, key, now)? {
         append_event(tx, &event.clone().core_id("signing_key_id", key).prepare())?;
     }
@@ -86,12 +94,7 @@ fn withdraw(tx: &mut Tx<'_>, key: SigningKeyId, now: TimeMs, event: &Event) -> g
 }
 
 /// Withdraws every key of a database that was restored: one that was withdrawn since the backup, because it leaked, would be back.
-pub async fn withdraw_all(
-    store: &Store,
-    env: &dyn Env,
-    organization: OrganizationId,
-    now: TimeMs,
-) -> grantd_store::Result<()> {
+pub async fn withdraw_all(store: &Store, env: &dyn Env, organization: OrganizationId, now: TimeMs) -> Stored<()> {
     let event = job_event(env, organization, now).core("replayed", true);
     let found = store.read(rows::list_for_identity).await?;
     let ends: Vec<_> =

@@ -228,6 +228,7 @@ pub fn describe(route: Api) -> Operation {
             .about("As they stand in `/.well-known/jwks.json`, with what each is for."),
         Api::IdentityKeysRotate => gives::<api::IdentityKey>("rotateIdentityKeys", "identity-keys", "Publishes another key")
             .about("It signs after an hour. Because of a leak it signs at once, and the old keys and their tokens are good no more.")
+            .once()
             .may_take::<api::IdentityKeysRotate>()
             .refuses(&[Code::InUse, Code::KeyUnavailable]),
         Api::AppsList => gives::<api::Page<api::App>>("listApps", "apps", "Lists apps").filtered(SEARCHED),

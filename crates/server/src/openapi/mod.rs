@@ -14,7 +14,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::api::version::{is_checked, is_tagged};
-use crate::routes::{API, ApiRoute};
+use crate::routes::{API, Api, ApiRoute};
 use describe::{Answered, Operation, Query};
 
 /// Where the document is served. Nothing in it is secret, so that generators of clients need no token.
@@ -86,6 +86,14 @@ pub fn document() -> Value {
             "schemas": schemas.finish(),
         },
     })
+}
+
+/// Whether a call of `route` may have the parameter `name` in its query, as far as its type does not know that by itself.
+pub fn takes(route: Api, name: &str) -> bool {
+    match describe::describe(route).query {
+        Query::Only(_, names) => names.contains(&name),
+        Query::Nothing | Query::All(_) => true,
+    }
 }
 
 /// What the segments `{}` of a path are called.
@@ -296,11 +304,6 @@ fn responses(route: &ApiRoute, told: &Operation, schemas: &mut Schemas) -> Value
             "text/csv": {"schema": {"type": "string"}},
         }),
     };
-    let mut headers = json!({"X-Request-Id": request_id()});
-    if is_tagged(route.route) {
-        let what = "Stands for the object in this state: send it back as `If-Match`.";
-        headers["ETag"] = json!({"description": what, "schema": {"type": "string"}});
-    }
     let mut responses = Map::new();
     let mut headers = json!({"X-Request-Id": request_id()});
     if told.is_once {

@@ -10,7 +10,7 @@ use grantd_wire::{Code, limits};
 use serde_json::{Value, json};
 
 use crate::harness::world::{merged, text};
-use crate::harness::{Answer, Raw, Server, World, root};
+use crate::harness::{Answer, Raw, Server, World, api_request, root};
 
 in_memory! {
     without_a_user_the_app_alone_is_told,
@@ -23,6 +23,7 @@ in_memory! {
 on_every_engine! {
     a_key_is_published_before_it_signs_and_until_its_tokens_are_over,
     a_leaked_key_is_over_at_once,
+    a_rotation_sent_again_withdraws_nothing,
     two_processes_make_one_first_key,
 }
 
@@ -215,6 +216,25 @@ async fn a_leaked_key_is_over_at_once(server: Server) {
     let withdrawn = events.iter().filter(|event| event["core"]["kind"] == "identity_key.withdrawn");
     let ids: Vec<_> = withdrawn.map(|event| event["core"]["signing_key_id"].clone()).collect();
     assert_eq!((ids.len(), ids.contains(&first)), (2, true));
+}
+
+/// After a leak a second rotation would withdraw the key that the first one made.
+async fn a_rotation_sent_again_withdraws_nothing(server: Server) {
+    server.world().await;
+    let send = async |key: &str| {
+        let body = json!({"leaked": true}).to_string();
+        let request = api_request(&server.pat, "POST", "/api/v1/identity-keys/rotate", body);
+        server.send(request.set("idempotency-key", key)).await
+    };
+    let first = send("lost").await;
+    first.ok(200);
+    let published = jwks(&server).await;
+    let again = send("lost").await;
+    assert_eq!((again.status, &again.text), (200, &first.text));
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    assert_eq!(jwks(&server).await, published);
+    send("another").await.ok(200);
+    assert_ne!(jwks(&server).await, published);
 }
 
 async fn two_processes_make_one_first_key(server: Server) {

@@ -12,9 +12,10 @@ use crate::harness::{Raw, Server, api_request};
 in_memory! {
     the_document_is_served_without_a_token,
     every_list_keeps_the_bounds_of_a_page,
+    a_filter_of_another_list_is_refused,
 }
 
-fn operations(document: &Value) -> Vec<(String, String, Value)> {
+pub fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let paths = document["paths"].as_object().unwrap();
     let of_path = |(path, item): (&String, &Value)| {
         let item = item.as_object().unwrap().clone();
@@ -24,7 +25,7 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
 }
 
 /// `{name}` as the route table writes it.
-fn pattern(path: &str) -> String {
+pub fn pattern(path: &str) -> String {
     let segment = |s: &str| if s.starts_with('{') { "{}".to_owned() } else { s.to_owned() };
     path.split('/').map(segment).collect::<Vec<_>>().join("/")
 }
@@ -65,6 +66,46 @@ async fn every_list_keeps_the_bounds_of_a_page(server: Server) {
         }
     }
     assert!(by_offset >= 8 && by_cursor >= 2, "{by_offset} and {by_cursor} lists were found");
+}
+
+/// One that is ignored would answer more than was asked for.
+async fn a_filter_of_another_list_is_refused(server: Server) {
+    let world = server.world().await;
+    let document = openapi::document();
+    let in_query = |operation: &Value| -> BTreeSet<String> {
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        let names = parameters.iter().filter(|p| p["in"] == "query").map(|p| p["name"].as_str().unwrap().to_owned());
+        names.collect()
+    };
+    let gets = || operations(&document).into_iter().filter(|(method, ..)| method == "GET");
+    let known: BTreeSet<String> = gets().flat_map(|(.., operation)| in_query(&operation)).collect();
+    for name in ["idp", "user", "status", "search", "provider", "upstream", "request", "format", "operator"] {
+        assert!(known.contains(name), "{name}");
+    }
+    let (mut lists, mut refused) = (0, 0);
+    for (_, path, operation) in gets() {
+        let taken = in_query(&operation);
+        if taken.is_empty() {
+            continue;
+        }
+        lists += 1;
+        let path = path.replace("{app_id}", &world.app).replace("{secret}", &world.secret);
+        assert!(!path.contains('{'), "{path}");
+        for name in &known {
+            let answer = server.send(api_request(&server.pat, "GET", &format!("{path}?{name}=x"), "")).await;
+            match taken.contains(name) {
+                // A value that is none may be refused, but not as a name that is none.
+                true => assert!(!answer.text.contains("no such field"), "{path}?{name}: {}", answer.text),
+                false => {
+                    answer.names(Code::InvalidRequest, name);
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(lists >= 20 && refused > 200, "{lists} lists, {refused} refusals");
+    let escaped = format!("{}?%69dp=x", world.path("grants"));
+    server.send(api_request(&server.pat, "GET", &escaped, "")).await.names(Code::InvalidRequest, "idp");
 }
 
 #[test]

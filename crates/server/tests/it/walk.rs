@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::harness::world::{ask, text};
 use crate::harness::{Answer, Raw, Server, World, api_request};
+use crate::openapi::{operations, pattern};
 
 in_memory! {
     nobody_reaches_a_route_of_the_sdk,
@@ -26,6 +27,7 @@ in_memory! {
     a_token_for_some_apps_sees_no_other,
     objects_of_another_app_are_missing,
     a_token_ends_at_its_very_millisecond,
+    an_etag_is_where_the_document_says,
 }
 
 on_kept_engines! {
@@ -478,6 +480,27 @@ async fn every_change_of_the_management_api_leaves_an_event(server: Server) {
     }
 }
 
+async fn an_etag_is_where_the_document_says(server: Server) {
+    let document = grantd_server::openapi::document();
+    let (mut with, mut without) = (0, 0);
+    for route in routes::API {
+        let world = server.world().await;
+        let path = api_path(&server, route, &world.app, &world).await;
+        prepare(&server, route.route, &world).await;
+        let answer = server.api(route.method, &path, api_body(route.route)).await;
+        if LEAVES_NONE.iter().any(|(known, _)| *known == route.route) && answer.status >= 300 {
+            continue;
+        }
+        assert!(answer.status < 300, "{} {path}: {}", route.method, answer.text);
+        let mut told = operations(&document).into_iter();
+        let told = told.find(|(method, path, _)| method == route.method && pattern(path) == route.path).unwrap().2;
+        let says_so = told["responses"][answer.status.to_string()]["headers"].get("ETag").is_some();
+        assert_eq!(answer.headers.get("etag").is_some(), says_so, "{} {}", route.method, route.path);
+        (with, without) = (with + i32::from(says_so), without + i32::from(!says_so));
+    }
+    assert!(with > 40 && without > 30, "{with} with, {without} without");
+}
+
 async fn nobody_reaches_a_route_of_the_management_api(server: Server) {
     let world = server.world().await;
     for route in api_routes() {
@@ -533,8 +556,22 @@ async fn a_token_for_some_apps_sees_no_other(server: Server) {
         let answer = server.api_as(&pat, route.method, &path, api_body(route.route)).await;
         assert!(is_let_in(route.route, &answer), "{} {path}: {}", route.method, answer.text);
     }
-    let list = server.api_as(&pat, "GET", "/api/v1/apps", Value::Null).await.ok(200);
-    assert_eq!((&list["total"], &list["items"][0]["id"]), (&json!(1), &json!(other.app)));
+    let list = async |pat: &str, query: &str| {
+        let page = server.api_as(pat, "GET", &format!("/api/v1/apps{query}"), Value::Null).await.ok(200);
+        let ids: Vec<String> = page["items"].as_array().unwrap().iter().map(|app| text(app, "id")).collect();
+        (page["total"].as_i64().unwrap(), ids)
+    };
+    assert_eq!(list(&pat, "").await, (1, vec![other.app.clone()]));
+    assert_eq!(list(&pat, "?search=oTH").await, (1, vec![other.app.clone()]));
+    let name = text(&server.api("GET", &world.path(""), Value::Null).await.ok(200), "name");
+    assert_eq!(list(&pat, &format!("?search={name}")).await, (0, vec![]), "there is one, of no business of this token");
+    // Several come in the order of the list of all, whatever order the token names them in, and are searched as all are.
+    let all = list(&server.pat, "?limit=1000").await.1;
+    let turned = all.iter().rev().map(|id| AppId::parse(id).unwrap()).collect();
+    let of_each = server.new_pat(Role::Admin, Some(turned), None).await;
+    for query in ["?limit=1000", "?search=o", "?search=OTHER", "?limit=1", "?limit=1&offset=1", "?search=nothing"] {
+        assert_eq!(list(&of_each, query).await, list(&server.pat, query).await, "{query}");
+    }
     server.api_as(&pat, "POST", "/api/v1/apps", json!({"name": "Third"})).await.refused(Code::RoleRequired);
     // What happened outside of its apps is not its business.
     let id = "0199c0de-0000-7000-8000-00000000beef";

@@ -25,7 +25,7 @@ pub struct CursorPage<T> {
     pub partial_scan: bool,
 }
 
-/// Query of lists counted by offset.
+/// Query of lists counted by offset. A list takes those fields that the API document has for it, and refuses the others.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]

@@ -43,10 +43,12 @@ pub fn read(text: &Zeroizing<String>) -> Result<Vec<Found>, Failure> {
     Ok(found)
 }
 
-/// The template that a variable's name speaks of.
+/// The template that a variable's name speaks of. Several endings may fit: `SLACK_BOT_TOKEN` is the token of `slack-bot`.
 pub fn template_of(name: &str, templates: &[SecretTemplate]) -> Option<String> {
     let name = name.to_ascii_uppercase();
-    let vendor = ENDINGS.iter().find_map(|ending| name.strip_suffix(ending))?;
     let plain = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-    templates.iter().find(|template| plain(&template.id) == plain(vendor)).map(|template| template.id.clone())
+    ENDINGS.iter().filter_map(|ending| name.strip_suffix(ending)).find_map(|vendor| {
+        let found = templates.iter().find(|template| plain(&template.id) == plain(vendor));
+        found.map(|template| template.id.clone())
+    })
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use grantd_domain::words::counted;
 use grantd_wire::api::CredentialType;
 use reqwest::header::HeaderValue;
 use reqwest::{Client, StatusCode, redirect};
@@ -15,6 +16,7 @@ use zeroize::Zeroizing;
 use super::super::context::Context;
 use super::super::failure::{Exit, chain};
 use super::super::input::{parse_host, read_token, unreadable};
+use super::super::progress::Progress;
 use super::{Failure, Found, KvArgs, SECRETS_MAX, split};
 use crate::config::is_loopback;
 
@@ -56,6 +58,7 @@ struct Engine {
 pub async fn read(args: &KvArgs, context: &mut Context) -> Result<Vec<Found>, Failure> {
     let engine = Engine::new(args, context)?;
     let (mut found, mut directories) = (Vec::new(), vec![args.path.trim_matches('/').to_owned()]);
+    let mut spinner = Progress::waiting(context.term.stderr_is_terminal);
     while let Some(directory) = directories.pop() {
         let listed: Option<Answer<Keys>> = engine.get("metadata", &directory, true).await?;
         let mut keys = listed.map(|answer| answer.data.keys).unwrap_or_default();
@@ -66,12 +69,14 @@ pub async fn read(args: &KvArgs, context: &mut Context) -> Result<Vec<Found>, Fa
                 Some(inner) => directories.push(inner.to_owned()),
                 None => found.extend(engine.secret(&path).await?),
             }
+            spinner.say(format!("{} read", counted(found.len(), "secret", "secrets")));
             if found.len() + directories.len() > SECRETS_MAX {
                 let message = format!("there are more than {SECRETS_MAX} secrets there, and an import takes no more");
                 return Err(Failure::usage(message).hint("Take them in parts, with --path."));
             }
         }
     }
+    spinner.finish();
     if found.is_empty() {
         let message = format!("there is no secret below {}/{}", args.mount.trim_matches('/'), args.path);
         return Err(Failure::new(Exit::NotFound, "not_found", message).hint("Check --mount and --path."));

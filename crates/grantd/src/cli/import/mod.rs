@@ -1,13 +1,13 @@
 //! `grantd import`: secrets that are kept elsewhere become managed secrets.
 //!
-//! What would be made is known before anything is made. A secret that is there already is left as it is, so an import that broke off
-//! is simply run again. No value is ever shown.
+//! What would be made is known before anything is made. A secret that is there already, by its name or its slug, is left as it is, so
+//! an import that broke off is simply run again. No value is ever shown.
 
 mod csv;
 mod dotenv;
 mod kv;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -165,9 +165,15 @@ pub async fn run(command: ImportCommand, context: &mut Context) -> Result<(), Fa
     let app = context.app(&api).await?;
     let secrets = ["apps", app.as_str(), "managed-secrets"];
     let templates = all::<SecretTemplate>(&api, &["secret-templates"]).await?;
-    let there = all::<Secret>(&api, &secrets).await?.into_iter().map(|secret| secret.slug).collect();
-    let mut plan = plan(found, &how, &templates, there, skips);
+    let there = all::<Secret>(&api, &secrets).await?;
+    let mut plan = plan(found, &how, &templates, &there, skips);
     let count = plan.iter().filter(|(_, imported)| imported.outcome == "would_create").count();
+    if how.dry_run && count > 0 {
+        // No list has the slugs of deleted secrets.
+        context.term.note(
+            "No slug is given again: where a deleted secret had it, the new one gets a number, such as stripe-2.",
+        );
+    }
     if !how.dry_run && count > 0 {
         confirm(&format!("Make {}?", counted(count, "secret", "secrets")), context.globals.yes, &mut context.term)?;
         make(&mut plan, count, &api, &secrets, context).await?;
@@ -198,11 +204,11 @@ fn plan(
     found: Vec<Found>,
     how: &HowArgs,
     templates: &[SecretTemplate],
-    there: BTreeSet<String>,
+    there: &[Secret],
     skips: bool,
 ) -> Vec<(Found, Imported)> {
     let mapped: HashMap<&str, &str> = how.map.iter().map(|pair| (&*pair.name, &*pair.value)).collect();
-    let mut taken: HashMap<String, String> = there.into_iter().map(|slug| (slug, String::new())).collect();
+    let mut taken = HashMap::new();
     let wanted = |found: &Found| how.only.is_empty() || how.only.contains(&found.name);
     let planned = found.into_iter().filter(wanted).map(|mut found| {
         if let Some(template) = mapped.get(&*found.name) {
@@ -214,7 +220,7 @@ fn plan(
         if found.template.is_none() && found.allowed_hosts.is_empty() {
             found.allowed_hosts.clone_from(&how.allowed_hosts);
         }
-        let (fate, why) = match fate(&found, templates, &mut taken, skips && how.only.is_empty()) {
+        let (fate, why) = match fate(&found, templates, there, &mut taken, skips && how.only.is_empty()) {
             Ok(planned) => (planned, None),
             Err((outcome, why)) => (Planned { outcome, ..Planned::default() }, Some(why)),
         };
@@ -248,6 +254,7 @@ struct Planned {
 fn fate(
     found: &Found,
     templates: &[SecretTemplate],
+    there: &[Secret],
     taken: &mut HashMap<String, String>,
     skips: bool,
 ) -> Result<Planned, (&'static str, String)> {
@@ -289,8 +296,12 @@ fn fate(
         }
     };
     let slug = planned.slug.clone().unwrap_or_default();
-    match taken.get(&slug).map(String::as_str) {
-        Some("") => Ok(Planned { outcome: "exists", ..planned }),
+    // Its slug alone does not tell: an import behind a deletion makes one with a number.
+    let is_it = |living: &&Secret| living.name == found.name || living.slug == slug;
+    if let Some(living) = there.iter().find(is_it) {
+        return Ok(Planned { outcome: "exists", slug: Some(living.slug.clone()), ..planned });
+    }
+    match taken.get(&slug) {
         Some(other) => Err(failed(format!("its slug, {slug}, is that of {other}"))),
         None => {
             taken.insert(slug, found.from.clone());
@@ -328,7 +339,9 @@ async fn make(
         match api.send_once::<CreatedSecret>(secrets, &body(found)).await {
             Ok(created) => {
                 "created".clone_into(&mut imported.outcome);
-                imported.slug = Some(created.secret.slug);
+                let planned = imported.slug.replace(created.secret.slug);
+                let given = planned.filter(|planned| Some(planned) != imported.slug.as_ref());
+                imported.why = given.map(|slug| format!("the slug {slug} is or was that of another secret"));
                 imported.allowed_hosts = created.secret.allowed_hosts;
                 imported.grant_id = Some(created.grant_id);
             }

@@ -17,7 +17,7 @@ use clap::CommandFactory as _;
 use super::super::Cli;
 use mask::mask;
 use scene::{FORMS, Form, Said, Scene};
-use story::{NOT_TOLD, STORY, Step};
+use story::{NOT_TOLD, STORY, Step, step};
 
 #[tokio::test]
 async fn what_each_command_prints_is_as_it_was() {
@@ -35,6 +35,36 @@ async fn what_each_command_prints_is_as_it_was() {
     assert_eq!(pages.keys().map(String::as_str).collect::<Vec<_>>(), told_leaves(), "every command is in the story");
     compare(&pages);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// No slug is given again, so that a number in it is no sign of another secret.
+#[tokio::test]
+async fn an_import_after_a_deletion_makes_one_and_only_one() {
+    const IMPORT: Step = Step { files: &[("s.env", "STRIPE_TOKEN=example\n")], ..step("import env $DIR/s.env --yes") };
+    let mut scene = Scene::set().await;
+    let mut run = async |step: Step| {
+        let said = scene.run(&step, &FORMS[0]).await;
+        assert_eq!(said.exit, step.exit, "{}: {}{}", step.line, said.out, said.err);
+        (serde_json::from_str::<serde_json::Value>(&said.out).unwrap_or_default(), said.err)
+    };
+    run(step("auth login --token-file $DATA/operator.pat")).await;
+    run(Step { saves: &[("APP", "/id")], ..step("apps create --name shop") }).await;
+    run(step("link $APP")).await;
+    let said = |(page, _): &(serde_json::Value, String)| {
+        let item = &page["items"][0];
+        [&item["outcome"], &item["slug"], &item["why"]].map(|text| text.as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(said(&run(IMPORT).await), ["created", "stripe-token", ""]);
+    run(step("managed-secrets delete stripe-token --confirm stripe-token")).await;
+    let dry = run(Step { line: "import env $DIR/s.env --dry-run", ..IMPORT }).await;
+    assert_eq!(said(&dry), ["would_create", "stripe-token", ""]);
+    assert!(dry.1.contains("where a deleted secret had it"), "{}", dry.1);
+    let why = "the slug stripe-token is or was that of another secret";
+    assert_eq!(said(&run(IMPORT).await), ["created", "stripe-token-2", why]);
+    for line in ["import env $DIR/s.env --yes", "import env $DIR/s.env --dry-run"] {
+        assert_eq!(said(&run(Step { line, ..IMPORT }).await), ["exists", "stripe-token-2", ""], "{line}");
+    }
+    assert_eq!(run(step("managed-secrets list")).await.0["total"], 1);
 }
 
 /// One command line in its three forms.

@@ -190,6 +190,42 @@ async fn a_dry_run_says_what_would_be_made_and_makes_nothing() {
 }
 
 #[tokio::test]
+async fn a_variable_named_after_a_template_belongs_to_it() {
+    let scratch = Scratch::new();
+    let ids = grantd_domain::template::all().iter().map(|template| template.id.as_str()).filter(|id| *id != "custom");
+    let wanted: Vec<(String, &str)> = ids
+        .flat_map(|id| {
+            let vendor = id.to_uppercase().replace('-', "_");
+            ["_TOKEN", "_API_KEY"].map(|ending| (vendor.clone() + ending, id))
+        })
+        .chain([("SLACK_BOT_TOKEN".to_owned(), "slack-bot"), ("STRIPE_SECRET_KEY".to_owned(), "stripe")])
+        .collect();
+    let known: Vec<Value> = wanted.iter().map(|(_, id)| template(id, None)).collect();
+    let text = wanted.iter().fold(String::new(), |text, (name, _)| text + name + "=x\n");
+    let server = Server::start(&[(200, page(&known)), (200, page(&[]))]).await;
+    let done = server.run(&["import", "env", &file(&scratch, ".env", &text), "--dry-run"]).await;
+    let found = done.json();
+    for (name, id) in wanted {
+        let item = found["items"].as_array().unwrap().iter().find(|item| item["name"] == name);
+        assert_eq!(item.unwrap()["template"], id, "{name}");
+    }
+}
+
+/// Whatever number its slug has: names tell what is there.
+#[tokio::test]
+async fn what_is_there_under_another_slug_stays() {
+    let scratch = Scratch::new();
+    let csv = file(&scratch, "s.csv", &format!("name,value,template\nStripe,{VALUE},stripe\n"));
+    let mut living = secret();
+    living["slug"] = json!("stripe-2");
+    let server = Server::start(&[(200, templates()), (200, page(&[living]))]).await;
+    let done = server.run(&["import", "csv", &csv]).await;
+    assert_eq!((done.exit, outcomes(&done)), (Exit::Ok, pairs(&[("Stripe", "exists")])), "{}", done.err);
+    assert_eq!(done.json()["items"][0]["slug"], "stripe-2");
+    assert_eq!(server.seen().len(), 2);
+}
+
+#[tokio::test]
 async fn what_is_there_stays_and_one_refusal_does_not_stop_the_others() {
     let scratch = Scratch::new();
     let rows = format!(

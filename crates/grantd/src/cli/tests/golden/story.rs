@@ -23,7 +23,7 @@ pub struct Step {
     pub wide: bool,
 }
 
-const fn step(line: &'static str) -> Step {
+pub const fn step(line: &'static str) -> Step {
     let (is_local, is_endless, wide) = (false, false, false);
     Step { line, stdin: "", exit: Exit::Ok, saves: &[], files: &[], told: &[], is_local, is_endless, wide }
 }
