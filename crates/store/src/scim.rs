@@ -170,15 +170,16 @@ pub fn find(tx: &mut Tx<'_>, app: AppId, idp: IdentityProviderId, user: ScimUser
     tx.query_opt("scim_users", sql, &[id(app), id(idp), id(user)])?.map(read_user).transpose()
 }
 
+// In no order: one by id would have an engine without statistics walk through all that a directory told.
 const OF_EXTERNAL_ID: &str = concat!(
     "SELECT ",
     user_columns!(),
-    " FROM scim_users s WHERE s.app_id = $1 AND s.idp_id = $2 AND s.external_id = $3 ORDER BY s.id DESC LIMIT 20"
+    " FROM scim_users s WHERE s.app_id = $1 AND s.idp_id = $2 AND s.external_id = $3 LIMIT 100"
 );
 const OF_USER_NAME: &str = concat!(
     "SELECT ",
     user_columns!(),
-    " FROM scim_users s WHERE s.app_id = $1 AND s.idp_id = $2 AND s.user_name_search = $3 ORDER BY s.id DESC LIMIT 20"
+    " FROM scim_users s WHERE s.app_id = $1 AND s.idp_id = $2 AND s.user_name_search = $3 LIMIT 100"
 );
 
 /// What the directory says of whom tokens call so; of several, one that is active. `None`: nothing, or it is not asked any more.
