@@ -6,7 +6,7 @@ import asyncio
 
 import httpx2
 import pytest
-from alter_sdk import AlterSDKError, BackendError, GrantNotFoundError, ReAuthRequiredError, UserPrincipal
+from alter_sdk import AlterSDKError, GrantDeletedError, ReAuthRequiredError, UserPrincipal
 from scim2_client.engines.httpx2 import SyncSCIMClient
 from scim2_models import PatchOp, PatchOperation, SCIMException, SearchRequest
 from scim2_tester import Status, check_server
@@ -108,9 +108,9 @@ async def test_whom_the_directory_deletes_is_nobody(world: World, authorization_
             with pytest.raises(ReAuthRequiredError):
                 await call()
         assert await app.verify_user_token(token) is None
-        with pytest.raises((BackendError, GrantNotFoundError)) as gone:
+        with pytest.raises(GrantDeletedError) as gone:
             await app.request("GET", world.corner.url(), grant_id=made.grant_id)
-        assert gone.value.status_code in (403, 410)
+        assert (gone.value.status_code, gone.value.details["error"]) == (410, "grant_deleted")
         with pytest.raises(AlterSDKError, match="expired"):
             await app.poll_auth_session(waiting.session_token, timeout=20, poll_interval=0.05)
     (user,) = world.api("GET", "/users")["items"]

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::host::instant;
 use crate::{Error, Result};
 
-/// What the median of each algorithm may cost.
+/// What the median of each algorithm that is measured may cost.
 pub const BUDGET_US: f64 = 100.0;
 /// Proofs before the first that is counted.
 const WARM_UP: usize = 2_000;
@@ -33,7 +33,7 @@ pub struct Cost {
     pub p99_us: f64,
 }
 
-/// Proves so many tokens of each algorithm, one after the other.
+/// Proves so many tokens of each algorithm that identity providers usually sign with, one after the other.
 pub fn measure(rounds: usize) -> Result<Vec<Cost>> {
     Algorithm::ALL
         .iter()

@@ -129,13 +129,28 @@ pub fn external_ids_by_token(tx: &mut Tx<'_>, app: AppId, user: UserId) -> Resul
     rows.into_iter().map(|mut row| row.text("groups.external_id")).collect()
 }
 
-/// Puts a user into a group; `false`: the user was in it.
+/// Groups by the ids their provider gives them that its directory took a user out of, at `since` or later.
+pub fn external_ids_left(tx: &mut Tx<'_>, app: AppId, user: UserId, since: TimeMs) -> Result<BTreeSet<String>> {
+    let sql = "SELECT g.external_id FROM group_leavers l JOIN groups g ON g.app_id = l.app_id AND g.id = l.group_id \
+        WHERE l.app_id = $1 AND l.user_id = $2 AND l.left_at_ms >= $3 AND g.deleted_at_ms IS NULL";
+    let rows = tx.query("groups", sql, &[id(app), id(user), since.into()])?;
+    rows.into_iter().map(|mut row| row.text("groups.external_id")).collect()
+}
+
+/// Puts a user into a group; `false`: the user was in it. Whom a directory puts in, no token takes out.
 pub fn add(tx: &mut Tx<'_>, app: AppId, group: GroupId, user: UserId, source: Source, at: TimeMs) -> Result<bool> {
     let added = tx.execute(
         "INSERT INTO group_members (app_id, group_id, user_id, source, since_ms) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (app_id, group_id, user_id) DO NOTHING",
         &[id(app), id(group), id(user), source.as_str().into(), at.into()],
     )?;
+    if added == 0 && source == Source::Directory {
+        tx.execute(
+            "UPDATE group_members SET source = 'directory' \
+             WHERE app_id = $1 AND group_id = $2 AND user_id = $3 AND source <> 'directory'",
+            &[id(app), id(group), id(user)],
+        )?;
+    }
     Ok(added == 1)
 }
 
@@ -218,12 +233,27 @@ pub fn clear(tx: &mut Tx<'_>, app: AppId, group: GroupId) -> Result<u64> {
     tx.execute("DELETE FROM group_members WHERE app_id = $1 AND group_id = $2", &[id(app), id(group)])
 }
 
-/// Takes a user out of a group, whoever put the user in. The caller raises the app's epoch.
-pub fn expel(tx: &mut Tx<'_>, app: AppId, group: GroupId, user: UserId) -> Result<bool> {
+/// Takes a user out of a group, whoever put the user in; `false`: the user was not in it. Tokens that were issued until `at` do not put
+/// the user in again; what a later one says is looked at, also where it says what the last one did. The caller raises the app's epoch.
+pub fn expel(tx: &mut Tx<'_>, app: AppId, group: GroupId, user: UserId, at: TimeMs) -> Result<bool> {
+    tx.execute(
+        "INSERT INTO group_leavers (app_id, user_id, group_id, left_at_ms) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (app_id, user_id, group_id) DO UPDATE SET left_at_ms = $4",
+        &[id(app), id(user), id(group), at.into()],
+    )?;
+    tx.execute(
+        "UPDATE users SET told_hash = NULL, version = version + 1 WHERE app_id = $1 AND id = $2 AND told_hash IS NOT NULL",
+        &[id(app), id(user)],
+    )?;
     tx.change_one(
         "DELETE FROM group_members WHERE app_id = $1 AND group_id = $2 AND user_id = $3",
         &[id(app), id(group), id(user)],
     )
+}
+
+/// Forgets who left a group before `since`: tokens from then have expired.
+pub fn forget_leavers(tx: &mut Tx<'_>, app: AppId, since: TimeMs) -> Result<()> {
+    tx.execute("DELETE FROM group_leavers WHERE app_id = $1 AND left_at_ms < $2", &[id(app), since.into()]).map(drop)
 }
 
 /// Users in a group, at most `limit`.

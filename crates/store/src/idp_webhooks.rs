@@ -173,10 +173,17 @@ pub fn set_last_event(tx: &mut Tx<'_>, webhook: &Webhook, at: TimeMs) -> Result<
     tx.execute(sql, &[id(webhook.app_id), id(webhook.idp_id), at.into()]).map(drop)
 }
 
-/// Takes note that somebody was deleted whom the app does not have; tokens issued until `gone_at` are theirs. What is older than `since`
-/// is forgotten.
-pub fn remember_gone(tx: &mut Tx<'_>, webhook: &Webhook, subject: &str, gone_at: TimeMs, since: TimeMs) -> Result<()> {
-    let (app, idp) = (id(webhook.app_id), id(webhook.idp_id));
+/// Takes note that tokens of a subject which were issued until `gone_at` prove nothing: they are of somebody who was deleted and whom the
+/// app does not have, or from before the subject became another user's. What is older than `since` is forgotten.
+pub fn remember_gone(
+    tx: &mut Tx<'_>,
+    app: AppId,
+    idp: IdentityProviderId,
+    subject: &str,
+    gone_at: TimeMs,
+    since: TimeMs,
+) -> Result<()> {
+    let (app, idp) = (id(app), id(idp));
     tx.execute(
         "INSERT INTO gone_subjects (app_id, idp_id, subject_hash, gone_at_ms) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (app_id, idp_id, subject_hash) DO UPDATE SET gone_at_ms = $4 WHERE gone_subjects.gone_at_ms < $4",

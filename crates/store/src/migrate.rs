@@ -44,6 +44,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 26, name: "blocked_subjects", sql: include_str!("migrations/0026_blocked_subjects.sql") },
     Migration { number: 27, name: "passkeys", sql: include_str!("migrations/0027_passkeys.sql") },
     Migration { number: 28, name: "sso", sql: include_str!("migrations/0028_sso.sql") },
+    Migration { number: 29, name: "group_leavers", sql: include_str!("migrations/0029_group_leavers.sql") },
 ];
 
 /// Begins a line of a migration that PostgreSQL does not see.

@@ -76,7 +76,7 @@ pub fn rotate(tx: &mut Tx<'_>, app: AppId, idp: IdentityProviderId, token_hash: 
     )
 }
 
-/// Closes a place; `false`: there was none. The users it told of stay.
+/// Closes a place; `false`: there was none. The users it told of stay, and what it told of them: a directory goes by the ids it was given.
 pub fn disable(tx: &mut Tx<'_>, app: AppId, idp: IdentityProviderId) -> Result<bool> {
     tx.change_one("DELETE FROM scim_endpoints WHERE app_id = $1 AND idp_id = $2", &[id(app), id(idp)])
 }
@@ -170,6 +170,40 @@ pub fn find(tx: &mut Tx<'_>, app: AppId, idp: IdentityProviderId, user: ScimUser
     tx.query_opt("scim_users", sql, &[id(app), id(idp), id(user)])?.map(read_user).transpose()
 }
 
+// In no order: one by id would have an engine without statistics walk through all that a directory told.
+const OF_EXTERNAL_ID: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM scim_users s WHERE s.app_id = $1 AND s.idp_id = $2 AND s.external_id = $3 LIMIT 100"
+);
+const OF_USER_NAME: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM scim_users s WHERE s.app_id = $1 AND s.idp_id = $2 AND s.user_name_search = $3 LIMIT 100"
+);
+
+/// What the directory says of whom tokens call so; of several, one that is active. `None`: nothing, or it is not asked any more.
+pub fn find_subject(tx: &mut Tx<'_>, app: AppId, idp: IdentityProviderId, subject: &str) -> Result<Option<ScimUser>> {
+    let Some(Endpoint { subject_from, .. }) = find_endpoint(tx, app, idp)? else { return Ok(None) };
+    let (sql, wanted) = match subject_from {
+        SubjectFrom::ExternalId => (OF_EXTERNAL_ID, subject.to_owned()),
+        SubjectFrom::UserName => (OF_USER_NAME, subject.to_lowercase()),
+    };
+    let rows = tx.query("scim_users", sql, &[id(app), id(idp), wanted.into()])?;
+    let mut found = rows.into_iter().map(read_user).collect::<Result<Vec<_>>>()?;
+    found.retain(|row| row.user.subject(subject_from).is_ok_and(|its| its == subject));
+    found.sort_by_key(|row| !row.user.is_active());
+    Ok(found.into_iter().next())
+}
+
+/// Gives what the directory says to another row of its user. What it did to the one before is not its to take back from this one.
+pub fn bind(tx: &mut Tx<'_>, app: AppId, row: ScimUserId, user: UserId) -> Result<bool> {
+    tx.change_one(
+        "UPDATE scim_users SET user_id = $3, suspended_at_ms = NULL, version = version + 1 WHERE app_id = $1 AND id = $2",
+        &[id(app), id(row), id(user)],
+    )
+}
+
 /// Whether another one has this name.
 pub fn is_name_taken(tx: &mut Tx<'_>, user: &ScimUser) -> Result<bool> {
     let found = tx.count(
@@ -253,4 +287,22 @@ pub fn list_members(
     );
     let rows = tx.query("scim_users", sql, &[id(app), id(idp), id(group), limit.into()])?;
     rows.into_iter().map(read_user).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+
+    /// The engine that has no statistics of its own never walks through what a directory told to find one of its users.
+    #[tokio::test]
+    async fn whom_tokens_call_so_is_found_by_an_index() {
+        let store = Store::open(&crate::Location::Memory, "test", 1).await.unwrap();
+        store.migrate(TimeMs(0)).await.unwrap();
+        for (sql, index) in [(OF_EXTERNAL_ID, "scim_users_external"), (OF_USER_NAME, "scim_users_name")] {
+            let plan = store.plan(sql, 3).await;
+            assert!(plan.contains(&format!("INDEX {index} (app_id=? AND idp_id=? AND")), "{plan}");
+            assert!(!plan.contains("SCAN"), "{plan}");
+        }
+    }
 }

@@ -308,7 +308,8 @@ pub const WEBHOOK_EVENTS_MAX: usize = 500;
 pub const WEBHOOK_WINDOW_MS: i64 = 5 * 60 * 1000;
 /// How long it is known which events came: one that comes again changes nothing.
 pub const WEBHOOK_MEMORY_MS: i64 = 7 * 86_400_000;
-/// How long it is known that somebody was deleted or blocked who had not been seen before. Tokens that live longer are not meant to be.
+/// How long it is known that somebody was deleted or blocked who had not been seen before, left a group, or has another subject. Tokens
+/// that live longer are not meant to be.
 pub const WEBHOOK_GONE_MS: i64 = 90 * 86_400_000;
 /// Characters of the challenge with which Okta asks whether anybody is here.
 pub const WEBHOOK_CHALLENGE_CHARS_MAX: usize = 512;

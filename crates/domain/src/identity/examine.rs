@@ -12,7 +12,7 @@ pub enum Level {
     Ok,
     /// It can be registered, and something of it will not work, or not as one might think.
     Warning,
-    /// Registered like this, its tokens would not count.
+    /// It cannot be registered like this, or its tokens would not count.
     Failure,
 }
 
@@ -38,7 +38,7 @@ pub struct Finding {
 }
 
 /// An issuer, as far as it was looked at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Issuer<'a> {
     /// As it was given.
     pub url: &'a str,
@@ -49,6 +49,8 @@ pub struct Issuer<'a> {
     pub keys: Option<Result<&'a KeySet, &'a str>>,
     /// What the app calls it already.
     pub registered_as: Option<&'a str>,
+    /// Whether an address may be called from here.
+    pub may_call: &'a dyn Fn(&str) -> bool,
 }
 
 /// Everything that is to be said of it.
@@ -99,7 +101,7 @@ pub fn examine(issuer: &Issuer<'_>) -> Vec<Finding> {
     }
     keys(issuer, &mut add);
     algorithms(document, preset, &mut add);
-    sign_in(document, &mut add);
+    sign_in(document, issuer.may_call, &mut add);
     let audience = match preset.owns(issuer.url) {
         true => "None need be given: the issuer is of one application alone.".to_owned(),
         false => format!("Give --audience: {}.", preset.audience_help),
@@ -161,17 +163,22 @@ fn algorithms(document: &Discovery, preset: &Preset, add: &mut Add<'_>) {
     add("algorithms", Level::Failure, what, Some(fix.to_owned()));
 }
 
-fn sign_in(document: &Discovery, add: &mut Add<'_>) {
+fn sign_in(document: &Discovery, may_call: &dyn Fn(&str) -> bool, add: &mut Add<'_>) {
     let fine = "That is fine, as long as the app brings its users' tokens itself.";
-    for (name, url) in [("authorize", &document.authorization_endpoint), ("token", &document.token_endpoint)] {
-        let why = match url {
-            None => format!("Its discovery document names no {name} endpoint"),
-            Some(url) if check_url(url, |_| true).is_err() => {
-                format!("Its {name} endpoint is no URL that can be called")
-            }
-            Some(_) => continue,
+    let endpoints = [("authorize", &document.authorization_endpoint), ("token", &document.token_endpoint)];
+    // What cannot be registered is told before what can.
+    for (name, url) in endpoints {
+        let Some(url) = url.as_ref().filter(|url| !may_call(url)) else { continue };
+        let why = match check_url(url, |_| true) {
+            Ok(()) => "is not https",
+            Err(_) => "is no URL that can be called",
         };
-        return add("sign_in", Level::Warning, format!("{why}, so nobody can sign in there."), Some(fine.to_owned()));
+        let fix = "If the app brings its users' tokens itself, register its keys alone, with --jwks-url.";
+        return add("sign_in", Level::Failure, format!("Its {name} endpoint {why}."), Some(fix.to_owned()));
+    }
+    if let Some((name, _)) = endpoints.into_iter().find(|(_, url)| url.is_none()) {
+        let what = format!("Its discovery document names no {name} endpoint, so nobody can sign in there.");
+        return add("sign_in", Level::Warning, what, Some(fine.to_owned()));
     }
     let methods = &document.token_endpoint_auth_methods_supported;
     let is_possible =
@@ -219,6 +226,7 @@ mod tests {
             document: Ok(&document),
             keys: Some(Ok(keys)),
             registered_as: None,
+            may_call: &|url| check_url(url, |_| false).is_ok(),
         })
     }
 
@@ -242,7 +250,15 @@ mod tests {
             (json!({"id_token_signing_alg_values_supported": ["HS256"]}), "algorithms", Level::Failure, "no way"),
             (json!({"id_token_signing_alg_values_supported": ["RS512"]}), "algorithms", Level::Failure, "RS512"),
             (json!({"authorization_endpoint": null}), "sign_in", Level::Warning, "no authorize endpoint"),
-            (json!({"token_endpoint": "x"}), "sign_in", Level::Warning, "token endpoint is no URL"),
+            (json!({"token_endpoint": "x"}), "sign_in", Level::Failure, "token endpoint is no URL"),
+            (json!({"token_endpoint": "http://id/t"}), "sign_in", Level::Failure, "token endpoint is not https"),
+            (
+                json!({"authorization_endpoint": "http://id/a"}),
+                "sign_in",
+                Level::Failure,
+                "authorize endpoint is not https",
+            ),
+            (json!({"authorization_endpoint": null, "token_endpoint": "ftp://x"}), "sign_in", Level::Failure, "no URL"),
             (
                 json!({"token_endpoint_auth_methods_supported": ["private_key_jwt"]}),
                 "sign_in",
@@ -270,6 +286,7 @@ mod tests {
             document,
             keys,
             registered_as: Some("Okta"),
+            may_call: &|_| true,
         };
         let findings = examine(&issuer(Err("has no discovery document: it answers 404"), None));
         assert_eq!(of(&findings, "document").what, "The issuer has no discovery document: it answers 404.");

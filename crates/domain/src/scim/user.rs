@@ -50,6 +50,14 @@ impl Deactivation {
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Suspend, Self::Deprovision].into_iter().find(|what| what.as_str() == text)
     }
+
+    /// The same, as the meaning of a change.
+    pub const fn meaning(self) -> Meaning {
+        match self {
+            Self::Suspend => Meaning::Suspend,
+            Self::Deprovision => Meaning::Deprovision,
+        }
+    }
 }
 
 /// A user's document: what of it grantd keeps, and nothing else.
@@ -178,10 +186,7 @@ impl User {
 
 /// What it means that `before` became `after`.
 pub fn meanings(before: Option<&User>, after: &User, from: SubjectFrom, off: Deactivation) -> Vec<Meaning> {
-    let end = match off {
-        Deactivation::Suspend => Meaning::Suspend,
-        Deactivation::Deprovision => Meaning::Deprovision,
-    };
+    let end = off.meaning();
     let Some(before) = before else {
         return if after.is_active() { vec![Meaning::Create] } else { vec![Meaning::Create, end] };
     };

@@ -130,7 +130,7 @@ async fn planned(
     allowed_issuer(vault, preset, &ask.issuer)?;
     let endpoints = match ask.jwks_url {
         Some(jwks_url) => Endpoints { jwks_url, ..Endpoints::default() },
-        None => discovery::endpoints(vault, &ask.issuer).await?,
+        None => discovered(vault, &ask.issuer).await?,
     };
     let idp = IdentityProvider {
         id: IdentityProviderId::from_uuid(new_uuid(&*vault.env)),
@@ -152,7 +152,23 @@ async fn planned(
         version: 1,
     };
     check(vault, &idp)?;
+    check_client(&idp)?;
     Ok(idp)
+}
+
+/// Where the issuer says that it is called, each of them an address that may be.
+async fn discovered(vault: &Vault, issuer: &str) -> Result<Endpoints, Error> {
+    let found = discovery::endpoints(vault, issuer).await?;
+    for (field, url) in [("authorize_url", &found.authorize_url), ("token_url", &found.token_url)] {
+        let refused = url.as_ref().and_then(|url| allowed(vault, field, url).err());
+        if let Some(error) = refused {
+            return Err(error.hint(
+                "The issuer says so in its discovery document. If the app brings its users' tokens itself, register its keys alone: \
+                 give jwks_url.",
+            ));
+        }
+    }
+    Ok(found)
 }
 
 fn preset(named: Option<&str>) -> Result<&'static Preset, Error> {
@@ -192,6 +208,7 @@ pub async fn look(vault: &Vault, request: &Request, app: &App) -> Result<Answer,
         document: document.as_ref().map_err(String::as_str),
         keys: keys.as_ref().map(|keys| keys.as_ref().map_err(String::as_str)),
         registered_as: known.as_ref().map(|known| known.name.as_str()),
+        may_call: &|url| allowed(vault, "issuer", url).is_ok(),
     });
     // An address that could not be called is told by a finding alone.
     let shown = |url: Option<&String>| url.filter(|url| check_url(url, |_| true).is_ok()).cloned();
@@ -234,7 +251,7 @@ pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answe
                 "does not go with rediscover: the issuer says where its keys are",
             ));
         }
-        new.endpoints = discovery::endpoints(vault, &new.issuer).await?;
+        new.endpoints = discovered(vault, &new.issuer).await?;
         let is_kept = new.client_secret.is_some() && ask.client_secret.is_none();
         if is_kept && new.endpoints.takes_secret_elsewhere(&old.endpoints) {
             let why = "must be given again: the token endpoint is at another server now, and a secret goes to the one it was given for";
@@ -254,6 +271,12 @@ pub async fn update(vault: &Vault, request: &Request, app: &App) -> Result<Answe
         None => {}
     }
     check(vault, &new)?;
+    // What was stored before must not keep one from being switched off.
+    let of_client =
+        |idp: &IdentityProvider| (idp.client_id.clone(), idp.audiences.clone(), idp.claims.audience.clone());
+    if of_client(&old) != of_client(&new) {
+        check_client(&new)?;
+    }
     let event = request.drafts(vault, app, &[Kind::IdentityProviderUpdated]).of(Kind::IdentityProviderUpdated);
     let event = changed(event.core_id("idp_id", new.id), Some(&old), &new).prepare();
     let if_match = request.if_match.clone();
@@ -343,6 +366,17 @@ fn check(vault: &Vault, idp: &IdentityProvider) -> Result<(), Error> {
         return Err(Error::impossible("scopes", &format!("at most {} are possible", limits::OAUTH_SCOPES_MAX)));
     }
     idp.scopes.iter().try_for_each(|scope| check_text("scopes", scope, limits::OAUTH_SCOPE_CHARS_MAX))
+}
+
+/// The ID token that signing in brings is issued for the client, so it must count here.
+fn check_client(idp: &IdentityProvider) -> Result<(), Error> {
+    let Some(client_id) = &idp.client_id else { return Ok(()) };
+    if idp.claims.audience != "aud" || idp.audiences.is_empty() || idp.audiences.contains(client_id) {
+        return Ok(());
+    }
+    let hint = "Name the client id as one of the audiences, beside those of access tokens, or leave the client out.";
+    let why = "must be one of the audiences: the ID token that signing in brings is issued for it, and would not count";
+    Err(Error::impossible("client_id", why).hint(hint))
 }
 
 /// Seals the secret at the version the row will be stored with.

@@ -94,15 +94,26 @@ impl Telling {
     }
 
     /// A user that the directory tells more of.
-    pub fn change(&self, tx: &mut Tx<'_>, mut row: ScimUser, told: Told) -> Result<ScimUser> {
-        if row.user == told {
+    pub fn change(&self, tx: &mut Tx<'_>, row: ScimUser, told: Told) -> Result<ScimUser> {
+        let was = row.user_id;
+        let mut row = self.bound(tx, row)?;
+        let user = users::find(tx, self.app(), row.user_id)?.ok_or(Code::Conflict)?;
+        let Endpoint { subject_from, deactivation, .. } = self.endpoint;
+        let mut meanings = meanings(Some(&row.user), &told, subject_from, deactivation);
+        // Another attribute may hold the subject than did when the user was told of first.
+        let says_other = told.subject(subject_from).map(|subject| subject != user.subject);
+        let is_rebound = is_living(&user) && says_other.unwrap_or(meanings.contains(&Meaning::Rebind));
+        let is_another = row.user_id != was;
+        if row.user == told && !is_another && !is_rebound {
             return Ok(row);
         }
-        let before = std::mem::replace(&mut row.user, told);
+        // Of whoever it is now, the directory says it for the first time.
+        if is_another && !row.user.is_active() && !told.is_active() {
+            meanings.push(deactivation.meaning());
+        }
+        row.user = told;
         check_name(tx, &row)?;
-        let Endpoint { subject_from, deactivation, .. } = self.endpoint;
-        let meanings = meanings(Some(&before), &row.user, subject_from, deactivation);
-        self.write_anew(tx, &row, meanings.contains(&Meaning::Rebind), meanings.contains(&Meaning::Describe))?;
+        self.write_anew(tx, &row, is_rebound, meanings.contains(&Meaning::Describe))?;
         for meaning in meanings {
             self.mean(tx, meaning, &mut row)?;
         }
@@ -116,9 +127,22 @@ impl Telling {
 
     /// A user that the directory forgets: deprovisioned, whatever `active: false` does.
     pub fn delete(&self, tx: &mut Tx<'_>, row: &ScimUser) -> Result<()> {
-        self.deprovision(tx, row.user_id)?;
+        let user = meant(tx, &self.endpoint, row)?;
+        self.deprovision(tx, user)?;
         rows::delete(tx, self.app(), row.id)?;
         Ok(())
+    }
+
+    /// The row, of whom the directory means by it now.
+    fn bound(&self, tx: &mut Tx<'_>, mut row: ScimUser) -> Result<ScimUser> {
+        let user = meant(tx, &self.endpoint, &row)?;
+        if user != row.user_id {
+            rows::bind(tx, row.app_id, row.id, user)?;
+            row.user_id = user;
+            row.suspended_at = None;
+            row.version += 1;
+        }
+        Ok(row)
     }
 
     fn subject<'t>(&self, told: &'t Told) -> Result<&'t str> {
@@ -137,7 +161,7 @@ impl Telling {
         let (app, idp) = (self.app(), self.endpoint.idp_id);
         let subject = self.subject(told)?;
         let found = users::find_subject(tx, app, idp, subject)?;
-        if let Some(user) = found.filter(|user| !matches!(user.status, UserStatus::Deprovisioned { .. })) {
+        if let Some(user) = found.filter(is_living) {
             return Ok(user);
         }
         let user = User {
@@ -171,7 +195,7 @@ impl Telling {
         let app = self.app();
         let user = users::find(tx, app, row.user_id)?.ok_or(Code::Conflict)?;
         // Of a user who is gone the directory may say what it likes: it counts when the user comes back.
-        if matches!(user.status, UserStatus::Deprovisioned { .. }) || !(is_rebound || is_described) {
+        if !is_living(&user) || !(is_rebound || is_described) {
             return Ok(());
         }
         let mut event = self.event(Kind::UserUpdated, user.id);
@@ -180,6 +204,11 @@ impl Telling {
             let subject = self.subject(&row.user)?;
             if !users::rebind(tx, &user, subject, self.now)? {
                 return Err(taken("Another user of this identity provider has this `sub`."));
+            }
+            // Of neither subject a token from before says whose it is now.
+            let since = self.now.plus_ms(-limits::WEBHOOK_GONE_MS);
+            for subject in [&*user.subject, subject] {
+                idp_webhooks::remember_gone(tx, app, user.idp_id, subject, self.now, since)?;
             }
             version += 1;
             apps::raise_epoch(tx, app)?;
@@ -219,7 +248,7 @@ impl Telling {
     /// Takes back what the directory did, and nothing that an operator did.
     fn resume(&self, tx: &mut Tx<'_>, user: &User, row: &mut ScimUser) -> Result<()> {
         let app = self.app();
-        if matches!(user.status, UserStatus::Deprovisioned { .. }) {
+        if !is_living(user) {
             let again = self.living(tx, &row.user)?;
             if rows::is_told_of(tx, app, again.id)? {
                 return Err(taken("A user with this `sub` was created meanwhile. Change that one."));
@@ -287,12 +316,13 @@ impl Telling {
                     joined += added;
                     for user in groups::list_members(tx, self.app(), group.id, limits::GROUP_MEMBERS_MAX)? {
                         if !wanted.contains(&user) {
-                            left += i64::from(groups::expel(tx, self.app(), group.id, user)?);
+                            left += i64::from(groups::expel(tx, self.app(), group.id, user, self.now)?);
                         }
                     }
                 }
             }
         }
+        groups::forget_leavers(tx, self.app(), self.now.plus_ms(-limits::WEBHOOK_GONE_MS))?;
         let is_renamed = (&before.name, &before.external_id) != (&group.name, &group.external_id);
         if !is_renamed && joined == 0 && left == 0 {
             return Ok(group);
@@ -329,7 +359,7 @@ impl Telling {
 
     /// Puts users into a group; answers how many were not in it, and who they all are.
     fn add(&self, tx: &mut Tx<'_>, group: &Group, ids: &[String]) -> Result<(i64, BTreeSet<UserId>)> {
-        let (mut joined, mut meant) = (0, BTreeSet::new());
+        let (mut joined, mut wanted) = (0, BTreeSet::new());
         for member in ids {
             let found = match ScimUserId::parse(member) {
                 Some(member) => rows::find(tx, self.app(), self.endpoint.idp_id, member)?,
@@ -339,20 +369,19 @@ impl Telling {
                 let detail = "A member is no user of this identity provider. Create its user first.";
                 refused(Refused::new(Wrong::InvalidValue, detail))
             })?;
-            meant.insert(found.user_id);
+            let user = self.bound(tx, found)?.user_id;
+            wanted.insert(user);
             // Whoever is gone joins when they come back and the directory says so again.
-            let is_gone = users::find(tx, self.app(), found.user_id)?
-                .is_none_or(|user| matches!(user.status, UserStatus::Deprovisioned { .. }));
-            if !is_gone {
+            if users::find(tx, self.app(), user)?.is_some_and(|user| is_living(&user)) {
                 let source = groups::Source::Directory;
-                joined += i64::from(groups::add(tx, self.app(), group.id, found.user_id, source, self.now)?);
+                joined += i64::from(groups::add(tx, self.app(), group.id, user, source, self.now)?);
             }
         }
         if groups::count_members(tx, self.app(), group.id)? > limits::GROUP_MEMBERS_MAX {
             let detail = format!("A group has at most {} members.", limits::GROUP_MEMBERS_MAX);
             return Err(refused(Refused::new(Wrong::TooMany, detail)));
         }
-        Ok((joined, meant))
+        Ok((joined, wanted))
     }
 
     /// Takes users out of a group. Whoever is not in it, is not in it.
@@ -360,10 +389,29 @@ impl Telling {
         let mut left = 0;
         for member in ids.iter().filter_map(|member| ScimUserId::parse(member)) {
             if let Some(found) = rows::find(tx, self.app(), self.endpoint.idp_id, member)? {
-                left += i64::from(groups::expel(tx, self.app(), group.id, found.user_id)?);
+                let user = self.bound(tx, found)?.user_id;
+                left += i64::from(groups::expel(tx, self.app(), group.id, user, self.now)?);
             }
         }
         Ok(left)
+    }
+}
+
+fn is_living(user: &User) -> bool {
+    !matches!(user.status, UserStatus::Deprovisioned { .. })
+}
+
+/// Whom a directory means by what it told: the user it told it of, unless that one is gone, or has another subject than the directory says
+/// by now, and somebody lives under this one of whom it told nothing else.
+pub fn meant(tx: &mut Tx<'_>, endpoint: &Endpoint, row: &ScimUser) -> Result<UserId> {
+    let Ok(subject) = row.user.subject(endpoint.subject_from) else { return Ok(row.user_id) };
+    let user = users::find(tx, row.app_id, row.user_id)?;
+    if user.is_some_and(|user| is_living(&user) && user.subject == subject) {
+        return Ok(row.user_id);
+    }
+    match users::find_subject(tx, row.app_id, row.idp_id, subject)?.filter(is_living) {
+        Some(other) if !rows::is_told_of(tx, row.app_id, other.id)? => Ok(other.id),
+        _ => Ok(row.user_id),
     }
 }
 

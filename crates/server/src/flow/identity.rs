@@ -13,7 +13,7 @@ use grantd_domain::identity::{
 };
 use grantd_domain::webhook::Mark;
 use grantd_store::hot::Epochs;
-use grantd_store::{Tx, append_event, apps, groups, idp_webhooks, users};
+use grantd_store::{Tx, append_event, apps, groups, idp_webhooks, scim, users};
 use grantd_wire::ids::{AppId, GroupId, UserId};
 use grantd_wire::{Code, Error, TimeMs, limits};
 
@@ -80,7 +80,9 @@ const fn next(check: Invalid) -> &'static str {
         Invalid::NotYet => "Set the clocks of the issuer and of this server right, then sign the user in again.",
         Invalid::Subject => "Name a claim that says who the user is with `grantd idp update --user-claim`.",
         Invalid::Suspended => "An operator lets the user in again with `grantd end-users resume`.",
-        Invalid::Deprovisioned => "Sign the user in again: they come back as a new user, with nothing.",
+        Invalid::Deprovisioned => {
+            "Sign the user in again: whoever was deprovisioned comes back as a new user, with nothing, unless their directory says that they are inactive."
+        }
         Invalid::Nonce => "Begin the sign-in anew.",
     }
 }
@@ -223,17 +225,22 @@ impl Told {
 
     /// Nothing, when somebody else wrote meanwhile: then it is looked at again.
     fn apply(&self, tx: &mut Tx<'_>) -> grantd_store::Result<()> {
-        let user = &self.user;
+        let mut user = self.user.clone();
+        let barred = self.barred(tx)?;
+        if !barred.is_empty() {
+            // The next token is looked at, also if it says the same.
+            user.told_hash = None;
+        }
         let kind = match self.was {
-            None if !users::insert(tx, user)? => return Ok(()),
+            None if !self.begin(tx)? => return Ok(()),
             None => Kind::UserCreated,
-            Some(version) if !users::update(tx, user, version)? => return Ok(()),
+            Some(version) if !users::update(tx, &user, version)? => return Ok(()),
             Some(_) => Kind::UserUpdated,
         };
         if !self.says_otherwise {
             return Ok(());
         }
-        let (joined, left) = self.sort_groups(tx)?;
+        let (joined, left) = self.sort_groups(tx, &barred)?;
         if left > 0 {
             apps::raise_epoch(tx, user.app_id)?;
         }
@@ -248,6 +255,34 @@ impl Told {
         if self.was.is_none() { self.suspend_if_blocked(tx) } else { Ok(()) }
     }
 
+    /// Makes the row of a user who was never seen, or is back; `false`: somebody else made it meanwhile. Of whom the directory told
+    /// before, it goes on telling: nobody whom it calls inactive begins anew.
+    fn begin(&self, tx: &mut Tx<'_>) -> grantd_store::Result<bool> {
+        let User { id: user, app_id: app, idp_id: idp, subject, .. } = &self.user;
+        let told_of = scim::find_subject(tx, *app, *idp, subject)?;
+        if told_of.as_ref().is_some_and(|row| !row.user.is_active()) {
+            return Err(refusal(Invalid::Deprovisioned).into());
+        }
+        if !users::insert(tx, &self.user)? {
+            return Ok(false);
+        }
+        if let Some(row) = told_of {
+            scim::bind(tx, *app, row.id, *user)?;
+        }
+        Ok(true)
+    }
+
+    /// Groups that the token names, and that the directory took the user out of since the token was issued.
+    fn barred(&self, tx: &mut Tx<'_>) -> grantd_store::Result<BTreeSet<String>> {
+        let User { id: user, app_id: app, told_at, .. } = self.user;
+        let (Some(named), Some(_), Some(issued_at)) = (&self.groups, self.was, told_at) else {
+            return Ok(BTreeSet::new());
+        };
+        let mut left = groups::external_ids_left(tx, app, user, issued_at)?;
+        left.retain(|name| named.iter().any(|(named, _)| named == name));
+        Ok(left)
+    }
+
     /// Who was blocked at the identity provider before they were seen here is suspended from the first sight on, as if the webhook had
     /// told of it now.
     fn suspend_if_blocked(&self, tx: &mut Tx<'_>) -> grantd_store::Result<()> {
@@ -260,13 +295,14 @@ impl Told {
         append_event(tx, &event.core("webhook_event_at", blocked_at.to_string()).prepare())
     }
 
-    /// Puts the user into the groups the token names, and out of those that an earlier one named; answers how many of either.
-    fn sort_groups(&self, tx: &mut Tx<'_>) -> grantd_store::Result<(i64, i64)> {
+    /// Puts the user into the groups the token names, but for those that are barred, and out of those that an earlier one named; answers
+    /// how many of either.
+    fn sort_groups(&self, tx: &mut Tx<'_>, barred: &BTreeSet<String>) -> grantd_store::Result<(i64, i64)> {
         let Some(named) = &self.groups else { return Ok((0, 0)) };
         let User { id: user, app_id: app, idp_id: idp, .. } = self.user;
         let before = groups::external_ids_by_token(tx, app, user)?;
         let (mut joined, mut left) = (0, 0);
-        for (external_id, new_id) in named.iter().filter(|(name, _)| !before.contains(name)) {
+        for (external_id, new_id) in named.iter().filter(|(name, _)| !before.contains(name) && !barred.contains(name)) {
             let group = match groups::find_external(tx, app, idp, external_id)? {
                 Some(group) => group.id,
                 None => {

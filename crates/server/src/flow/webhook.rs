@@ -112,7 +112,10 @@ impl Telling {
         let Self { webhook, told: Told { subject, at, .. }, now, .. } = self;
         let since = now.plus_ms(-limits::WEBHOOK_GONE_MS);
         match act {
-            Act::RememberGone => rows::remember_gone(tx, webhook, subject, gone_at(&self.told, *now), since),
+            Act::RememberGone => {
+                let gone_at = gone_at(&self.told, *now);
+                rows::remember_gone(tx, webhook.app_id, webhook.idp_id, subject, gone_at, since)
+            }
             Act::RememberBlocked => rows::remember_blocked(tx, webhook, subject, *at, since),
             Act::ForgetBlocked if rows::blocked_at(tx, webhook.app_id, webhook.idp_id, subject)? <= Some(*at) => {
                 rows::forget_blocked(tx, webhook.app_id, webhook.idp_id, subject)

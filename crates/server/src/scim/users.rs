@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Call, Query, created, gone, missing, of_refused, page, scanned_too_many, scim};
 use crate::answer::{Answer, of_store};
-use crate::flow::directory::refused;
+use crate::flow::directory::{meant, refused};
 use crate::vault::Vault;
 
 /// Grants that may come to a user between the moment they are counted and the write.
@@ -175,7 +175,8 @@ async fn grants_of(vault: &Vault, which: &(rows::Endpoint, Option<ScimUserId>)) 
         .store
         .read(move |tx| {
             let row = load(tx, &which)?;
-            grants::list_unrevoked_of_user(tx, row.app_id, row.user_id)
+            let user = meant(tx, &which.0, &row)?;
+            grants::list_unrevoked_of_user(tx, row.app_id, user)
         })
         .await;
     Ok(found.map_err(of_store)?.len() + GRANTS_SPARE)

@@ -17,6 +17,7 @@ in_memory! {
 
 on_kept_engines! {
     an_issuer_is_read_anew_and_a_kept_secret_goes_to_no_other_server,
+    a_client_whose_tokens_would_not_count_is_refused,
 }
 
 const DOCUMENT: &str = "/.well-known/openid-configuration";
@@ -131,6 +132,8 @@ async fn an_issuer_that_would_not_do_is_told_of_in_words(server: Server) {
         (json!({"jwks_uri": "http://id.acme.example/keys"}), "keys", "not https"),
         (json!({"jwks_uri": "https://127.0.0.1:1/keys"}), "keys", "cannot be had"),
         (json!({"id_token_signing_alg_values_supported": ["HS256"]}), "algorithms", "no way"),
+        (json!({"token_endpoint": "http://id.acme.example/token"}), "sign_in", "token endpoint is not https"),
+        (json!({"authorization_endpoint": "http://id.acme.example/a"}), "sign_in", "authorize endpoint is not https"),
     ] {
         says(&idp, more);
         failed(idp.url(), id, part).await;
@@ -150,7 +153,7 @@ async fn an_issuer_is_read_anew_and_a_kept_secret_goes_to_no_other_server(server
     let (server, world, idp) = reaching(&server).await;
     let list = world.path("identity-providers");
     let create = json!({
-        "issuer": idp.url(), "audiences": ["app"], "jwks_url": format!("{}/jwks", idp.url()), "client_id": "c",
+        "issuer": idp.url(), "audiences": ["app"], "jwks_url": format!("{}/jwks", idp.url()), "client_id": "app",
         "client_secret": "canary-of-a-client",
     });
     let made = server.api("POST", &list, create).await.ok(201);
@@ -174,9 +177,44 @@ async fn an_issuer_is_read_anew_and_a_kept_secret_goes_to_no_other_server(server
     // Elsewhere on the same server it is kept; at another one it is not.
     says(&idp, json!({"token_endpoint": format!("{}/v2/token", idp.url())}));
     assert_eq!(update(again.clone()).await.ok(200)["token_url"], format!("{}/v2/token", idp.url()));
+    // What could never be called is registered in no way.
+    for (field, said) in [("authorize_url", "authorization_endpoint"), ("token_url", "token_endpoint")] {
+        says(&idp, json!({said: "http://id.acme.example/here"}));
+        let refused = update(again.clone()).await;
+        refused.names(Code::InvalidValue, field);
+        assert!(text(&refused.json(), "hint").contains("jwks_url"), "{}", refused.text);
+        let create = json!({"issuer": idp.url(), "audiences": ["app"]});
+        server.api("POST", &list, create).await.names(Code::InvalidValue, field);
+    }
     says(&idp, json!({"token_endpoint": "https://evil.example/token"}));
     update(again.clone()).await.names(Code::InvalidValue, "client_secret");
     // Without a secret there is none to give away.
     update(json!({"client_secret": ""})).await.ok(200);
     assert_eq!(update(again).await.ok(200)["token_url"], "https://evil.example/token");
+}
+
+async fn a_client_whose_tokens_would_not_count_is_refused(server: Server) {
+    let world = server.world().await;
+    let list = world.path("identity-providers");
+    let create = |issuer: &str, more: Value| {
+        let body = json!({"issuer": issuer, "jwks_url": "https://id.example.com/keys", "audiences": ["api"], "client_id": "c"});
+        server.api("POST", &list, merged(body, more))
+    };
+    let issuer = "https://id.example.com";
+    let refused = create(issuer, json!({})).await;
+    refused.names(Code::InvalidValue, "client_id");
+    assert!(text(&refused.json(), "hint").contains("one of the audiences"), "{}", refused.text);
+    // Where another claim names the audience, `aud` is not held against them.
+    create("https://other.example.com", json!({"claims": {"audience": "client_id"}})).await.ok(201);
+    let made = create(issuer, json!({"audiences": ["api", "c"]})).await.ok(201);
+    let path = format!("{list}/{}", text(&made, "id"));
+    let update = async |body: Value| server.api("PATCH", &path, body).await;
+    for change in [json!({"client_id": "d"}), json!({"audiences": ["api"]})] {
+        update(change).await.names(Code::InvalidValue, "client_id");
+    }
+    update(json!({"client_id": "d", "audiences": ["api", "d"]})).await.ok(200);
+    // One that was stored before can be changed elsewhere, and switched off above all.
+    server.database.behind_its_back("UPDATE identity_providers SET client_id = 'e' WHERE client_id = 'd'").await;
+    update(json!({"state": "inactive", "name": "Staff"})).await.ok(200);
+    update(json!({"client_id": "f"})).await.names(Code::InvalidValue, "client_id");
 }

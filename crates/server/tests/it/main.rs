@@ -82,6 +82,7 @@ mod retention;
 mod rewrap;
 mod schema;
 mod scim;
+mod scim_tokens;
 mod scim_vendors;
 mod secrets;
 mod sign_in;

@@ -32,7 +32,7 @@ async fn an_identity_provider_is_added_changed_switched_off_and_deleted(server: 
         ("setup", "yes"),
         ("name", "Staff"),
         ("issuer", "https://staff.example.com"),
-        ("audiences", "app-1\r\napp-2"),
+        ("audiences", "app-1\r\napp-2\r\nc"),
         ("jwks_url", "https://staff.example.com/jwks"),
         ("client_id", "c"),
         ("client_secret", typed),
@@ -45,6 +45,7 @@ async fn an_identity_provider_is_added_changed_switched_off_and_deleted(server: 
         ("audiences", "", "audiences"),
         ("jwks_url", "ftp://x", "jwks_url"),
         ("algorithm", "none", "algorithms"),
+        ("client_id", "other", "client_id"),
     ] {
         let mut wrong: Vec<(&str, &str)> = given.iter().filter(|(name, _)| *name != field).copied().collect();
         wrong.push((field, value));
@@ -59,7 +60,10 @@ async fn an_identity_provider_is_added_changed_switched_off_and_deleted(server: 
     let here = made.header("location").split('?').next().unwrap().to_owned();
     let api = world.path(&format!("identity-providers/{}", here.rsplit('/').next().unwrap()));
     let stored = server.api("GET", &api, Value::Null).await.ok(200);
-    assert_eq!((&stored["audiences"], &stored["algorithms"]), (&json!(["app-1", "app-2"]), &json!(["RS256", "ES256"])));
+    assert_eq!(
+        (&stored["audiences"], &stored["algorithms"]),
+        (&json!(["app-1", "app-2", "c"]), &json!(["RS256", "ES256"]))
+    );
     assert_eq!((&stored["claims"]["groups"], &stored["claims"]["email"]), (&json!("/realm/groups"), &json!("email")));
     assert_eq!(
         (&stored["scopes"], &stored["has_client_secret"]),
@@ -72,7 +76,7 @@ async fn an_identity_provider_is_added_changed_switched_off_and_deleted(server: 
     let changed = [
         ("setup", "yes"),
         ("name", "Staff"),
-        ("audiences", "app-1"),
+        ("audiences", "app-1\r\nc"),
         ("algorithm", "RS256"),
         ("claims.subject", "sub"),
         ("claims.audience", "aud"),

@@ -264,7 +264,10 @@ pub const STORY: &[Step] = &[
     fails("idp create --issuer https://id.example.com --jwks-url https://id.example.com/keys", Exit::Error),
     Step { wide: true, ..fails("idp discover --issuer https://127.0.0.1:1 --preset okta", Exit::Error) },
     step("idp list"),
-    stores("idp update $IDP --client-id shop --client-secret - --roles-claim /realm_access/roles", &[]),
+    stores(
+        "idp update $IDP --client-id shop --audience api://default,shop --client-secret - --roles-claim /realm_access/roles",
+        &[],
+    ),
     fails("idp update $IDP", Exit::Usage),
     step("idp show https://company.okta.com/oauth2/default"),
     fails("idp show nonesuch", Exit::NotFound),
