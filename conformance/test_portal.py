@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from alter_sdk import GrantRevokedError
@@ -19,7 +20,7 @@ from playwright.async_api import Page, expect
 from harness import http as plain
 from harness.authorization_server import AuthorizationServer
 from harness.browser import DESKTOP, PHONE, Browsing, screenshot
-from harness.portal import PASSWORD, an_hour_later, running, sign_in, totp
+from harness.portal import PASSWORD, Clicker, an_hour_later, running, sign_in, totp
 from harness.server import Grantd
 from harness.tap import Tap
 from harness.world import World
@@ -37,51 +38,74 @@ def dev(binary: str, tmp_path: Path) -> Iterator[dict]:
         yield dev
 
 
-async def test_the_first_request_takes_at_most_twelve_clicks(browsing: Browsing, dev: dict):
-    context = await browsing.person()
+DEVICES = {"desktop": DESKTOP, "phone": PHONE}
+# Each device and each theme once.
+LOOKS = pytest.mark.parametrize("device, theme", [("desktop", "light"), ("phone", "dark")])
+
+
+async def who_copies(browsing: Browsing, dev: dict, device: str, theme: str) -> Clicker:
+    """Somebody who is signed in, and whose browser lets the test read what they copied."""
+    context = await browsing.person(DEVICES[device], color_scheme=theme)
     await context.grant_permissions(["clipboard-read", "clipboard-write"], origin=dev["base_url"])
-    page = await context.new_page()
-    refused: list[str] = []
-    page.on("console", lambda message: refused.append(message.text) if message.type == "error" else None)
-    person = await sign_in(page, dev)
+    return await sign_in(await context.new_page(), dev)
+
+
+async def make_an_app(person: Clicker) -> str:
+    """An app and its key; what its page has one paste into a terminal."""
     await person.click("link", "Create app")
-    await page.get_by_label("Name").fill("Shop")
+    await person.type("name", "Shop")
     await person.click("button", "Create app")
     await person.click("button", "Create key")
-    await person.click("button", "Copy")
-    api_key = await page.evaluate("navigator.clipboard.readText()")
-    assert api_key.startswith("alter_rk_")
+    exports = await person.copy("exports")
     await person.click("link", "I have copied it")
     await person.click("link", "Choose what to store")
+    return exports
+
+
+async def go_to(page: Page, place: str, device: str) -> None:
+    """By the navigation, which a phone has behind a button."""
+    if device == "phone":
+        await page.get_by_role("button", name="Open navigation").click()
+    await page.locator("nav[aria-labelledby='nav-app'] a", has_text=place).click()
+
+
+@LOOKS
+async def test_the_first_request_takes_at_most_twelve_clicks(
+    browsing: Browsing, dev: dict, tmp_path: Path, device: str, theme: str
+):
+    person = await who_copies(browsing, dev, device, theme)
+    page = person.page
+    refused: list[str] = []
+    page.on("console", lambda message: refused.append(message.text) if message.type == "error" else None)
+    exports = await make_an_app(person)
     await person.click("link", "Stripe")
-    await page.locator("#value").fill("sk_test_example")
+    await person.type("value", "sk_test_example")
     await person.click("button", "Store secret")
     await page.get_by_text("No call yet").wait_for()
-    # What the page says is done to the letter: its environment, with the key that was copied, and its program.
-    shown = await page.locator("#snippet-shell").text_content()
-    told = dict(re.findall(r"^export (\w+)=(.+)$", shown, re.MULTILINE))
-    assert set(told) == {"ALTER_BASE_URL", "ALTER_API_KEY"} and "pip install alter-sdk" in shown
-    assert api_key.startswith(told["ALTER_API_KEY"].rstrip("…"))
-    program = await page.locator("#snippet-python").text_content()
+    # What the pages gave to be copied is done to the letter.
+    (tmp_path / "first.py").write_text(await person.copy("snippet-python"))
+    lines = await person.copy("snippet-shell")
     assert person.clicks <= CLICKS_MAX, person.clicks
-    await run(program, {**told, "ALTER_API_KEY": api_key})
+    await paste(exports + lines, tmp_path)
     # The page says so by itself.
     await page.get_by_text("It arrived, and was allowed").wait_for()
+    assert [str(violation) for violation in await browsing.violations(page)] == []
+    await screenshot(page, f"portal-arrived-{device}")
     await page.get_by_role("link", name="See why").click()
     await page.get_by_role("heading", name="token.released").wait_for()
     await page.get_by_text("The credential may go to this host.").wait_for()
     # The audit follows, too: what comes now stands there without a reload.
-    await page.locator("nav[aria-labelledby='nav-app'] a", has_text="Grants").click()
+    await go_to(page, "Grants", device)
     await page.locator("td.main a").first.click()
     await page.get_by_role("link", name="Revoke grant").click()
     await page.get_by_label("Reason").fill("a test")
     await page.get_by_role("button", name="Revoke 1 grant").click()
     await page.get_by_text("The grant is revoked").wait_for()
-    await page.locator("nav[aria-labelledby='nav-app'] a", has_text="Audit").click()
+    await go_to(page, "Audit", device)
     await page.mouse.move(0, 0)
     # Held, it stays as it is; let go, it goes on, and says aloud what came.
     await page.get_by_role("button", name="Pause").click()
-    said = await run(program, {**told, "ALTER_API_KEY": api_key})
+    said = await paste(exports + lines, tmp_path)
     assert "GrantRevokedError" in said, said
     assert await page.get_by_text("grant_revoked").count() == 0
     await page.get_by_role("button", name="Go on").click()
@@ -92,31 +116,62 @@ async def test_the_first_request_takes_at_most_twelve_clicks(browsing: Browsing,
     assert refused == []
 
 
-async def run(program: str, told: dict[str, str]) -> str:
-    """What the program says, run as the page says by the interpreter that has the client. The vendor is out of reach of tests."""
-    unreachable = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
+async def test_the_first_request_is_answered_by_the_vendor(browsing: Browsing, dev: dict, tmp_path: Path):
+    person = await who_copies(browsing, dev, "desktop", "light")
+    page = person.page
+    exports = await make_an_app(person)
+    await person.click("link", "Something else")
+    await person.type("name", "Demo")
+    await page.locator("#value").fill("a-token-of-the-demo")
+    await page.get_by_label("Hosts").fill(urlsplit(dev["demo_url"]).netloc)
+    await person.click("button", "Store secret")
+    await page.get_by_text("No call yet").wait_for()
+    (tmp_path / "first.py").write_text(await person.copy("snippet-python"))
+    lines = await person.copy("snippet-shell")
+    # A key of which a part was copied is told of by the terminal, and the page says what that means.
+    said = await paste(exports.rstrip()[:-4] + "\n" + lines, tmp_path)
+    assert "AlterSDKError" in said, said
+    assert "KeyError" in await paste(lines, tmp_path)
+    hint = await page.locator("#arrival").text_content()
+    key = exports.strip().rpartition("=")[2]
+    assert "AlterSDKError" in hint and "KeyError" in hint and f"{len(key)} characters" in hint, hint
+    # In another terminal, a line waits for the key.
+    await page.get_by_text("The terminal does not have the key?").click()
+    waits = await person.copy("snippet-key")
+    said = await paste(waits + lines, tmp_path, typed=key)
+    assert re.search(r"^200 ", said, re.MULTILINE) and key not in said, said
+    await page.get_by_text("It arrived, and was allowed").wait_for()
+
+
+async def paste(lines: str, directory: Path, typed: str = "") -> str:
+    """What a terminal shows of these lines, and of what is typed when one of them waits. Programs are those of the tests, and no package's
+    index and no vendor is in reach."""
+    away = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("ALTER_", "GRANTD_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{clean.get('PATH', '')}"
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
+        "bash",
         "-c",
-        program,
-        env={**clean, **unreachable, **told},
+        lines,
+        cwd=directory,
+        env={**clean, **away, "PATH": path},
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
+    said, _ = await process.communicate(f"{typed}\n".encode())
     return said.decode()
 
 
-@pytest.mark.parametrize("device", ["desktop", "phone"])
+@LOOKS
 async def test_a_provider_is_set_up_connected_revoked_and_the_refusal_found(
-    browsing: Browsing, world: World, authorization_server: AuthorizationServer, device: str
+    browsing: Browsing, world: World, authorization_server: AuthorizationServer, device: str, theme: str
 ):
     """The journey from a provider's registration to the reason of a refused call, at a real authorization server."""
     server = world.server
     where = ("--data-dir", str(server.data_dir), *server.database_flags)
     link = server._local("operator", "login-link", *where, "--output", "json")["login_url"].split("?link=")[1]
-    page = await browsing.tab({"desktop": DESKTOP, "phone": PHONE}[device])
+    page = await browsing.tab(DEVICES[device], color_scheme=theme)
     portal = f"{server.url}/portal"
     await page.goto(f"{portal}/sign-in?link={link}")
     await page.get_by_role("button", name="Sign in").click()

@@ -88,13 +88,13 @@ class Browsing:
         self._playwright = await async_playwright().start()
         self._browser = await self._playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
 
-    def run(self, test: Any) -> None:
+    def run(self, test: Any, seconds_max: int = TEST_SECONDS_MAX) -> None:
         """Runs a test to its end, and closes what it opened."""
-        self._loop.run_until_complete(self._run(test))
+        self._loop.run_until_complete(self._run(test, seconds_max))
 
-    async def _run(self, test: Any) -> None:
+    async def _run(self, test: Any, seconds_max: int) -> None:
         try:
-            await asyncio.wait_for(test, TEST_SECONDS_MAX)
+            await asyncio.wait_for(test, seconds_max)
         finally:
             contexts, self._contexts = self._contexts, []
             self._scriptless.clear()

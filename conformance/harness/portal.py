@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from alter_sdk import AlterSDKError, App
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from harness.world import environment
 
@@ -59,10 +59,28 @@ class Clicker:
         self.clicks += 1
         await self.page.get_by_role(role, name=name, exact=exact).first.click()
 
+    async def open(self, link: str) -> None:
+        """Clicks a link that stands elsewhere, as in a terminal."""
+        self.clicks += 1
+        await self.page.goto(link)
+
+    async def copy(self, key: str) -> str:
+        """Clicks the button beside what has this id, and returns what is to be pasted then."""
+        self.clicks += 1
+        await self.page.evaluate("navigator.clipboard.writeText('')")
+        await self.page.locator(f"[data-copy='{key}']").click()
+        await self.page.locator(f"[data-copy='{key}'][data-done]").wait_for()
+        return await self.page.evaluate("navigator.clipboard.readText()")
+
+    async def type(self, field: str, text: str) -> None:
+        """Types where one is without a click: the page has put them into this field."""
+        await expect(self.page.locator(f"#{field}")).to_be_focused()
+        await self.page.keyboard.type(text)
+
 
 async def sign_in(page: Page, dev: dict) -> Clicker:
     person = Clicker(page)
-    await page.goto(dev["login_url"])
+    await person.open(dev["login_url"])
     await person.click("button", "Sign in")
     await page.get_by_role("heading", name="Apps", level=1).wait_for()
     return person
@@ -201,6 +219,24 @@ def fill_hours(dev: dict, hours: int = 30 * 24) -> None:
         rows += [(owner, at, what, times) for owner in (app, organization) for what, times in counts.items() if times]
     with database:
         database.executemany("INSERT OR REPLACE INTO hourly (app_id, hour_ms, what, times) VALUES (?, ?, ?, ?)", rows)
+    database.close()
+
+
+def fill_grants(dev: dict, count: int) -> None:
+    """More grants of an app, as one of its own is: nobody waits until so many are issued."""
+    app = bytes.fromhex(dev["app_id"].replace("-", ""))
+    database = sqlite3.connect(Path(dev["data_dir"]) / "grantd.db", timeout=30)
+    columns = [column for _, column, *_ in database.execute("PRAGMA table_info(grants)")]
+    model = (app, bytes.fromhex(dev["grant_id"].replace("-", "")))
+    row = dict(zip(columns, database.execute("SELECT * FROM grants WHERE app_id = ? AND id = ?", model).fetchone(), strict=True))
+    rows = []
+    for number in range(count):
+        # A UUID of version 7, as old as the grant itself.
+        made = model[1][:6] + (0x7000_8000_0000_0000_0000 + number).to_bytes(10, "big")
+        label = f"order-{number:05}"
+        rows.append(tuple((row | {"id": made, "label": label, "label_search": label}).values()))
+    with database:
+        database.executemany(f"INSERT INTO grants VALUES ({', '.join('?' * len(columns))})", rows)
     database.close()
 
 

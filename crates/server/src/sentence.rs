@@ -42,6 +42,8 @@ sentences! {
     TypeSlug = "type_slug",
     TypeAppName = "type_app_name",
     WholeNumber = "whole_number",
+    WhoseGrant = "whose_grant",
+    GrantOfApp = "grant_of_app",
     // {example}
     NoLines = "no_lines",
     PasswordUsed = "password_used",

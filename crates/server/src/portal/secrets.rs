@@ -150,7 +150,9 @@ async fn detail(desk: &Desk<'_>, app: &api::App) -> Result<Detail, Error> {
     let secret: Secret = desk.load(Api::SecretsShow, &params, &[]).await?;
     let query = [("limit", limit.as_str()), ("offset", &offset)];
     let access: api::Page<SecretAccess> = desk.load(Api::SecretsAccess, &params, &query).await?;
-    let names = ["label", "expires_in_days", "value", "allowed_hosts"].map(str::to_owned).into_iter();
+    let names = ["principal_type", "principal_id", "label", "expires_in_days", "value", "allowed_hosts"]
+        .map(str::to_owned)
+        .into_iter();
     let names = names.chain(secret.fields.iter().map(|name| format!("{FIELD}{name}"))).collect();
     Ok(Detail { secret, pager: Pager::of(&access), access: access.items, tested: None, names })
 }
@@ -162,19 +164,11 @@ pub async fn show(desk: &Desk<'_>) -> Result<Answer, Error> {
     Ok(desk.page(&Shown::of("portal/secret.html", "secrets", &app, &page)))
 }
 
-/// `POST /portal/apps/{}/secrets/{}/grants`: one more grant on it, for the app itself.
+/// `POST /portal/apps/{}/secrets/{}/grants`: one more grant on it, for the app itself, one of its users or a group.
 pub async fn grant(desk: &Desk<'_>) -> Result<Answer, Error> {
     let app = desk.app().await?;
-    let made = match number(&desk.form, "expires_in_days") {
-        Ok(days) => {
-            let ask = GrantCreate {
-                principal_type: "system".to_owned(),
-                label: desk.form.filled("label"),
-                expires_in_seconds: days.map(|days| days.saturating_mul(86_400)),
-                ..GrantCreate::default()
-            };
-            desk.send::<Value>(Api::SecretGrantsCreate, &[&app.id, &desk.params[1]], &ask).await
-        }
+    let made = match ask_grant(desk) {
+        Ok(ask) => desk.send::<Value>(Api::SecretGrantsCreate, &[&app.id, &desk.params[1]], &ask).await,
         Err(error) => Err(error),
     };
     match made {
@@ -182,8 +176,42 @@ pub async fn grant(desk: &Desk<'_>) -> Result<Answer, Error> {
             let id = made["grant_id"].as_str().unwrap_or_default();
             Ok(desk.go(&format!("/portal/apps/{}/grants/{id}?done=grant_created", app.id)))
         }
-        Err(error) => again(desk, &app, in_days(error), &["label", "expires_in_days"]).await,
+        Err(error) => {
+            let kept = ["principal_type", "principal_id", "label", "expires_in_days"];
+            again(desk, &app, of_principal(in_days(error)), &kept).await
+        }
     }
+}
+
+fn ask_grant(desk: &Desk<'_>) -> Result<GrantCreate, Error> {
+    let form = &desk.form;
+    let whose = form.filled("principal_id");
+    let (principal_type, user, group) = match (form.text("principal_type").as_str(), whose) {
+        ("user" | "group", None) => return Err(Sentence::WhoseGrant.at("principal_id", Code::InvalidRequest)),
+        ("user", user) => ("user", user, None),
+        ("group", group) => ("group", None, group),
+        (_, None) => ("system", None, None),
+        (_, Some(_)) => return Err(Sentence::GrantOfApp.at("principal_id", Code::InvalidRequest)),
+    };
+    Ok(GrantCreate {
+        principal_type: principal_type.to_owned(),
+        user,
+        group,
+        label: form.filled("label"),
+        expires_in_seconds: number(form, "expires_in_days")?.map(|days| days.saturating_mul(86_400)),
+        ..GrantCreate::default()
+    })
+}
+
+/// What is wrong with a user or a group, said of the field for the id of either.
+fn of_principal(mut error: Error) -> Error {
+    for name in ["user", "group"] {
+        if error.details.get("field") == Some(&json!(name)) {
+            error.message = error.message.replace(&format!("`{name}`"), "`principal_id`");
+            error = error.detail("field", "principal_id");
+        }
+    }
+    error
 }
 
 /// What was typed or pasted as the value; a line's end at its end came with the paste.

@@ -1,6 +1,7 @@
 //! The way to an app's first request, step by step. Each step ticks itself when it is done.
 
 use grantd_wire::api::{self, CursorPage, Event, Grant, Key, Secret};
+use grantd_wire::key::{self, KeyType};
 use grantd_wire::{Code, Error};
 use serde::Serialize;
 
@@ -13,6 +14,8 @@ use crate::routes::Api;
 struct Start {
     /// The newest key that works.
     key: Option<Key>,
+    /// How long a whole key is, for whoever copied a part of one.
+    key_chars: usize,
     /// The grant to be called with: the one that was just issued, else the newest that works.
     grant: Option<Grant>,
     /// What the snippet calls.
@@ -51,6 +54,7 @@ pub async fn show(desk: &Desk<'_>) -> Result<Answer, Error> {
     let code = denied.as_ref().and_then(|event| event.get("code")?.as_str()).and_then(Code::parse);
     let page = Start {
         key: keys.items.into_iter().next(),
+        key_chars: key::mint(KeyType::Runtime, [0; key::RANDOM_LEN]).len(),
         url: url(desk, id, grant.as_ref()).await?,
         grant,
         call: call.as_ref().map(Line::of),

@@ -8,12 +8,14 @@ use crate::harness::world::text;
 use crate::harness::{Answer, Raw, Server, World};
 use crate::organization::picture;
 use crate::portal::{Browser, csrf, is_sound, with_cookie};
+use crate::walk;
 
 in_memory! {
     a_provider_of_the_catalogue_is_set_up_changed_and_removed,
     a_provider_is_described_and_what_is_wrong_stands_at_its_field,
     an_account_is_connected_by_a_link_that_is_opened_or_shown,
     a_secret_is_replaced_confined_and_deleted_by_its_slug,
+    a_grant_is_issued_to_a_user_and_to_a_group,
     an_app_is_changed_archived_and_deleted_by_its_name,
     a_look_is_tried_on_and_kept,
     pages_are_in_the_language_of_the_browser_or_the_one_that_was_chosen,
@@ -212,6 +214,56 @@ async fn a_secret_is_replaced_confined_and_deleted_by_its_slug(server: Server) {
     assert_eq!(done.status, 303, "{}", done.text);
     assert_eq!(browser.get(&path).await.status, 404);
     server.token(&world).await.refused(Code::GrantRevoked);
+}
+
+async fn a_grant_is_issued_to_a_user_and_to_a_group(server: Server) {
+    let (world, other) = (server.world().await, server.world_named("Other").await);
+    let (user, group) = (walk::user(&server, &world).await.to_string(), walk::group(&server, &world).await.to_string());
+    let foreign = walk::user(&server, &other).await.to_string();
+    let browser = Browser::of(&server, Role::Developer).await;
+    let path = format!("/portal/apps/{}/secrets/{}", world.app, world.secret_id);
+    let issue = async |kind: &str, id: &str| {
+        let fields = [("principal_type", kind), ("principal_id", id), ("label", "L"), ("expires_in_days", "30")];
+        browser.post(&format!("{path}/grants"), &fields).await
+    };
+    for (kind, id) in [("user", user.as_str()), ("group", group.as_str()), ("system", "")] {
+        let made = issue(kind, &format!(" {id} ")).await;
+        assert_eq!(made.status, 303, "{kind}: {}", made.text);
+        let page = browser.page(made.header("location")).await;
+        assert!(page.contains("The grant is issued"), "{kind}: {page}");
+        assert_eq!(page.contains(&format!("/users/{id}\"")), kind == "user", "{kind}: {page}");
+        assert!(id.is_empty() || page.contains(&format!("title=\"{id}\"")), "{kind}: {page}");
+        let told = server.told(&world, "grant.created").await.pop().unwrap();
+        let owner = |field: &str| told[field].as_str().unwrap_or_default().to_owned();
+        let expected = (if kind == "user" { id } else { "" }, if kind == "group" { id } else { "" });
+        assert_eq!((owner("user_id").as_str(), owner("group_id").as_str()), expected, "{kind}");
+    }
+    let issued = server.told(&world, "grant.created").await.len();
+    // What is wrong stands at the field, and what was typed and chosen is still there.
+    for (kind, id, says) in [
+        ("user", "", "Must be the id of the user or the group."),
+        ("group", " ", "Must be the id of the user or the group."),
+        ("user", group.as_str(), "Is the id of no user of this app."),
+        ("user", foreign.as_str(), "Is the id of no user of this app."),
+        ("group", user.as_str(), "Is the id of no group of this app."),
+        ("group", "eng", "Is the id of no group of this app."),
+        ("system", user.as_str(), "Must be empty for the app itself."),
+    ] {
+        let refused = issue(kind, id).await;
+        assert!(matches!(refused.status, 400 | 422), "{kind} {id}: {}", refused.status);
+        is_sound(&path, &refused.text);
+        let error = refused.text.split_once("id=\"principal_id-error\"").unwrap().1;
+        assert!(error.split("</p>").next().unwrap().contains(says), "{kind} {id}: {}", refused.text);
+        let kept = [format!("value=\"{kind}\" selected"), format!("value=\"{id}\""), "value=\"L\"".to_owned()];
+        assert!(kept.iter().all(|kept| refused.text.contains(kept)), "{kind} {id}: {}", refused.text);
+    }
+    // Who may not call is said at the top.
+    server.api("POST", &world.path(&format!("users/{user}/suspend")), json!({})).await.ok(200);
+    let refused = issue("user", &user).await;
+    assert!(refused.status == 409 && refused.text.contains("The user is suspended."), "{}", refused.text);
+    assert_eq!(server.told(&world, "grant.created").await.len(), issued);
+    // The page of a user has the id to be copied, and that of each group.
+    assert!(browser.page(&format!("/portal/apps/{}/users/{user}", world.app)).await.contains(&user));
 }
 
 async fn an_app_is_changed_archived_and_deleted_by_its_name(server: Server) {
