@@ -550,7 +550,7 @@ pub fn is_sound(path: &str, page: &str) {
     assert!(page.len() < 150_000, "{path} has {} bytes", page.len());
 }
 
-const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u{202e}{{ base }}\u{200b}";
+pub const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u{202e}{{ base }}\u{200b}";
 
 async fn every_page_is_sound_and_runs_nothing_that_stands_in_it(server: Server) {
     for name in ["Plain", HOSTILE, &"W".repeat(100)] {

@@ -2,12 +2,12 @@
 
 use grantd_server::portal::routes::PORTAL;
 use grantd_store::operators::Role;
-use grantd_wire::{Code, limits};
+use grantd_wire::{Code, limits, scope};
 use serde_json::json;
 
 use crate::harness::world::text;
-use crate::harness::{Raw, Server, World};
-use crate::portal::{Browser, fields_of, furnish, is_sent_to_sign_in, is_sound, others, path_of, with_cookie};
+use crate::harness::{Raw, Server, Sign, World};
+use crate::portal::{Browser, HOSTILE, fields_of, furnish, is_sent_to_sign_in, is_sound, others, path_of, with_cookie};
 
 in_memory! {
     the_way_to_the_first_request,
@@ -22,6 +22,7 @@ in_memory! {
     settings_are_saved_and_kept_within_bounds,
     events_are_found_by_everything_they_are_of,
     an_export_is_a_file_and_an_event,
+    what_a_call_says_of_itself_is_inert_on_every_page,
 }
 
 async fn the_way_to_the_first_request(server: Server) {
@@ -34,6 +35,9 @@ async fn the_way_to_the_first_request(server: Server) {
     let minted = browser.post(&format!("/portal/apps/{app}/keys/new"), &[("name", "Web")]).await;
     let key = minted.text.split_once("id=\"api-key\">").unwrap().1.split('<').next().unwrap().to_owned();
     assert!(key.starts_with("alter_rk_"), "{key}");
+    // What a terminal is given is whole.
+    let exports = format!("export ALTER_BASE_URL=http://127.0.0.1:8080\nexport ALTER_API_KEY={key}\n");
+    assert_eq!(shown(&minted.text, "exports"), Some(exports));
     let catalogue = browser.page(&format!("/portal/apps/{app}/secrets/new?search=str")).await;
     assert!(catalogue.contains("/secrets/new/stripe\"") && !catalogue.contains("/secrets/new/github\""));
     // A value that is missing is said at its field; one that was typed is not drawn.
@@ -47,6 +51,9 @@ async fn the_way_to_the_first_request(server: Server) {
     let page = browser.page(stored.header("location")).await;
     let grant = page.split_once("grant_id=\"").unwrap().1[..36].to_owned();
     assert!(page.contains("https://api.example.com/") && page.contains("No call yet"), "{page}");
+    assert!(page.contains(&format!("it has <bdi>{}</bdi> characters", key.len())), "{page}");
+    let run = "pip install alter-sdk\nexport ALTER_BASE_URL=http://127.0.0.1:8080\npython first.py\n";
+    assert_eq!(shown(&page, "snippet-shell").as_deref(), Some(run));
     let world = World {
         app: app.clone(),
         key,
@@ -413,4 +420,58 @@ async fn an_export_is_a_file_and_an_event(server: Server) {
     assert!(!browser.page(&path).await.contains("name=\"request\""));
     assert!(browser.post("/portal/audit/export", &[]).await.text.contains("install.created"));
     assert_eq!(server.told(&world, "audit.exported").await.len(), 2);
+}
+
+async fn what_a_call_says_of_itself_is_inert_on_every_page(server: Server) {
+    let world = server.world_named(HOSTILE).await;
+    server.api("PATCH", "/api/v1/organization", json!({"name": HOSTILE})).await.ok(200);
+    server.api("POST", "/api/v1/tokens", json!({"name": HOSTILE})).await.ok(201);
+    let key = server.key(&world.app, json!({"name": HOSTILE, "scopes": scope::all()})).await.1;
+    let secret = server.secret(&world.app, json!({"name": HOSTILE})).await;
+    let world = World { secret: text(&secret, "slug"), secret_id: text(&secret, "id"), ..world };
+    let grant = server.grant(&world, json!({"label": HOSTILE})).await;
+    // A header is of ASCII; the context's JSON has an escape for what is not.
+    let ascii = HOSTILE.replace(['\u{202e}', '\u{200b}'], "");
+    let context = json!({"<img src=x onerror=alert(1)>": HOSTILE, "user_id": "\u{202e}<b>"}).to_string();
+    let context = context.replace('\u{202e}', "\\u202e").replace('\u{200b}', "\\u200b");
+    let call = async |host: &str| {
+        let url = format!("https://{host}/<script>alert(1)</script>\"'><img/src=x/onerror=alert(1)>");
+        let body = json!({"grant_id": grant, "reason": HOSTILE, "request": {"method": "GET", "url": url}});
+        let signed = Sign { user_agent: &ascii, ..server.sign(&key).caller(&ascii, "service").context(&context) };
+        server.send(signed.post("/sdk/token", &body)).await
+    };
+    call("api.example.com").await.ok(200);
+    call("evil.example").await.refused(Code::BlockedDestination);
+    let revoke = world.path(&format!("grants/{grant}/revoke"));
+    server.api("POST", &revoke, json!({"reason": HOSTILE})).await.ok(200);
+    call("api.example.com").await.refused(Code::GrantRevoked);
+
+    let browser = Browser::of(&server, Role::Admin).await;
+    let app = format!("/portal/apps/{}", world.app);
+    let (start, detail) = (format!("{app}/start?grant={grant}"), format!("{app}/grants/{grant}"));
+    let mut pages = vec![app.clone(), start, detail.clone(), format!("{detail}/revoke")];
+    pages.extend(["/overview", "/audit", "/grants", "/keys", "/secrets"].map(|page| format!("{app}{page}")));
+    pages.push(format!("{app}/secrets/{}", world.secret_id));
+    pages.extend(
+        ["/portal/overview", "/portal/apps", "/portal/audit", "/portal/tokens", "/portal/settings"].map(str::to_owned),
+    );
+    for (kind, said) in [("token.released", 1), ("token.denied", 2), ("grant.revoked", 1)] {
+        let events = server.told(&world, kind).await;
+        assert_eq!(events.len(), said, "{kind}");
+        for event in &events {
+            assert_eq!(event["reason"], HOSTILE, "{kind}");
+            let path = format!("{app}/audit/{}", text(event, "id"));
+            assert!(browser.get(&path).await.text.contains("&lt;script&gt;alert(1)"), "{path}");
+            pages.push(path);
+        }
+    }
+    for path in &pages {
+        let answer = browser.get(path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        is_sound(path, &answer.text);
+        assert!(!answer.text.contains(['\u{202e}', '\u{200b}']), "{path}");
+    }
+    for shows in [&detail, &format!("{app}/keys"), &format!("{app}/grants"), &format!("{app}/audit")] {
+        assert!(browser.get(shows).await.text.contains("&lt;img src=x onerror=alert(1)&gt;"), "{shows}");
+    }
 }
