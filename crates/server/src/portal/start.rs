@@ -16,7 +16,7 @@ struct Start {
     key: Option<Key>,
     /// How long a whole key is, for whoever copied a part of one.
     key_chars: usize,
-    /// The grant to be called with: the one that was just issued, else the newest that works.
+    /// The grant to be called with: the one that was just issued, else the app's own newest that works.
     grant: Option<Grant>,
     /// What the snippet calls.
     url: String,
@@ -42,8 +42,10 @@ pub async fn show(desk: &Desk<'_>) -> Result<Answer, Error> {
     let grant = match grant {
         Some(grant) => Some(grant),
         None => {
-            let found: api::Page<Grant> = desk.load(Api::GrantsList, &[id], &[one, ("status", "active")]).await?;
-            found.items.into_iter().next()
+            let newest = [("limit", "25"), ("status", "active")];
+            let found: api::Page<Grant> = desk.load(Api::GrantsList, &[id], &newest).await?;
+            // The snippet sends no user's token, without which a grant of a user or a group is refused.
+            found.items.into_iter().find(|grant| grant.principal_type == "system")
         }
     };
     let call = newest(desk, id, grant.as_ref(), "token.released").await?;

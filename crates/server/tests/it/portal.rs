@@ -562,6 +562,7 @@ async fn every_page_is_sound_and_runs_nothing_that_stands_in_it(server: Server) 
             for row in PORTAL.iter().filter(|row| row.method == "GET") {
                 let path = path_of(row, &world, &others);
                 let answer = browser.get(&path).await;
+                assert!(answer.status < 500, "{path}: {}", answer.text);
                 if answer.header("content-type").starts_with("text/html") {
                     is_sound(&path, &answer.text);
                     assert!(!answer.text.contains(['\u{202e}', '\u{200b}']), "{path}");
