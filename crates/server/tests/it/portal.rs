@@ -613,7 +613,7 @@ async fn the_theme_is_kept_by_a_cookie_and_drawn_by_the_server(server: Server) {
 
 async fn behind_tls_cookies_are_of_this_host_alone_and_never_go_unencrypted(server: Server) {
     let url = "https://vault.example.com";
-    let server = server.another("behind-tls", |settings| settings.public_url = url.to_owned()).await;
+    let server = server.another("behind-tls", |settings| url.clone_into(&mut settings.public_url)).await;
     let link = link(&server, None).await;
     let signed_in = server.send(form("", "/portal/sign-in", &[("link", &link)]).set("origin", url)).await;
     let cookie = signed_in.header("set-cookie");
