@@ -415,7 +415,7 @@ async fn an_export_is_a_file_and_an_event(server: Server) {
     let list = browser.page(&format!("/portal/apps/{}/audit?request={request}", world.app)).await;
     assert!(list.contains(request) && !list.contains("/audit/export"), "{list}");
     let refused = browser.post(&path, &[("request", request)]).await;
-    assert!(refused.status == 400 && refused.text.contains("there is no such field here"), "{}", refused.text);
+    assert!(refused.status == 400 && refused.text.contains("There is no such field here"), "{}", refused.text);
     assert!(refused.text.contains(&format!("value=\"{request}\"")), "it can be taken out: {}", refused.text);
     assert!(!browser.page(&path).await.contains("name=\"request\""));
     assert!(browser.post("/portal/audit/export", &[]).await.text.contains("install.created"));
