@@ -105,7 +105,7 @@ codes! {
     FeatureUnavailable = "feature_unavailable", 501, "This part is not built yet.", "CHANGELOG.md says what is.";
     ProviderBreakerOpen = "provider_breaker_open", 503, "The provider's token endpoint has failed repeatedly, so it is left alone for a while.", "Retry after Retry-After; no grant is lost.";
     ServiceUnavailable = "service_unavailable", 503, "The identity provider's keys cannot be fetched.", "Retry; if it stays so, have an operator look at the jwks_url it is registered with.";
-    StorageUnavailable = "storage_unavailable", 503, "The database cannot be reached or written. Nothing was changed.", "Retry.";
+    StorageUnavailable = "storage_unavailable", 503, "The database cannot be reached or written.", "Retry; of a change, look first whether it was made, or repeat its Idempotency-Key.";
     AuditUnavailable = "audit_unavailable", 503, "The audit event could not be written, so nothing was released.", "Retry.";
     Busy = "busy", 503, "Too much is happening at once.", "Retry.";
     Draining = "draining", 503, "This server is shutting down.", "Retry.";

@@ -49,6 +49,47 @@ const EVENT: &[&str] = &[
     "behind_ms",
     "request_id",
     "trace_id",
+    "assertion_expires_at",
+    "assertion_id",
+    "attempts",
+    "backup_at",
+    "by",
+    "bytes",
+    "check",
+    "erased",
+    "events",
+    "grants_revoked",
+    "group_id",
+    "idp_id",
+    "leaked",
+    "members_joined",
+    "members_left",
+    "missing_scopes",
+    "name",
+    "operation",
+    "passkey_id",
+    "provider_code",
+    "providers",
+    "pruned_to",
+    "rebound",
+    "replayed",
+    "replayed_steps",
+    "rests_on",
+    "retention",
+    "revoked_upstream",
+    "rewrapped",
+    "session_id",
+    "sessions_ended",
+    "sha256",
+    "sign_in",
+    "signing_key_id",
+    "signs_from",
+    "source_grant_id",
+    "subject",
+    "webhook_event_at",
+    "why",
+    "groups_joined",
+    "groups_left",
     "claim",
     "changed",
     "path",
@@ -59,6 +100,7 @@ const EVENT: &[&str] = &[
     "ip",
     "user_agent",
     "account",
+    "audience",
     "claimed",
     "chain_id",
     "seq",
@@ -176,6 +218,21 @@ mod tests {
         }
         assert!(check(&Known::Event, "outcom", &[]).unwrap_err().contains("Did you mean `outcome`?"));
         assert!(check(&Known::Event, "actor.nope", &[]).unwrap_err().contains("actor.type actor.id"));
+    }
+
+    #[test]
+    fn fields_of_events_are_those_of_the_page_on_them() {
+        let page = include_str!("../../../../docs/audit.md");
+        let of = |part: &str| page.lines().find(|line| line.starts_with(part)).expect("a row of the table");
+        let mut count = 0;
+        for text in ["| core |", "| private,"].map(of).iter().flat_map(|row| row.split('`').skip(1).step_by(2)) {
+            for field in text.split_whitespace() {
+                let name = field.split(['{', '[']).next().unwrap_or_default();
+                assert_eq!(check(&Known::Event, name, &[]), Ok(()), "{name}");
+                count += 1;
+            }
+        }
+        assert!(count > 60, "{count} fields");
     }
 
     #[test]

@@ -41,9 +41,10 @@ pub fn read_secret(flag: &str, text: &str, term: &mut Term) -> Result<Zeroizing<
             read_file(Path::new(path), SECRET_VALUE_BYTES_MAX).map_err(|why| unreadable(&format!("{flag}: {why}")))
         }
         _ => {
+            let sign = if flag.ends_with('=') { "" } else { " " };
             term.warn(&format!(
                 "{flag} on the command line can be seen in the shell's history and the process list; \
-                 use `{flag} -` for stdin or `{flag} @FILE`"
+                 use `{flag}{sign}-` for stdin or `{flag}{sign}@FILE`"
             ));
             Ok(Zeroizing::new(text.to_owned()))
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use grantd_domain::template;
 use grantd_wire::api::{
     AllowedHosts, CreatedSecret, CredentialType, DeletedSecret, Grant, GrantCreate, Page, Secret, SecretAccess,
     SecretCreate, SecretRotate, SecretTemplate, SecretTest, TemplateField,
@@ -459,16 +460,25 @@ async fn create(args: CreateArgs, api: &Api, secrets: &[&str], context: &mut Con
     context.show(&secret)
 }
 
-/// Fields are secrets too, and are read like the value; which of them are not is the server's to know.
+/// Fields are read like the value; those that any program may see are given in place without a warning.
 fn read_fields(fields: Vec<Pair>, term: &mut Term) -> Result<BTreeMap<String, String>, Failure> {
     let mut read = BTreeMap::new();
     for Pair { name, value } in fields {
         let from_elsewhere = value == "-" || value.starts_with('@');
-        let value =
-            if from_elsewhere { read_secret(&format!("--field {name}="), &value, term)?.to_string() } else { value };
+        let value = if from_elsewhere || may_be_secret(&name) {
+            read_secret(&format!("--field {name}="), &value, term)?.to_string()
+        } else {
+            value
+        };
         if read.insert(name.clone(), value).is_some() {
             return Err(Failure::usage(format!("--field: `{name}` is given twice")).hint("Give each field once."));
         }
     }
     Ok(read)
+}
+
+/// Whether a field of this name is one, as the templates say; of a name that none has, nobody knows.
+fn may_be_secret(name: &str) -> bool {
+    let mut fields = template::all().iter().filter_map(|template| template.field(name)).peekable();
+    fields.peek().is_none() || fields.any(|field| field.secret)
 }

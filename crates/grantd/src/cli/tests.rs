@@ -420,6 +420,26 @@ async fn a_secret_comes_from_stdin_a_file_or_with_a_warning() {
 }
 
 #[tokio::test]
+async fn a_field_that_may_be_secret_is_warned_about() {
+    let server = Server::start(&[(200, secret())]).await;
+    let env = [("GRANTD_PAT", PAT), ("GRANTD_APP_ID", APP)];
+    let create = ["managed-secrets", "create", "--name", "S", "--allowed-host", "a.example", "--value", "-", "--field"];
+    for (field, warned) in [
+        ("secret_key=k", true),
+        ("application_key=k", true),
+        ("of_nobody=k", true),
+        ("region=eu", false),
+        ("store=acme", false),
+    ] {
+        let done = server.run_with(&[&create[..], &[field]].concat(), "x", &env).await;
+        let name = field.split('=').next().unwrap();
+        let warning = format!("warning: --field {name}= on the command line");
+        assert_eq!((done.exit, done.err.contains(&warning)), (Exit::Ok, warned), "{}", done.err);
+        assert!(!warned || done.err.contains(&format!("`--field {name}=@FILE`")), "{}", done.err);
+    }
+}
+
+#[tokio::test]
 async fn objects_are_named_by_position_or_flag() {
     let server = Server::start(&[(200, secret())]).await;
     for arguments in [&["managed-secrets", "show", "stripe"][..], &["managed-secrets", "show", "--secret", "stripe"]] {

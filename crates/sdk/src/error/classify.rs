@@ -41,7 +41,7 @@ pub fn from_answer(status: StatusCode, headers: &HeaderMap, body: &[u8], api_key
     }
     let request_id = headers.get("x-request-id").and_then(|v| v.to_str().ok()).map(clean);
     let from_header_s = header_seconds(headers);
-    if let (500 | 503, Some(seconds)) = (status.as_u16(), from_header_s) {
+    if let (500 | 502 | 503, Some(seconds)) = (status.as_u16(), from_header_s) {
         fields.insert(RETRY_AFTER_SECONDS.to_owned(), seconds.min(RETRY_AFTER_RATE_MAX_S).into());
     }
     let retry_after_s = from_header_s.or_else(|| fields.get("retry_after").and_then(Value::as_u64));

@@ -349,8 +349,9 @@ impl Error {
         }
     }
 
-    /// Whether the same call, made again a little later, may succeed, and repeats nothing that has happened: no credential
-    /// was released and no provider was called. The client itself makes such calls again within [`Retries`](crate::Retries).
+    /// Whether the same call, made again a little later, may succeed: no credential was released and no provider was called. The
+    /// client itself makes such calls again within [`Retries`](crate::Retries), except those that make something: a vault that
+    /// lost its database in the middle (503) may have made it. Before one of these is made again, look whether it is there.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::RateLimit { .. } | Self::TokenRefreshInProgress { .. } | Self::CallerAgentResolution(_) => true,

@@ -248,7 +248,7 @@ const CSV_COLUMNS: [&str; 33] = [
 ];
 
 fn csv_head() -> String {
-    format!("{},chain_id,seq,hash\r\n", CSV_COLUMNS.join(","))
+    format!("{},more,chain_id,seq,hash\r\n", CSV_COLUMNS.join(","))
 }
 
 /// Events of export lines as CSV rows; other lines have no row.
@@ -262,11 +262,22 @@ fn csv_rows(lines: &[u8]) -> bytes::Bytes {
         let cells = CSV_COLUMNS
             .iter()
             .map(|name| if line["core"][name].is_null() { &line["private"][name] } else { &line["core"][name] });
-        let cells = cells.chain(["chain_id", "seq", "hash"].iter().map(|name| &line[name]));
+        let more = more(&line);
+        let cells = cells.chain([&more]).chain(["chain_id", "seq", "hash"].iter().map(|name| &line[name]));
         rows.push_str(&cells.map(csv_cell).collect::<Vec<_>>().join(","));
         rows.push_str("\r\n");
     }
     bytes::Bytes::from(rows)
+}
+
+/// What an event has beside its columns; null for nothing.
+fn more(line: &Value) -> Value {
+    let parts = ["core", "private"].iter().filter_map(|part| line[part].as_object()).flatten();
+    let rest: Map<String, Value> = parts
+        .filter(|(name, _)| !CSV_COLUMNS.contains(&name.as_str()) && *name != "app_id")
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    if rest.is_empty() { Value::Null } else { rest.into() }
 }
 
 /// A cell that no spreadsheet takes for a formula.

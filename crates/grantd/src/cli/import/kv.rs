@@ -182,7 +182,13 @@ impl Engine {
         for (name, value) in data {
             match value {
                 Value::String(text) => drop(values.insert(name, Zeroizing::new(text))),
-                Value::Number(number) => drop(values.insert(name, Zeroizing::new(number.to_string()))),
+                // Others have been rounded, or lost their zeros, when they get here.
+                Value::Number(number) if number.is_i64() || number.is_u64() => {
+                    drop(values.insert(name, Zeroizing::new(number.to_string())));
+                }
+                Value::Number(_) => {
+                    found.refused = Some(format!("its key {name} is no whole number of 64 bits: keep it as text"))
+                }
                 _ => found.refused = Some(format!("its key {name} holds no text")),
             }
         }

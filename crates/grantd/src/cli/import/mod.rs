@@ -10,6 +10,7 @@ mod kv;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use grantd_domain::grant::slug;
 use grantd_domain::words::counted;
@@ -22,9 +23,10 @@ use zeroize::Zeroizing;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::http::Api;
-use super::input::{Pair, confirm, parse_host, parse_pair, parse_reference, read_file, unreadable};
+use super::input::{Pair, confirm, parse_host, parse_pair, read_file, unreadable};
 use super::progress::Progress;
 use super::table::{column, minor};
+use crate::config::nearest;
 
 /// Bytes of a file.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
@@ -38,9 +40,7 @@ pub enum ImportCommand {
     /// From a .env file: every variable that a template or --allowed-host says a destination for
     #[command(after_help = "STRIPE_API_KEY, STRIPE_TOKEN and the like belong to the template stripe; --map
 says so of any other name. What else is in the file is skipped. As in every
-reader of such files, $NAME is replaced by a variable, unless it is in single
-quotes.
-
+reader of X
 Examples:
   grantd import env .env --dry-run
   grantd import env .env --map PAYMENTS=stripe --allowed-host api.example.com")]
@@ -76,7 +76,7 @@ pub struct HowArgs {
         long = "allowed-host", value_name = "HOST", value_delimiter = ',', value_parser = parse_host)]
     allowed_hosts: Vec<String>,
     /// Only these names
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = parse_reference)]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     only: Vec<String>,
 }
 
@@ -157,6 +157,7 @@ pub async fn run(command: ImportCommand, context: &mut Context) -> Result<(), Fa
         ImportCommand::Csv(args) => (csv::read(&read(&args.file)?)?, args.how, false),
         ImportCommand::Kv(args) => (kv::read(&args, context).await?, args.how, false),
     };
+    let found = chosen(found, &how)?;
     if found.len() > SECRETS_MAX {
         let message = format!("there are {} secrets, and an import takes at most {SECRETS_MAX}", found.len());
         return Err(Failure::usage(message).hint("Take them in parts, with --only or --path."));
@@ -199,6 +200,25 @@ async fn all<T: serde::de::DeserializeOwned>(api: &Api, path: &[&str]) -> Result
     }
 }
 
+/// What `--only` names, or everything. A name that is not there is a slip of the pen, and nothing would say so later.
+fn chosen(mut found: Vec<Found>, how: &HowArgs) -> Result<Vec<Found>, Failure> {
+    let mapped = how.map.iter().map(|pair| ("--map", &pair.name));
+    for (flag, name) in how.only.iter().map(|name| ("--only", name)).chain(mapped) {
+        if found.iter().any(|found| found.name == *name) {
+            continue;
+        }
+        let failure = Failure::usage(format!("{flag}: there is no `{name}` there"));
+        return Err(match nearest(name, found.iter().map(|found| &*found.name)) {
+            Some(meant) => failure.hint(format!("Did you mean `{meant}`?")),
+            None => failure.hint("The list without it, with --dry-run, has all names."),
+        });
+    }
+    if !how.only.is_empty() {
+        found.retain(|found| how.only.contains(&found.name));
+    }
+    Ok(found)
+}
+
 /// What would become of each. `skips`: what has no destination is no secret, but one of the other things that are kept there.
 fn plan(
     found: Vec<Found>,
@@ -209,8 +229,7 @@ fn plan(
 ) -> Vec<(Found, Imported)> {
     let mapped: HashMap<&str, &str> = how.map.iter().map(|pair| (&*pair.name, &*pair.value)).collect();
     let mut taken = HashMap::new();
-    let wanted = |found: &Found| how.only.is_empty() || how.only.contains(&found.name);
-    let planned = found.into_iter().filter(wanted).map(|mut found| {
+    let planned = found.into_iter().map(|mut found| {
         if let Some(template) = mapped.get(&*found.name) {
             found.template = Some((*template).to_owned());
         }
@@ -259,10 +278,12 @@ fn fate(
     skips: bool,
 ) -> Result<Planned, (&'static str, String)> {
     let failed = |why: String| ("failed", why);
-    if let Some(why) = &found.refused {
+    let has_no_destination = found.template.is_none() && found.allowed_hosts.is_empty();
+    // What is no secret need not be readable as one.
+    if let Some(why) = found.refused.as_ref().filter(|_| !(skips && has_no_destination)) {
         return Err(failed(why.clone()));
     }
-    if found.template.is_none() && found.allowed_hosts.is_empty() {
+    if has_no_destination {
         let why = "nothing says where it may go: give a template (--map) or --allowed-host";
         return Err((if skips { "skipped" } else { "failed" }, why.to_owned()));
     }

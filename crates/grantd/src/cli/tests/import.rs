@@ -189,6 +189,70 @@ async fn a_dry_run_says_what_would_be_made_and_makes_nothing() {
     assert_eq!((done.exit, outcomes(&done)), (Exit::Ok, pairs(&[("PORT", "would_create")])));
 }
 
+/// What the file does not hold is not made up: not from this process's variables, and not from nothing.
+#[tokio::test]
+async fn a_value_is_taken_as_it_is_written_or_not_at_all() {
+    let scratch = Scratch::new();
+    let lines = [
+        "\u{feff}AT=api",
+        "A=p4$sword",
+        "B=\"x${AT}y\"",
+        "C='p4$sword'",
+        "D=p4\\$sword",
+        "E=\"p4\\$sword\"",
+        "F='a\\$b'",
+        "G=$HOME/x",
+        "H=cash$",
+    ];
+    let env = file(&scratch, ".env", &lines.join("\n"));
+    let server = Server::start(&[(200, templates()), (200, page(&[]))]).await;
+    let done = server.run(&["import", "env", &env, "--dry-run", "--allowed-host", "api.example.com"]).await;
+    let taken = outcomes(&done).into_iter().filter(|(_, outcome)| outcome == "would_create").map(|(name, _)| name);
+    assert_eq!(taken.collect::<Vec<_>>(), ["AT", "C", "D", "E", "F"], "{}", done.out);
+    let why = &said(&done)[1].2;
+    assert!(why.contains("in single quotes") && !why.contains("sword"), "{why}");
+    // What is no secret anyway does not make it a failure.
+    let server = Server::start(&[(200, templates()), (200, page(&[]))]).await;
+    let done = server.run(&["import", "env", &env, "--dry-run"]).await;
+    assert!(done.exit == Exit::Ok && outcomes(&done).iter().all(|(_, outcome)| outcome == "skipped"), "{}", done.out);
+}
+
+#[tokio::test]
+async fn numbers_of_a_kv_engine_are_whole_or_refused() {
+    let version = |number: &str| {
+        (200, format!(r#"{{"data": {{"data": {{"token": {number}}}, "metadata": {{"custom_metadata": null}}}}}}"#))
+    };
+    let keys = (200, r#"{"data": {"keys": ["a", "b", "c", "d"]}}"#.to_owned());
+    let numbers = ["18446744073709551615", "-7", "18446744073709551616", "1.10"].map(version);
+    let kv = Server::start_raw([keys].into_iter().chain(numbers).collect()).await;
+    let server = Server::start(&[(200, templates()), (200, page(&[]))]).await;
+    let env = [("GRANTD_PAT", PAT), ("GRANTD_APP_ID", APP), ("VAULT_TOKEN", "s.token"), ("VAULT_ADDR", &kv.url)];
+    let done = server.run_with(&["import", "kv", "--dry-run", "--allowed-host", "api.example.com"], "", &env).await;
+    let outcomes: Vec<_> = outcomes(&done).into_iter().map(|(_, outcome)| outcome).collect();
+    assert_eq!(outcomes, ["would_create", "would_create", "failed", "failed"], "{}", done.out);
+    assert!(said(&done)[2].2.contains("no whole number of 64 bits"), "{}", done.out);
+}
+
+#[tokio::test]
+async fn what_is_named_is_there_and_counts_alone() {
+    let scratch = Scratch::new();
+    let rows = (0..1_001).fold("name,value,allowed_hosts\n".to_owned(), |rows, n| {
+        rows + &format!("Partner API {n},{VALUE},api.example.com\n")
+    });
+    let csv = file(&scratch, "many.csv", &rows);
+    let server = Server::start(&[(200, templates()), (200, page(&[]))]).await;
+    let done = server.run(&["import", "csv", &csv, "--dry-run", "--only", "Partner API 7,Partner API 1000"]).await;
+    let wanted = pairs(&[("Partner API 7", "would_create"), ("Partner API 1000", "would_create")]);
+    assert_eq!((done.exit, outcomes(&done)), (Exit::Ok, wanted), "{}", done.err);
+    let env = file(&scratch, ".env", "STRIPE_KEY=x\n");
+    for (flag, name) in [("--only", "STRPE_KEY"), ("--map", "STRPE_KEY=stripe")] {
+        let done = server.run(&["import", "env", &env, "--dry-run", flag, name]).await;
+        let wanted = format!("{flag}: there is no `STRPE_KEY` there");
+        assert!(done.exit == Exit::Usage && done.err.contains(&wanted), "{}", done.err);
+        assert!(done.err.contains("Did you mean `STRIPE_KEY`?"), "{}", done.err);
+    }
+}
+
 #[tokio::test]
 async fn a_variable_named_after_a_template_belongs_to_it() {
     let scratch = Scratch::new();
