@@ -12,7 +12,7 @@ use grantd_wire::limits::OAUTH_TOKEN_BYTES_MAX;
 use serde_json::{Map, Value};
 use zeroize::Zeroize as _;
 
-use super::{Quirk, Token};
+use super::{Provider, Quirk, Token};
 use crate::secret::Secret;
 
 /// Bytes of an answer that are looked at; more is [`Refusal::Unreadable`].
@@ -79,6 +79,8 @@ impl Refusal {
 
 /// Codes that end a grant: RFC 6749's, and those of providers that have their own.
 const OVER: &[&str] = &["invalid_grant", "bad_refresh_token", "invalid_refresh_token", "token_revoked"];
+/// What a revocation endpoint says of a token that it does not know, or has ended before.
+const UNKNOWN: &str = "invalid_token";
 /// Codes that blame the client.
 const CONFIGURATION: &[&str] = &[
     "bad_client_id",
@@ -94,6 +96,20 @@ const CONFIGURATION: &[&str] = &[
     "unauthorized_client",
     "unsupported_grant_type",
 ];
+
+impl Provider {
+    /// Whether an answer to [`Provider::revoke_call`] says that the token is over: a success, as for a token that is unknown there
+    /// (RFC 7009 section 2.2), or those words. Any other refusal, of the client or by a wrong address, has ended nothing.
+    pub fn has_ended(&self, status: u16, body: &[u8]) -> bool {
+        let answer = fields(body);
+        let code = answer.as_deref().and_then(error_code);
+        if code.is_some_and(|code| code == UNKNOWN || OVER.contains(&&*code)) {
+            return true;
+        }
+        let says_no = answer.is_some_and(|answer| answer.get("ok") == Some(&Value::Bool(false)));
+        (200..300).contains(&status) && !(says_no && self.token.quirks.contains(&Quirk::OkFalse))
+    }
+}
 
 impl Token {
     /// Reads an answer of the token endpoint.

@@ -526,3 +526,27 @@ fn scopes_are_explained_to_the_person_who_consents() {
         }
     }
 }
+
+#[test]
+fn an_ending_is_what_the_provider_says_it_is() {
+    let (acme, slack) = (find("google").unwrap(), find("slack").unwrap());
+    for (status, body, ended) in [
+        (200, "", true),
+        (204, "", true),
+        (200, r#"{"ok":false}"#, true),
+        (400, r#"{"error":"invalid_token"}"#, true),
+        (400, r#"{"error":"invalid_grant"}"#, true),
+        (400, r#"{"error":"invalid_request"}"#, false),
+        (400, r#"{"error":"unsupported_token_type"}"#, false),
+        (401, r#"{"error":"invalid_client"}"#, false),
+        (401, "", false),
+        (404, "<html>", false),
+        (410, "", false),
+        (503, "", false),
+    ] {
+        assert_eq!(acme.has_ended(status, body.as_bytes()), ended, "{status} {body}");
+    }
+    assert!(slack.has_ended(200, br#"{"ok":true,"revoked":true}"#));
+    assert!(slack.has_ended(200, br#"{"ok":false,"error":"token_revoked"}"#));
+    assert!(!slack.has_ended(200, br#"{"ok":false,"error":"not_authed"}"#));
+}

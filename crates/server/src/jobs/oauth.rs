@@ -115,8 +115,7 @@ async fn send(vault: &Vault, ending: &Ending, provider: &AppProvider, living: Op
     let Some(call) = provider.facts.revoke_call(&client, pair, &ending.account) else { return Ended::Unsupported };
     let answered = oauth::send(vault, &call, Duration::from_millis(limits::REFRESH_DEADLINE_MS)).await;
     match answered {
-        // A token that is unknown there is over, too (RFC 7009 section 2.2).
-        Ok(answer) if (200..300).contains(&answer.status) || matches!(answer.status, 400 | 401 | 404 | 410) => {
+        Ok(answer) if provider.facts.has_ended(answer.status, answer.body.as_deref().map_or(&[], Vec::as_slice)) => {
             Ended::Done
         }
         Ok(_) | Err(_) => Ended::NotYet,

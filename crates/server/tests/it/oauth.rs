@@ -20,6 +20,7 @@ on_kept_engines! {
     what_the_token_endpoint_says_decides_over_the_grant,
     a_lost_answer_is_told_from_a_consent_that_is_over,
     revoking_ends_the_tokens_at_the_provider,
+    an_ending_that_is_refused_is_tried_again,
     revoking_all_of_a_provider_ends_all_its_tokens,
 }
 
@@ -447,6 +448,49 @@ async fn revoking_ends_the_tokens_at_the_provider(server: Server) {
     assert_eq!(issuer.calls("/revoke").len(), 1);
     // A new connection of the account is a new grant.
     assert_eq!(connect(&server, &world, Value::Null).await["operation"], "creation");
+}
+
+async fn an_ending_that_is_refused_is_tried_again(server: Server) {
+    let (server, world, issuer) = acme(&server).await;
+    let connected = async || text(&connect(&server, &world, Value::Null).await, "grant_id");
+    let upstream = async |grant: &str| shown(&server, &world, grant).await["revoked_upstream"].clone();
+    let refused = |status: u16, error: &str| (status, json!({"error": error}).to_string());
+
+    // Who refuses the client, or cannot answer, has ended nothing.
+    let grant = connected().await;
+    issuer.answers_revocations([refused(401, "invalid_client"), (404, String::new()), (503, String::new())]);
+    server.revoke(&world, &grant).await.ok(200);
+    for attempts in 1..=3 {
+        jobs::end_revoked(&server.vault).await.unwrap();
+        jobs::end_revoked(&server.vault).await.unwrap();
+        assert_eq!((issuer.calls("/revoke").len(), upstream(&grant).await), (attempts, json!("pending")));
+        server.advance_ms(3_600_000);
+    }
+    jobs::end_revoked(&server.vault).await.unwrap();
+    assert_eq!((issuer.calls("/revoke").len(), upstream(&grant).await), (4, json!("yes")));
+
+    // A token that is unknown there is over.
+    let grant = connected().await;
+    issuer.answers_revocations([refused(400, "invalid_token")]);
+    server.revoke(&world, &grant).await.ok(200);
+    jobs::end_revoked(&server.vault).await.unwrap();
+    assert_eq!((issuer.calls("/revoke").len(), upstream(&grant).await), (5, json!("yes")));
+
+    // Nobody tries for ever, and the trail says so.
+    let grant = connected().await;
+    issuer.answers_revocations(vec![refused(400, "unauthorized_client"); 8]);
+    server.revoke(&world, &grant).await.ok(200);
+    for _ in 0..8 {
+        assert_eq!(upstream(&grant).await, "pending");
+        jobs::end_revoked(&server.vault).await.unwrap();
+        server.advance_ms(24 * 3_600_000);
+    }
+    assert_eq!(upstream(&grant).await, "failed");
+    jobs::end_revoked(&server.vault).await.unwrap();
+    assert_eq!(issuer.calls("/revoke").len(), 13);
+    let told = server.told(&world, "credential.revoked_upstream").await;
+    let failed = told.iter().find(|event| event["revoked_upstream"] == "failed").unwrap();
+    assert_eq!((&failed["attempts"], &failed["outcome"]), (&json!(8), &json!("error")), "{told:?}");
 }
 
 async fn revoking_all_of_a_provider_ends_all_its_tokens(server: Server) {

@@ -197,7 +197,10 @@ impl Engine {
         }
         match split(values) {
             Some((value, fields)) => (found.value, found.fields) = (value, fields),
-            None => found.refused = Some("which of its keys is the value? Call one of them value".to_owned()),
+            None => {
+                let why = || "which of its keys is the value? Call one of them value".to_owned();
+                found.refused.get_or_insert_with(why);
+            }
         }
         let metadata = version.metadata.custom_metadata.unwrap_or_default();
         found.template = metadata.get("template").cloned();

@@ -41,6 +41,8 @@ struct State {
     /// The one refresh token that is good.
     refresh: Option<String>,
     plays: VecDeque<Play>,
+    /// What the next revocations are answered with.
+    revocations: VecDeque<(u16, String)>,
     calls: Vec<(String, BTreeMap<String, String>)>,
     more: Value,
     account: String,
@@ -122,7 +124,7 @@ impl Issuer {
             }
             "/token" => (200, Self::issue(&mut state)),
             "/userinfo" => (200, json!({"sub": state.account, "email": "someone@example.com"}).to_string()),
-            "/revoke" => (200, String::new()),
+            "/revoke" => state.revocations.pop_front().unwrap_or((200, String::new())),
             other => state.published.get(other).map_or((404, String::new()), |text| (200, text.clone())),
         }
     }
@@ -142,6 +144,11 @@ impl Issuer {
     /// What the next calls of the token endpoint come to.
     pub fn plays(&self, plays: impl IntoIterator<Item = Play>) {
         self.state.lock().unwrap().plays.extend(plays);
+    }
+
+    /// What the next calls of the revocation endpoint are answered with; then 200.
+    pub fn answers_revocations(&self, answers: impl IntoIterator<Item = (u16, String)>) {
+        self.state.lock().unwrap().revocations.extend(answers);
     }
 
     /// What stands in token answers beside the tokens.
