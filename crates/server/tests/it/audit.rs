@@ -338,8 +338,8 @@ async fn csv_cells_are_no_formulas(server: Server) {
     let head = text.split("\r\n").next().unwrap();
     assert!(head.starts_with("id,at,kind,outcome,") && head.ends_with(",more,chain_id,seq,hash"), "{head}");
     let whole = server.api("GET", &world.path("audit/export?format=csv"), Value::Null).await;
-    let made = whole.text.split("\r\n").find(|row| row.contains(",secret.created,")).unwrap();
-    assert!(made.contains("\"\"pat_id\"\":\"\""), "what has no column of its own is there, too: {made}");
+    let told = whole.text.split("\r\n").find(|row| row.contains(",audit.exported,")).unwrap();
+    assert!(told.contains("\"\"format\"\":\"\"csv\"\""), "what has no column of its own is there, too: {told}");
 }
 
 async fn a_wrong_format_leaves_no_event(server: Server) {
