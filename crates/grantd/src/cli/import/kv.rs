@@ -187,7 +187,7 @@ impl Engine {
                     drop(values.insert(name, Zeroizing::new(number.to_string())));
                 }
                 Value::Number(_) => {
-                    found.refused = Some(format!("its key {name} is no whole number of 64 bits: keep it as text"))
+                    found.refused = Some(format!("its key {name} is no whole number of 64 bits: keep it as text"));
                 }
                 _ => found.refused = Some(format!("its key {name} holds no text")),
             }
