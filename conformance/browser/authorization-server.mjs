@@ -140,6 +140,8 @@ async function route(provider, ctx, next) {
 }
 
 const server = createServer((request, response) => handler(request, response));
+// Longer than the clients keep an idle connection (5 s, Node's own default, too): else one is closed just as it is used again.
+server.keepAliveTimeout = 60_000;
 await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
 
 // What it knows is in the store, so that one with other keys goes on where the one before was.
